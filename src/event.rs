@@ -1,0 +1,279 @@
+//! What happens in the gateway, as facts, and where the facts go.
+//!
+//! Every room may emit events; only [`crate::monitor`] listens. An [`Event`] borrows its
+//! facts, so emitting one costs no allocation and a [`Sink`] copies what it keeps.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Why a file or a block was not accepted.
+///
+/// The wording of [`Cause::as_str`] is the same in the CLI, the audit log and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// There is no evidence for the file.
+    Unsigned,
+    /// No signature on the file was made by a trusted key.
+    UnknownKey,
+    /// A trusted key is named, but its signature does not verify.
+    BadSignature,
+    /// The signed statement has expired.
+    Expired,
+    /// The statement was signed for another namespace.
+    WrongNamespace,
+    /// The statement was signed for another path.
+    WrongPath,
+    /// The file in the store does not have the signed size.
+    WrongSize,
+    /// Descriptor and statement do not speak of the same file digest or parameters.
+    WrongDigest,
+    /// The evidence is cut, damaged or not in the format.
+    MalformedEvidence,
+    /// A data block does not hash to the proven leaf.
+    BadBlock,
+    /// A Merkle tree block does not hash to what its proven parent says.
+    BadTreeBlock,
+    /// The store holds fewer bytes than the signed size says.
+    Truncated,
+    /// The store could not be read.
+    Unreadable,
+}
+
+/// What a [`Cause`] means for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CauseClass {
+    /// Policy does not allow the file: `NFS3ERR_ACCES`.
+    Denied,
+    /// Data or evidence are damaged: `NFS3ERR_IO`.
+    Corrupt,
+}
+
+impl Cause {
+    /// All causes, in the order in which documentation and metrics list them.
+    pub const ALL: [Self; 13] = [
+        Self::Unsigned,
+        Self::UnknownKey,
+        Self::BadSignature,
+        Self::Expired,
+        Self::WrongNamespace,
+        Self::WrongPath,
+        Self::WrongSize,
+        Self::WrongDigest,
+        Self::MalformedEvidence,
+        Self::BadBlock,
+        Self::BadTreeBlock,
+        Self::Truncated,
+        Self::Unreadable,
+    ];
+
+    /// The wording used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::UnknownKey => "unknown key",
+            Self::BadSignature => "bad signature",
+            Self::Expired => "expired",
+            Self::WrongNamespace => "wrong namespace",
+            Self::WrongPath => "wrong path",
+            Self::WrongSize => "wrong size",
+            Self::WrongDigest => "wrong digest",
+            Self::MalformedEvidence => "malformed evidence",
+            Self::BadBlock => "bad block",
+            Self::BadTreeBlock => "bad tree block",
+            Self::Truncated => "truncated",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// What to do about it, for people.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Unsigned => "sign the file with a trusted key",
+            Self::UnknownKey => "trust the signer's key or sign the file with a trusted one",
+            Self::BadSignature => "sign the file again; its evidence was altered",
+            Self::Expired => "sign the file again with a later expiry",
+            Self::WrongNamespace => "serve with the namespace the tree was signed for",
+            Self::WrongPath => "move the file back to its signed name or sign it under this one",
+            Self::WrongSize => "restore the file; its length differs from the signed one",
+            Self::WrongDigest => "sign the file again; its evidence contradicts itself",
+            Self::MalformedEvidence => "restore the evidence or sign the file again",
+            Self::BadBlock => "restore the file's content from a good copy",
+            Self::BadTreeBlock => "restore the evidence or sign the file again",
+            Self::Truncated => "restore the file's content from a good copy",
+            Self::Unreadable => "look at the store: permissions, disk, network",
+        }
+    }
+
+    /// Whether the cause is a refusal by policy or damage.
+    pub const fn class(self) -> CauseClass {
+        match self {
+            Self::Unsigned
+            | Self::UnknownKey
+            | Self::BadSignature
+            | Self::Expired
+            | Self::WrongNamespace
+            | Self::WrongPath => CauseClass::Denied,
+            Self::WrongSize
+            | Self::WrongDigest
+            | Self::MalformedEvidence
+            | Self::BadBlock
+            | Self::BadTreeBlock
+            | Self::Truncated
+            | Self::Unreadable => CauseClass::Corrupt,
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who asked: the peer's address and the identity it claims (AUTH_SYS is a claim, not a proof).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The peer's address and port.
+    pub address: SocketAddr,
+    /// The AUTH_SYS user, if one was given.
+    pub uid: Option<u32>,
+    /// The AUTH_SYS group, if one was given.
+    pub gid: Option<u32>,
+}
+
+/// A file or block that was not accepted.
+#[derive(Clone, Debug)]
+pub struct Refusal<'a> {
+    /// The path below the export's root, as bytes.
+    pub path: &'a [u8],
+    /// Why.
+    pub cause: Cause,
+    /// Facts for people: key ids, sizes, offsets.
+    pub detail: &'a str,
+    /// The block's index within its level, if one block is at fault.
+    pub block: Option<u64>,
+    /// The tree level: `None` for data or the whole file, 0 for leaves.
+    pub level: Option<u8>,
+    /// The hash that the proof demands.
+    pub expected: Option<&'a [u8]>,
+    /// The hash of what the store gave.
+    pub found: Option<&'a [u8]>,
+    /// Who asked.
+    pub client: Option<Client>,
+    /// True when warn mode let it pass all the same.
+    pub served: bool,
+}
+
+/// One answered READ.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Payload bytes returned.
+    pub bytes: u64,
+    /// Data and tree blocks proven for it.
+    pub verified_blocks: u64,
+    /// Spans found proven in the cache.
+    pub cache_hits: u64,
+    /// Spans that had to be read from the store.
+    pub cache_misses: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// The gateway serves.
+    Started {
+        /// Address of the NFS port.
+        nfs: SocketAddr,
+        /// Address of the monitor.
+        monitor: SocketAddr,
+        /// The store, for people.
+        store: &'a str,
+        /// `enforce` or `warn`.
+        mode: &'a str,
+        /// Number of trusted keys.
+        keys: usize,
+    },
+    /// The gateway has drained and ends.
+    Stopped,
+    /// Enforcement is relaxed by the configuration.
+    Relaxed {
+        /// The setting that relaxes it, as in `mode = "warn"`.
+        setting: &'a str,
+    },
+    /// A file or block failed verification.
+    Refused(Refusal<'a>),
+    /// A READ was answered with data.
+    Read(Read),
+    /// A remote procedure call was answered.
+    Call {
+        /// Program name: `nfs3`, `mount3`.
+        program: &'static str,
+        /// Procedure name in upper case: `READ`.
+        procedure: &'static str,
+        /// False when the call ended in an error status.
+        ok: bool,
+        /// From the complete request to the complete reply, without the network.
+        duration: Duration,
+    },
+    /// A connection was accepted.
+    Connected {
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// The peer.
+        peer: SocketAddr,
+        /// Why, in a few words: `closed by peer`, `idle`, `record too long`.
+        reason: &'static str,
+    },
+    /// Trust or configuration was read again.
+    Reloaded {
+        /// `trust` or `configuration`.
+        what: &'a str,
+        /// What holds now, for people.
+        detail: &'a str,
+    },
+    /// New trust or configuration was refused; what was before still holds.
+    ReloadRefused {
+        /// `trust` or `configuration`.
+        what: &'a str,
+        /// The error.
+        error: &'a str,
+    },
+}
+
+/// Where events go. Emitting must be quick and must not block.
+pub trait Sink: Send + Sync {
+    /// Takes note of `event`.
+    fn emit(&self, event: &Event<'_>);
+}
+
+/// What the caches and tables hold at this moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Bytes of proven blocks in the cache.
+    pub cache_bytes: u64,
+    /// The cache's size limit in bytes.
+    pub cache_capacity: u64,
+    /// Entries in the cache.
+    pub cache_entries: u64,
+    /// Files held open.
+    pub open_files: u64,
+    /// Paths known by file handle.
+    pub handles: u64,
+}
+
+/// Something that can be asked what it holds, for gauges.
+pub trait Gauge: Send + Sync {
+    /// What is held now.
+    fn usage(&self) -> Usage;
+}
+
+/// Forgets every event; for tests and tools that watch nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn emit(&self, _event: &Event<'_>) {}
+}

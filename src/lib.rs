@@ -1,0 +1,17 @@
+//! fs-verity for NFS: a gateway that serves files from a store nobody has to trust.
+//!
+//! Every regular file carries a signed Merkle tree root; every block is proven under it before a
+//! byte leaves; a block that fails is refused and reported.
+//!
+//! # Map
+//!
+//! The rooms, by rank. A room names only rooms of lower rank, and rooms of one rank never name each
+//! other; a test keeps it so.
+//!
+//! | rank | room | what it knows |
+//! |---|---|---|
+//! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
+//! | 0 | [`event`] | what happens, and where it goes |
+
+pub mod event;
+pub mod verity;

@@ -1,0 +1,13 @@
+//! The formats, against the programs that define them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod fsverity;
+mod vectors;
