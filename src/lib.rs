@@ -10,8 +10,10 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
+//! | 1 | [`sign`] | statements, envelopes, keys: signatures to signers |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
 
 pub mod event;
+pub mod sign;
 pub mod verity;

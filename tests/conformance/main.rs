@@ -10,4 +10,5 @@
 )]
 
 mod fsverity;
+mod openssl;
 mod vectors;

@@ -1,0 +1,33 @@
+//! Who vouches for a file: keys, signed statements, and the keyring that decides which signers count.
+//!
+//! A [`Statement`] binds a namespace, a path, a size and an fs-verity file digest. It is an in-toto
+//! Statement v1 (JSON) and travels in a DSSE v1 envelope, signed with Ed25519, ECDSA P-256 (SHA-256),
+//! ECDSA P-384 (SHA-384) or RSA PKCS#1 v1.5 (SHA-256). [`verify_envelope`] is the one way from an
+//! untrusted envelope to a [`Proof`]; [`read_envelope`] only tells what an envelope says.
+//!
+//! Everything here is bytes in, bytes out: no files, no clock. The time is passed in.
+
+mod dsse;
+mod error;
+mod json;
+mod key;
+mod keygen;
+mod keyring;
+mod pem;
+mod private;
+mod statement;
+mod text;
+mod verify;
+
+#[cfg(test)]
+mod fixture;
+
+pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, sign_statement};
+pub use error::SignError;
+pub use key::{KeyId, PublicKey};
+pub use keygen::{GeneratedKey, KeyAlgorithm, generate};
+pub use keyring::{Keyring, TrustedKey};
+pub use pem::KEY_FILE_MAX;
+pub use private::SigningKey;
+pub use statement::Statement;
+pub use verify::{Claim, Expected, Proof, Rejection, Signer, read_envelope, verify_envelope};
