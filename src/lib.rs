@@ -10,10 +10,14 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
+//! | 1 | [`store`] | bytes by name, from a local directory or memory, and a layer that fails on demand |
 //! | 1 | [`sign`] | statements, envelopes, keys: signatures to signers |
+//! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
 
 pub mod event;
+pub mod policy;
 pub mod sign;
+pub mod store;
 pub mod verity;

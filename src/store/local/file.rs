@@ -1,0 +1,165 @@
+//! An open regular file.
+
+use std::io::IoSliceMut;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::fs::SeekFrom;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::super::{Attr, BoxFuture, READ_MAX, Result, StoreFile, StorePath};
+use super::resolve::Root;
+use super::{fail, on_pool};
+
+/// From here on a read asks for the file's size before it takes memory.
+const LARGE: usize = 64 * 1024;
+
+pub(super) struct LocalFile {
+    open: Arc<Open>,
+}
+
+struct Open {
+    fd: OwnedFd,
+    path: StorePath,
+    root: Arc<Root>,
+    /// True when fstat waits for nobody.
+    inline: bool,
+    /// False once the file system refused `RWF_NOWAIT`.
+    nowait: Arc<AtomicBool>,
+}
+
+impl LocalFile {
+    /// `home`: the file lies on the root's own file system.
+    pub(super) fn new(root: &Arc<Root>, path: &StorePath, fd: OwnedFd, home: bool) -> Self {
+        let nowait = if home { root.nowait().clone() } else { Arc::new(AtomicBool::new(true)) };
+        let inline = home && root.inline();
+        Self { open: Arc::new(Open { fd, path: path.clone(), root: root.clone(), inline, nowait }) }
+    }
+
+    async fn wait<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Open) -> rustix::io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let open = self.open.clone();
+        on_pool(operation, &self.open.path, move || work(&open).map_err(fail(operation, &open.path))).await
+    }
+}
+
+impl Open {
+    fn attr(&self) -> rustix::io::Result<Attr> {
+        Ok(self.root.attr(&self.fd)?.attr)
+    }
+
+    fn read(&self, offset: u64, len: usize) -> rustix::io::Result<Bytes> {
+        let len = bounded(offset, len);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut buffer = Vec::with_capacity(len);
+        while buffer.len() < len {
+            let at = offset + buffer.len() as u64;
+            match rustix::io::pread(&self.fd, spare_capacity(&mut buffer), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        // The allocator may have given more room than asked for.
+        buffer.truncate(len);
+        if buffer.len() < len / 2 {
+            buffer.shrink_to_fit();
+        }
+        Ok(buffer.into())
+    }
+
+    fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let mut len = bounded(offset, len);
+        if len > LARGE {
+            let left = self.attr().ok()?.size.saturating_sub(offset);
+            len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        if len == 0 {
+            return Some(Bytes::new());
+        }
+        let mut buffer = vec![0; len];
+        let read = rustix::io::preadv2(
+            &self.fd,
+            &mut [IoSliceMut::new(&mut buffer)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        );
+        match read {
+            Ok(n) if n == len => {}
+            Ok(n) if offset + n as u64 >= self.attr().ok()?.size => buffer.truncate(n),
+            Err(Errno::OPNOTSUPP) => {
+                self.nowait.store(false, Ordering::Relaxed);
+                return None;
+            }
+            Ok(_) | Err(_) => return None,
+        }
+        Some(buffer.into())
+    }
+
+    fn data_range(&self, offset: u64, size: u64) -> rustix::io::Result<Option<Range<u64>>> {
+        if offset >= size {
+            return Ok(None);
+        }
+        let start = match rustix::fs::seek(&self.fd, SeekFrom::Data(offset)) {
+            Ok(start) => start.max(offset),
+            // Behind the file's end there is nothing to be called zeros: who reads there shall notice.
+            Err(Errno::NXIO) if self.attr()?.size < size => return Ok(Some(offset..size)),
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(offset..size)),
+            Err(errno) => return Err(errno),
+        };
+        if start >= size {
+            return Ok(None);
+        }
+        let end = match rustix::fs::seek(&self.fd, SeekFrom::Hole(start)) {
+            Ok(hole) if hole > start => hole.min(size),
+            _ => size,
+        };
+        Ok(Some(start..end))
+    }
+}
+
+/// `len` within [`READ_MAX`] and the offsets that the kernel takes.
+fn bounded(offset: u64, len: usize) -> usize {
+    let left = (i64::MAX as u64).saturating_sub(offset);
+    len.min(READ_MAX).min(usize::try_from(left).unwrap_or(usize::MAX))
+}
+
+impl StoreFile for LocalFile {
+    fn stat(&self) -> BoxFuture<'_, Result<Attr>> {
+        Box::pin(async move {
+            match self.try_stat() {
+                Some(answer) => answer,
+                None => self.wait("stat", Open::attr).await,
+            }
+        })
+    }
+
+    fn try_stat(&self) -> Option<Result<Attr>> {
+        self.open.inline.then(|| self.open.attr().map_err(fail("stat", &self.open.path)))
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        Box::pin(self.wait("read", move |open| open.read(offset, len)))
+    }
+
+    fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        if !self.open.nowait.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.open.read_cached(offset, len)
+    }
+
+    fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<Range<u64>>>> {
+        Box::pin(self.wait("find data", move |open| open.data_range(offset, size)))
+    }
+}

@@ -1,0 +1,212 @@
+//! Bytes by name: the backing store, which nobody has to trust.
+//!
+//! A [`Store`] answers with whatever it has; nothing here is proven. Paths are relative to the
+//! store's root and are resolved without ever leaving it. Knows nothing of evidence or of NFS.
+
+#[cfg(test)]
+mod contract;
+mod error;
+mod faulty;
+mod local;
+mod memory;
+mod path;
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use faulty::{Fault, Faulty};
+pub use local::Local;
+pub use memory::Memory;
+pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath};
+
+/// The most bytes that one [`StoreFile::read_at`] gives.
+pub const READ_MAX: usize = 16 * 1024 * 1024;
+
+/// A future that is sent between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a store call gives.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The type of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A block device.
+    BlockDevice,
+    /// A character device.
+    CharDevice,
+    /// A socket.
+    Socket,
+    /// A named pipe.
+    Fifo,
+}
+
+/// A point in time: seconds since 1970 and nanoseconds below one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Time {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub seconds: i64,
+    /// Nanoseconds, below 1,000,000,000.
+    pub nanos: u32,
+}
+
+/// Attributes of an object, as the store tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// The object's type.
+    pub kind: Kind,
+    /// Permission bits, at most 0o7777.
+    pub mode: u32,
+    /// Number of hard links.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes of storage used.
+    pub used: u64,
+    /// Device numbers (major, minor) of a device.
+    pub rdev: (u32, u32),
+    /// A number that is the object's own within the store and stays for its life.
+    pub fileid: u64,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of content or attributes.
+    pub ctime: Time,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name; `.` and `..` stand among the others.
+    pub name: Vec<u8>,
+    /// Where reading goes on behind this entry; never 0, and it stays valid while the directory changes.
+    pub cookie: u64,
+    /// The object's [`Attr::fileid`].
+    pub fileid: u64,
+    /// The object's type, where the directory itself tells it.
+    pub kind: Option<Kind>,
+}
+
+/// Part of a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirPage {
+    /// The entries, in the store's order.
+    pub entries: Vec<DirEntry>,
+    /// True when nothing follows.
+    pub end: bool,
+}
+
+/// Room and limits of the file system behind a store. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsStat {
+    /// All bytes.
+    pub total_bytes: u64,
+    /// Free bytes.
+    pub free_bytes: u64,
+    /// Free bytes for an ordinary user.
+    pub available_bytes: u64,
+    /// All file slots.
+    pub total_files: u64,
+    /// Free file slots.
+    pub free_files: u64,
+    /// Free file slots for an ordinary user.
+    pub available_files: u64,
+    /// The longest name in bytes.
+    pub name_max: u32,
+    /// The most hard links to one file.
+    pub link_max: u32,
+}
+
+/// Objects by name.
+///
+/// Symbolic links are never followed, in no component of a path: an operation on a path that
+/// leads through one fails with [`StoreErrorKind::Symlink`] ([`Store::stat`] and
+/// [`Store::read_link`] accept one as the last component).
+pub trait Store: Send + Sync + 'static {
+    /// The store for people, as in `local /srv/data`.
+    fn describe(&self) -> String;
+
+    /// Attributes of what `path` names.
+    fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>>;
+
+    /// Opens the regular file that `path` names. A directory is [`StoreErrorKind::IsADirectory`], a
+    /// symbolic link [`StoreErrorKind::Symlink`], anything else [`StoreErrorKind::NotRegular`].
+    fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>>;
+
+    /// At most `max` entries of the directory `path` behind `cookie` (0: from the start).
+    fn read_dir<'a>(&'a self, path: &'a StorePath, cookie: u64, max: usize)
+    -> BoxFuture<'a, Result<DirPage>>;
+
+    /// The target of the symbolic link `path`, at most [`PATH_MAX`] bytes. Of anything else:
+    /// [`StoreErrorKind::Io`].
+    fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>>;
+
+    /// Room and limits.
+    fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>>;
+
+    /// Starts a new file that takes the place of `path` when it is committed, and not before.
+    /// Missing parent directories are made at commit. `scratch` is a directory (made when missing)
+    /// in which a store may keep what is unfinished. A symbolic link that stands at `path` itself
+    /// is replaced, like a file.
+    fn create<'a>(
+        &'a self,
+        path: &'a StorePath,
+        scratch: &'a StorePath,
+    ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>>;
+
+    /// Removes what `path` names, a directory with all below it. Symbolic links are removed, not
+    /// followed. The root is [`StoreErrorKind::Access`].
+    fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>>;
+}
+
+/// An open regular file. The same object for as long as it is held, whatever its name does.
+pub trait StoreFile: Send + Sync {
+    /// Attributes now. `nlink` is 0 when no name leads to the file any more.
+    fn stat(&self) -> BoxFuture<'_, Result<Attr>>;
+
+    /// [`StoreFile::stat`] where it cannot block, `None` where it might.
+    fn try_stat(&self) -> Option<Result<Attr>> {
+        None
+    }
+
+    /// Up to `len` bytes (at most [`READ_MAX`]) from `offset`; shorter only at the end of the file.
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>>;
+
+    /// [`StoreFile::read_at`] from memory, without waiting: `None` where that cannot be done in full.
+    fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let _ = (offset, len);
+        None
+    }
+
+    /// The next range at or behind `offset` that may hold other bytes than zeros; `None` when only
+    /// zeros follow up to `size`. A store that cannot tell gives the rest of the file.
+    fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<Range<u64>>>> {
+        Box::pin(async move { Ok((offset < size).then_some(offset..size)) })
+    }
+}
+
+/// A file that is not in place yet. Dropping it leaves the old state.
+pub trait StoreWriter: Send {
+    /// Writes all of `data` at `offset`.
+    fn write_at<'a>(&'a mut self, offset: u64, data: &'a [u8]) -> BoxFuture<'a, Result<()>>;
+
+    /// Makes the content durable and puts it in place atomically. A directory that stands there is
+    /// [`StoreErrorKind::IsADirectory`].
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+}
