@@ -10,13 +10,17 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
+//! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
+//! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
 //! | 1 | [`store`] | bytes by name, from a local directory or memory, and a layer that fails on demand |
 //! | 1 | [`sign`] | statements, envelopes, keys: signatures to signers |
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
 
+pub mod carrier;
 pub mod event;
+pub mod export;
 pub mod policy;
 pub mod sign;
 pub mod store;

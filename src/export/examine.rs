@@ -1,0 +1,135 @@
+//! Proving a whole file at once, with the same code that proves it block by block for clients.
+
+use super::Export;
+use super::error::ExportError;
+use super::proof::{Failure, Prover};
+use super::read::{read_at, stat, truncated};
+use crate::event::Cause;
+use crate::store::{StoreError, StorePath};
+
+/// Bytes looked at in one step: a multiple of every block size.
+const STEP: u64 = 1024 * 1024;
+/// Failing blocks that are told one by one.
+const TOLD_MAX: usize = 1000;
+
+/// A block that does not verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadBlock {
+    /// Why.
+    pub cause: Cause,
+    /// Index within the level.
+    pub block: u64,
+    /// The tree level, `None` for data.
+    pub level: Option<u8>,
+    /// Facts for people; may be empty.
+    pub detail: String,
+}
+
+/// What examining a file found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Examination {
+    /// Every block is proven.
+    Good {
+        /// The signed size in bytes.
+        bytes: u64,
+    },
+    /// The file as a whole is not accepted.
+    Refused {
+        /// Why.
+        cause: Cause,
+        /// Facts for people.
+        detail: String,
+    },
+    /// The evidence is accepted, but blocks fail.
+    Damaged {
+        /// The first failing blocks, at most 1000.
+        blocks: Vec<BadBlock>,
+        /// How many fail in all.
+        count: u64,
+    },
+}
+
+impl Export {
+    /// Proves every block of the regular file `path`, whatever the mode is.
+    ///
+    /// # Errors
+    /// When the store or the evidence cannot be read at all; that says nothing of the file.
+    pub async fn examine(
+        &self,
+        path: &StorePath,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<Examination, ExamineError> {
+        let file = self.store.open(path).await?;
+        let attr = stat(&*file).await?;
+        let (verdict, bundle) = self.trust.judge(path).await.map_err(ExamineError::Busy)?;
+        if let Some(finding) = verdict.finding(&attr) {
+            if finding.cause == Cause::Unreadable {
+                return Err(ExamineError::Evidence(finding.detail));
+            }
+            return Ok(Examination::Refused { cause: finding.cause, detail: finding.detail });
+        }
+        let (Ok(proven), Some(bundle)) = (&verdict.outcome, &bundle) else {
+            return Err(ExamineError::Busy(ExportError::Io));
+        };
+        let mut prover = Prover { proven, bundle, cache: &self.cache, tree_blocks: 0 };
+        let (size, block_size) = (proven.descriptor.size, prover.block_size() as u64);
+        let (mut blocks, mut count) = (Vec::new(), 0);
+        let mut at = 0;
+        while at < size {
+            let to = (at + STEP).min(size);
+            let data = read_at(&*file, at, usize::try_from(to - at).unwrap_or(0)).await?;
+            let end = at + data.len() as u64;
+            // Only whole blocks, and the last one of the file, can be compared.
+            let whole =
+                if end < to { data.len() as u64 / block_size * block_size } else { data.len() as u64 };
+            let whole = data.slice(..usize::try_from(whole).unwrap_or(0));
+            let mut done = 0;
+            while let Some(rest) = usize::try_from(done * block_size).ok().filter(|from| *from < whole.len())
+            {
+                let Err((good, failure)) = prover.check(at / block_size + done, &whole.slice(rest..)).await
+                else {
+                    break;
+                };
+                done += good + 1;
+                note(&mut blocks, &mut count, *failure);
+            }
+            if end < to {
+                note(&mut blocks, &mut count, *truncated(end / block_size, end, size));
+                break;
+            }
+            progress(to - at);
+            at = to;
+            tokio::task::yield_now().await;
+        }
+        Ok(match count {
+            0 => Examination::Good { bytes: size },
+            count => Examination::Damaged { blocks, count },
+        })
+    }
+}
+
+fn note(blocks: &mut Vec<BadBlock>, count: &mut u64, failure: Failure) {
+    *count += 1;
+    if blocks.len() < TOLD_MAX {
+        let Failure { cause, block, level, expected, found, detail } = failure;
+        let detail = match (expected, found) {
+            (Some(expected), Some(found)) => format!("expected {expected}, found {found}"),
+            _ => detail,
+        };
+        blocks.push(BadBlock { cause, block, level, detail });
+    }
+}
+
+/// Why a file could not be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The evidence cannot be read.
+    #[error("{0}")]
+    Evidence(String),
+    /// The process lacks something.
+    #[error(transparent)]
+    Busy(ExportError),
+}

@@ -1,0 +1,129 @@
+//! One exported tree: handles, names, attributes and proven data.
+//!
+//! Front ends speak with [`Export`] alone. This room is the only maker of [`Verified`]: no byte of
+//! a regular file leaves it in enforce mode that was not just compared with a hash proven under an
+//! accepted signature, or comes from the cache of those that were.
+
+mod cache;
+mod error;
+mod examine;
+mod handle;
+mod names;
+mod nodes;
+mod permission;
+mod proof;
+mod read;
+mod trust;
+mod verified;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use quick_cache::sync::Cache;
+
+use crate::carrier::Sidecar;
+use crate::event::{Event, Gauge, Sink, Usage};
+use crate::policy::Mode;
+use crate::sign::Keyring;
+use crate::store::{Store, StoreError, StorePath};
+
+pub use crate::store::{Attr, FsStat, Kind, Time};
+pub use error::ExportError;
+pub use examine::{BadBlock, Examination, ExamineError};
+pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
+pub use names::{DirItem, Listing};
+pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
+pub use read::{READ_MAX, ReadReply};
+pub use verified::{Payload, Verified};
+
+/// Files held open at most: each takes two descriptors.
+const OPEN_FILES: usize = 256;
+/// Verdicts kept at most.
+const VERDICTS: usize = 32 * 1024;
+
+/// What an [`Export`] is made of.
+pub struct ExportOptions {
+    /// Where the bytes come from.
+    pub store: Arc<dyn Store>,
+    /// The name of the tree that statements must be made for.
+    pub namespace: String,
+    /// Whose signatures count.
+    pub keyring: Keyring,
+    /// What happens to what does not verify.
+    pub mode: Mode,
+    /// How claimed identities are taken.
+    pub identity: Identity,
+    /// Bytes of proven blocks to keep in memory.
+    pub cache_bytes: u64,
+    /// The secret behind the file handles.
+    pub handle_key: HandleKey,
+    /// Where events go.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// One exported tree, read-only.
+pub struct Export {
+    store: Arc<dyn Store>,
+    mode: Mode,
+    identity: Identity,
+    sink: Arc<dyn Sink>,
+    trust: trust::Trust,
+    nodes: nodes::Nodes,
+    cache: cache::BlockCache,
+    verdicts: Cache<handle::Tag, trust::Verdict>,
+    open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
+    started: Instant,
+}
+
+impl Export {
+    /// Exports the store. Fails when the store's root cannot be looked at.
+    pub async fn new(options: ExportOptions) -> Result<Self, StoreError> {
+        let root = options.store.stat(&StorePath::root()).await?;
+        if options.mode == Mode::Warn {
+            options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
+        }
+        let sidecar = Sidecar::new(options.store.clone());
+        Ok(Self {
+            store: options.store,
+            mode: options.mode,
+            identity: options.identity,
+            sink: options.sink,
+            trust: trust::Trust::new(options.namespace, sidecar, options.keyring),
+            nodes: nodes::Nodes::new(options.handle_key, root.fileid),
+            cache: cache::BlockCache::new(options.cache_bytes),
+            verdicts: Cache::new(VERDICTS),
+            open_files: Cache::new(OPEN_FILES),
+            started: Instant::now(),
+        })
+    }
+
+    /// Trusts `keyring` from now on, also for files that are open or cached.
+    pub fn set_keyring(&self, keyring: Keyring) {
+        self.trust.replace(keyring);
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Gauge for Export {
+    fn usage(&self) -> Usage {
+        let (cache_bytes, cache_capacity, cache_entries) = self.cache.usage();
+        Usage {
+            cache_bytes,
+            cache_capacity,
+            cache_entries,
+            open_files: self.open_files.len() as u64,
+            handles: self.nodes.len(),
+        }
+    }
+}
+
+/// What a client hears when the object of a handle cannot be found any more.
+fn gone(error: StoreError) -> ExportError {
+    match ExportError::from(error) {
+        ExportError::NotFound | ExportError::NotADirectory => ExportError::Stale,
+        other => other,
+    }
+}

@@ -1,0 +1,262 @@
+//! Names and attributes: lookups, listings, and the signed size in place of the store's.
+
+use std::sync::Arc;
+
+use super::error::ExportError;
+use super::handle::FileHandle;
+use super::nodes::Node;
+use super::permission::{Access, Caller};
+use super::trust::Verdict;
+use super::{Export, gone};
+use crate::carrier::{SIDECAR_DIRECTORY, Sidecar};
+use crate::policy::{Decision, decide};
+use crate::store::{Attr, FsStat, Kind, NAME_MAX, StorePath};
+
+/// Entries of a listing that are described before other work gets its turn.
+const DESCRIBE_AT_ONCE: usize = 16;
+
+/// One name in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirItem {
+    /// The name; `.` and `..` stand among the others.
+    pub name: Vec<u8>,
+    /// Where listing goes on behind this entry.
+    pub cookie: u64,
+    /// The object's number.
+    pub fileid: u64,
+}
+
+/// Part of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The directory's attributes.
+    pub directory: Attr,
+    /// The entries, in the store's order.
+    pub entries: Vec<DirItem>,
+    /// True when nothing follows.
+    pub end: bool,
+}
+
+impl Export {
+    /// The handle of the export's root.
+    pub fn root(&self) -> FileHandle {
+        self.nodes.handle(self.nodes.root())
+    }
+
+    /// A number for the file system as a whole; it stays over restarts.
+    pub fn fsid(&self) -> u64 {
+        self.nodes.fsid()
+    }
+
+    /// The attributes of an object; the size of a signed file is the signed one.
+    pub async fn attributes(&self, handle: &[u8], _caller: &Caller) -> Result<Attr, ExportError> {
+        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let attr = self.stored(&node).await?;
+        Ok(self.presented(&node, attr).await?.0)
+    }
+
+    /// Finds `name` in a directory. `.` and `..` are names, too; the root is its own parent.
+    pub async fn lookup(
+        &self,
+        directory: &[u8],
+        name: &[u8],
+        caller: &Caller,
+    ) -> Result<(FileHandle, Attr), ExportError> {
+        let (node, attr) = self.directory(directory).await?;
+        if !self.identity.access(&attr, caller).lookup {
+            return Err(ExportError::Permission);
+        }
+        let (node, attr) = self.found(&node, name).await?;
+        Ok((self.nodes.handle(&node), attr))
+    }
+
+    /// Finds what the absolute path `path` names, for MOUNT. Empty names are passed over.
+    pub async fn resolve(&self, path: &[u8], _caller: &Caller) -> Result<(FileHandle, Attr), ExportError> {
+        let mut node = self.nodes.root().clone();
+        let mut attr = self.stored(&node).await?;
+        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+            if attr.kind != Kind::Directory {
+                return Err(ExportError::NotADirectory);
+            }
+            (node, attr) = self.found(&node, name).await?;
+        }
+        Ok((self.nodes.handle(&node), attr))
+    }
+
+    /// What a caller may do with an object. Reading and running are withheld where policy denies them.
+    pub async fn access(&self, handle: &[u8], caller: &Caller) -> Result<(Access, Attr), ExportError> {
+        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let stored = self.stored(&node).await?;
+        let (attr, verdict) = self.presented(&node, stored).await?;
+        let mut access = self.identity.access(&attr, caller);
+        if let Some(verdict) = verdict
+            && (access.read || access.execute)
+        {
+            let finding = verdict.finding(&stored);
+            if let Decision::Deny(_) = decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
+                self.report_finding(&node, finding, caller, false);
+                access = Access::default();
+            }
+        }
+        Ok((access, attr))
+    }
+
+    /// The target of a symbolic link. Links are not signed; see the README on what is not protected.
+    pub async fn read_link(&self, handle: &[u8], _caller: &Caller) -> Result<(Vec<u8>, Attr), ExportError> {
+        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let attr = self.stored(&node).await?;
+        if attr.kind != Kind::Symlink {
+            return Err(ExportError::NotASymlink);
+        }
+        let target = self.store.read_link(&node.path).await.map_err(gone)?;
+        Ok((target, attr))
+    }
+
+    /// At most `max_entries` entries of a directory behind `cookie` (0: from the start).
+    pub async fn read_dir(
+        &self,
+        handle: &[u8],
+        cookie: u64,
+        max_entries: usize,
+        caller: &Caller,
+    ) -> Result<Listing, ExportError> {
+        let (node, attr) = self.directory(handle).await?;
+        if !self.identity.access(&attr, caller).read {
+            return Err(ExportError::Permission);
+        }
+        let hidden = if node.path.is_root() { self.sidecar_fileid().await } else { None };
+        let mut cookie = cookie;
+        loop {
+            let page = self.store.read_dir(&node.path, cookie, max_entries).await.map_err(gone)?;
+            let last = page.entries.last().map(|entry| entry.cookie);
+            let entries = page.entries.into_iter().filter_map(|entry| {
+                let dots = matches!(&entry.name[..], b"." | b"..");
+                let secret = node.path.is_root()
+                    && (entry.name == SIDECAR_DIRECTORY || (!dots && Some(entry.fileid) == hidden));
+                let allowed = dots || (entry.name.len() <= NAME_MAX && node.path.join(&entry.name).is_ok());
+                // The root's parent is the root: nothing outside has a number here.
+                let fileid = if dots && node.path.is_root() { node.fileid } else { entry.fileid };
+                (!secret && allowed).then_some(DirItem { name: entry.name, cookie: entry.cookie, fileid })
+            });
+            let entries: Vec<_> = entries.collect();
+            match last {
+                // All that came was hidden: a page without entries would read as the end.
+                Some(last) if entries.is_empty() && !page.end && last != cookie => cookie = last,
+                _ => return Ok(Listing { directory: attr, end: page.end || last.is_none(), entries }),
+            }
+        }
+    }
+
+    /// Handles and attributes of names in a directory, in the order of `names`; `None` for what is
+    /// not there any more.
+    pub async fn describe(
+        &self,
+        directory: &[u8],
+        names: &[Vec<u8>],
+        caller: &Caller,
+    ) -> Vec<Option<(FileHandle, Attr)>> {
+        let mut described = Vec::with_capacity(names.len());
+        let node = match self.directory(directory).await {
+            Ok((node, attr)) if self.identity.access(&attr, caller).lookup => Some(node),
+            _ => None,
+        };
+        for (n, name) in names.iter().enumerate() {
+            if n % DESCRIBE_AT_ONCE == DESCRIBE_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let found = match &node {
+                Some(node) => self.found(node, name).await.ok(),
+                None => None,
+            };
+            described.push(found.map(|(node, attr)| (self.nodes.handle(&node), attr)));
+        }
+        described
+    }
+
+    /// Room and limits of the file system behind the store.
+    pub async fn stat_fs(&self, handle: &[u8], _caller: &Caller) -> Result<(FsStat, Attr), ExportError> {
+        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let attr = self.stored(&node).await?;
+        let stat = self.store.stat_fs().await?;
+        Ok((stat, self.presented(&node, attr).await?.0))
+    }
+
+    async fn directory(&self, handle: &[u8]) -> Result<(Arc<Node>, Attr), ExportError> {
+        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let attr = self.stored(&node).await?;
+        if attr.kind != Kind::Directory {
+            return Err(ExportError::NotADirectory);
+        }
+        Ok((node, attr))
+    }
+
+    /// What `name` in the directory `node` is.
+    async fn found(&self, node: &Arc<Node>, name: &[u8]) -> Result<(Arc<Node>, Attr), ExportError> {
+        let path = match name {
+            b"." => node.path.clone(),
+            b".." => node.path.parent().unwrap_or_else(StorePath::root),
+            name => node.path.join(name)?,
+        };
+        if path.is_root() {
+            let root = self.nodes.root().clone();
+            let attr = self.stored(&root).await?;
+            return Ok((root, attr));
+        }
+        if path == Sidecar::directory() {
+            return Err(ExportError::NotFound);
+        }
+        let attr = self.store.stat(&path).await?;
+        // The same directory by another name, as where names differ in case alone.
+        let in_root = path.parent().is_some_and(|parent| parent.is_root());
+        if in_root && attr.kind == Kind::Directory && self.sidecar_fileid().await == Some(attr.fileid) {
+            return Err(ExportError::NotFound);
+        }
+        let node = self.nodes.node(path, attr.fileid);
+        let (attr, _) = self.presented(&node, attr).await?;
+        Ok((node, attr))
+    }
+
+    async fn sidecar_fileid(&self) -> Option<u64> {
+        self.store.stat(&Sidecar::directory()).await.ok().map(|attr| attr.fileid)
+    }
+
+    /// The attributes of `node` as the store has them, if it is still the same object.
+    pub(super) async fn stored(&self, node: &Node) -> Result<Attr, ExportError> {
+        let attr = self.store.stat(&node.path).await.map_err(gone)?;
+        if attr.fileid != node.fileid {
+            return Err(ExportError::Stale);
+        }
+        Ok(attr)
+    }
+
+    /// The attributes as clients see them, with the verdict on a regular file.
+    async fn presented(&self, node: &Node, attr: Attr) -> Result<(Attr, Option<Verdict>), ExportError> {
+        if attr.kind != Kind::Regular {
+            return Ok((attr, None));
+        }
+        let verdict = self.verdict(node).await?;
+        // Warn mode serves a file of another size as the store has it, so that is its size then.
+        let unproven = match decide(self.mode, verdict.finding(&attr).map(|finding| finding.cause)) {
+            Decision::AllowUnproven(_) => true,
+            Decision::Allow | Decision::Deny(_) | Decision::Fail(_) => false,
+        };
+        let size = if unproven { None } else { verdict.signed_size() };
+        Ok((Attr { size: size.unwrap_or(attr.size), ..attr }, Some(verdict)))
+    }
+
+    async fn verdict(&self, node: &Node) -> Result<Verdict, ExportError> {
+        if let Some(verdict) = self.verdicts.get(&node.tag) {
+            if self.trust.is_fresh(&verdict) {
+                return Ok(verdict);
+            }
+            if self.trust.holds(&node.path, &verdict).await {
+                let verdict = verdict.confirmed();
+                self.verdicts.insert(node.tag, verdict.clone());
+                return Ok(verdict);
+            }
+        }
+        let (verdict, _) = self.trust.judge(&node.path).await?;
+        self.verdicts.insert(node.tag, verdict.clone());
+        Ok(verdict)
+    }
+}

@@ -1,0 +1,185 @@
+//! From handles to paths: what is remembered, and how the rest is found again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+
+use super::error::ExportError;
+use super::handle::{FileHandle, HandleKey, Parsed, Tag};
+use crate::store::{Kind, Store, StoreError, StoreErrorKind, StorePath};
+
+/// Paths remembered, in bytes.
+const REMEMBERED_BYTES: u64 = 128 * 1024 * 1024;
+/// Directory entries that one search looks at before it gives up.
+const SEARCH_MAX: usize = 4_000_000;
+/// Entries read from a directory at once.
+const PAGE: usize = 4096;
+/// Searches at the same time: they cost what listing a directory costs.
+const SEARCHES: usize = 2;
+/// How long a handle that leads nowhere is not searched again.
+const LOST_FOR: Duration = Duration::from_secs(2);
+const LOST_MAX: usize = 4096;
+
+/// An object that a handle stands for.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) tag: Tag,
+    pub(super) path: StorePath,
+    pub(super) fileid: u64,
+}
+
+#[derive(Clone, Debug)]
+struct ByPath;
+
+impl Weighter<Tag, Arc<Node>> for ByPath {
+    fn weight(&self, _: &Tag, node: &Arc<Node>) -> u64 {
+        128 + node.path.as_bytes().len() as u64
+    }
+}
+
+/// All objects that clients hold handles of.
+pub(super) struct Nodes {
+    key: HandleKey,
+    root: Arc<Node>,
+    known: Cache<Tag, Arc<Node>, ByPath>,
+    lost: Cache<Tag, Instant>,
+    searches: Semaphore,
+}
+
+impl Nodes {
+    /// A table for the store whose root has `root_fileid`.
+    pub(super) fn new(key: HandleKey, root_fileid: u64) -> Self {
+        let path = StorePath::root();
+        let root = Arc::new(Node { tag: key.tag(root_fileid, &path), path, fileid: root_fileid });
+        Self {
+            key,
+            root,
+            known: Cache::with_weighter(1 << 16, REMEMBERED_BYTES, ByPath),
+            lost: Cache::new(LOST_MAX),
+            searches: Semaphore::new(SEARCHES),
+        }
+    }
+
+    pub(super) fn fsid(&self) -> u64 {
+        self.key.fsid()
+    }
+
+    pub(super) fn root(&self) -> &Arc<Node> {
+        &self.root
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.known.len() as u64 + 1
+    }
+
+    pub(super) fn handle(&self, node: &Node) -> FileHandle {
+        self.key.handle(node.fileid, &node.tag, &node.path)
+    }
+
+    /// The node of the object `fileid` at `path`, remembered from now on.
+    pub(super) fn node(&self, path: StorePath, fileid: u64) -> Arc<Node> {
+        if path.is_root() && fileid == self.root.fileid {
+            return self.root.clone();
+        }
+        let tag = self.key.tag(fileid, &path);
+        if let Some(node) = self.known.get(&tag) {
+            return node;
+        }
+        let node = Arc::new(Node { tag, path, fileid });
+        self.known.insert(tag, node.clone());
+        node
+    }
+
+    /// The node that the handle `bytes` stands for. It may be gone from the store.
+    pub(super) async fn resolve(&self, store: &dyn Store, bytes: &[u8]) -> Result<Arc<Node>, ExportError> {
+        let parsed = Parsed::new(bytes).ok_or(ExportError::BadHandle)?;
+        if parsed.tag == self.root.tag {
+            return Ok(self.root.clone());
+        }
+        if let Some(node) = self.known.get(&parsed.tag) {
+            return Ok(node);
+        }
+        if !self.key.authentic(&parsed) {
+            return Err(ExportError::BadHandle);
+        }
+        if self.lost.get(&parsed.tag).is_some_and(|at| at.elapsed() < LOST_FOR) {
+            return Err(ExportError::Stale);
+        }
+        let _permit = self.searches.acquire().await.map_err(|_| ExportError::Busy)?;
+        match Search::new(&self.key, &parsed).run(store).await? {
+            Some(path) => Ok(self.node(path, parsed.fileid)),
+            None => {
+                self.lost.insert(parsed.tag, Instant::now());
+                Err(ExportError::Stale)
+            }
+        }
+    }
+}
+
+/// Looks for the path of a handle, name by name along its hints.
+struct Search<'a> {
+    key: &'a HandleKey,
+    wanted: &'a Parsed<'a>,
+    looked_at: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(key: &'a HandleKey, wanted: &'a Parsed<'a>) -> Self {
+        Self { key, wanted, looked_at: 0 }
+    }
+
+    async fn run(mut self, store: &dyn Store) -> Result<Option<StorePath>, StoreError> {
+        let mut open = vec![(StorePath::root(), 0)];
+        while let Some((directory, depth)) = open.pop() {
+            let mut cookie = 0;
+            loop {
+                let page = match store.read_dir(&directory, cookie, PAGE).await {
+                    Ok(page) => page,
+                    Err(error) if leads_nowhere(error.kind) => break,
+                    Err(error) => return Err(error),
+                };
+                self.looked_at += page.entries.len().max(1);
+                if self.looked_at > SEARCH_MAX {
+                    return Ok(None);
+                }
+                for entry in &page.entries {
+                    if matches!(&entry.name[..], b"." | b"..") || !self.wanted.may_be(depth, &entry.name) {
+                        continue;
+                    }
+                    let Ok(path) = directory.join(&entry.name) else { continue };
+                    let names = depth + 1;
+                    if self.wanted.may_have(names)
+                        && self.key.tag(self.wanted.fileid, &path) == self.wanted.tag
+                    {
+                        return Ok(Some(path));
+                    }
+                    if self.wanted.may_have_more_than(names)
+                        && matches!(entry.kind, None | Some(Kind::Directory))
+                    {
+                        open.push((path, names));
+                    }
+                }
+                match page.entries.last() {
+                    Some(last) if !page.end && last.cookie != cookie => cookie = last.cookie,
+                    _ => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a directory is gone or closed, so that nothing is found in it.
+fn leads_nowhere(kind: StoreErrorKind) -> bool {
+    matches!(
+        kind,
+        StoreErrorKind::NotFound
+            | StoreErrorKind::NotADirectory
+            | StoreErrorKind::Symlink
+            | StoreErrorKind::Access
+            | StoreErrorKind::Stale
+    )
+}

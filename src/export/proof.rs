@@ -1,0 +1,153 @@
+//! Proving blocks: from the signed root hash down to the data, every step compared.
+
+use bytes::Bytes;
+
+use super::cache::{BlockCache, Span};
+use super::trust::Proven;
+use super::verified::Verified;
+use crate::carrier::{CarrierError, OpenBundle};
+use crate::event::Cause;
+use crate::verity::{Digest, Slot};
+
+/// A block that could not be proven.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) cause: Cause,
+    /// Index within the level.
+    pub(super) block: u64,
+    /// The tree level, `None` for data.
+    pub(super) level: Option<u8>,
+    pub(super) expected: Option<Digest>,
+    pub(super) found: Option<Digest>,
+    pub(super) detail: String,
+}
+
+/// One file's tree and the cache of what was proven of it.
+pub(super) struct Prover<'a> {
+    pub(super) proven: &'a Proven,
+    pub(super) bundle: &'a OpenBundle,
+    pub(super) cache: &'a BlockCache,
+    /// Tree blocks that were read and proven, for the metrics.
+    pub(super) tree_blocks: u64,
+}
+
+impl Prover<'_> {
+    /// The hash that data block `index` must have.
+    pub(super) async fn leaf(&mut self, index: u64) -> Result<Digest, Box<Failure>> {
+        if self.proven.geometry.levels() == 0 {
+            return Ok(self.proven.descriptor.root_hash);
+        }
+        let slot = self.proven.geometry.leaf_slot(index);
+        let block = self.tree_block(slot.block).await?;
+        self.digest_at(&block, slot, 0)
+    }
+
+    /// Compares consecutive data blocks, the first of which is `first`, with their leaves. Gives the
+    /// number of blocks before the first that fails, and its failure.
+    pub(super) async fn check(&mut self, first: u64, data: &Bytes) -> Result<(), (u64, Box<Failure>)> {
+        let mut found = Vec::with_capacity(data.len() / self.block_size() + 1);
+        self.proven.hasher.hash_many(data, |_, digest| found.push(digest));
+        for (done, digest) in (0..).zip(found) {
+            let index = first + done;
+            let expected = self.leaf(index).await.map_err(|failure| (done, failure))?;
+            if digest != expected {
+                let failure = Failure {
+                    cause: Cause::BadBlock,
+                    block: index,
+                    level: None,
+                    expected: Some(expected),
+                    found: Some(digest),
+                    detail: String::new(),
+                };
+                return Err((done, Box::new(failure)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn block_size(&self) -> usize {
+        self.proven.descriptor.params.block_size.bytes()
+    }
+
+    /// The proven leaf-level tree block `index`.
+    async fn tree_block(&mut self, index: u64) -> Result<Verified<Bytes>, Box<Failure>> {
+        // Up to the lowest ancestor that is proven already, then down again.
+        let levels = self.proven.geometry.levels();
+        let mut path = Vec::with_capacity(levels);
+        let (mut level, mut at) = (0, index);
+        let mut parent = loop {
+            if let Some(block) = self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), at)) {
+                break Some(block);
+            }
+            path.push((level, at));
+            if level + 1 == levels {
+                break None;
+            }
+            level += 1;
+            at = self.proven.geometry.slot(level, at).block;
+        };
+        while let Some((level, at)) = path.pop() {
+            let expected = match &parent {
+                None => self.proven.descriptor.root_hash,
+                Some(block) => {
+                    let slot = self.proven.geometry.slot(level + 1, at);
+                    self.digest_at(block, slot, level + 1)?
+                }
+            };
+            parent = Some(self.prove_tree_block(level, at, expected).await?);
+        }
+        parent.ok_or_else(|| self.tree_failure(Cause::BadTreeBlock, 0, index, "the tree has no such block"))
+    }
+
+    async fn prove_tree_block(
+        &mut self,
+        level: usize,
+        index: u64,
+        expected: Digest,
+    ) -> Result<Verified<Bytes>, Box<Failure>> {
+        let Some(offset) = self.proven.geometry.tree_block_offset(level, index) else {
+            return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
+        };
+        let bytes = self.bundle.read_tree(offset, self.block_size()).await.map_err(|error| {
+            let cause = match &error {
+                CarrierError::Malformed { .. } | CarrierError::Missing(_) | CarrierError::Path { .. } => {
+                    Cause::MalformedEvidence
+                }
+                CarrierError::Store(_) => Cause::Unreadable,
+            };
+            self.tree_failure(cause, level, index, &error.to_string())
+        })?;
+        let mut found = None;
+        self.proven.hasher.hash_many(&bytes, |_, digest| found = Some(digest));
+        if found != Some(expected) {
+            let mut failure = self.tree_failure(Cause::BadTreeBlock, level, index, "");
+            (failure.expected, failure.found) = (Some(expected), found);
+            return Err(failure);
+        }
+        self.tree_blocks += 1;
+        let block = Verified::proven(bytes);
+        self.cache.insert(self.proven.cache_key, Span::Tree(level_number(level), index), block.clone());
+        Ok(block)
+    }
+
+    fn digest_at(&self, block: &Verified<Bytes>, slot: Slot, level: usize) -> Result<Digest, Box<Failure>> {
+        let short = || self.tree_failure(Cause::BadTreeBlock, level, slot.block, "the tree block is short");
+        self.proven.geometry.digest_at(block.get(), slot).ok_or_else(short)
+    }
+
+    fn tree_failure(&self, cause: Cause, level: usize, index: u64, detail: &str) -> Box<Failure> {
+        Box::new(Failure {
+            cause,
+            block: index,
+            level: Some(level_number(level)),
+            expected: None,
+            found: None,
+            detail: detail.to_owned(),
+        })
+    }
+}
+
+/// A tree has at most eight levels.
+fn level_number(level: usize) -> u8 {
+    u8::try_from(level).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,199 @@
+//! From evidence to a verdict: opened once, its signature checked once, kept until the evidence,
+//! the trust or the clock gives a reason to look again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+
+use super::cache::FileKey;
+use super::error::{ExportError, exhausted};
+use crate::carrier::{CarrierError, OpenBundle, Sidecar};
+use crate::event::Cause;
+use crate::sign::{Expected, Keyring, verify_envelope};
+use crate::store::{Attr, StorePath, Time};
+use crate::verity::{BlockHasher, Descriptor, Geometry, VerityError};
+
+/// How long a verdict stands before the evidence is looked at again.
+pub(super) const RECHECK: Duration = Duration::from_secs(1);
+
+/// What a file was proven to be.
+pub(super) struct Proven {
+    pub(super) descriptor: Descriptor,
+    pub(super) geometry: Geometry,
+    pub(super) hasher: BlockHasher,
+    pub(super) cache_key: FileKey,
+    expires: Option<i64>,
+}
+
+/// Why a file was not accepted, with facts for people.
+#[derive(Clone, Debug)]
+pub(super) struct Finding {
+    pub(super) cause: Cause,
+    pub(super) detail: String,
+}
+
+/// What is known of one file's evidence.
+#[derive(Clone)]
+pub(super) struct Verdict {
+    pub(super) outcome: Result<Arc<Proven>, Arc<Finding>>,
+    /// The evidence that was looked at; `None` when there was none.
+    stamp: Option<Stamp>,
+    trust: u64,
+    checked: Instant,
+}
+
+/// Tells one state of a file in the store from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    fileid: u64,
+    size: u64,
+    mtime: Time,
+    ctime: Time,
+}
+
+impl From<&Attr> for Stamp {
+    fn from(attr: &Attr) -> Self {
+        Self { fileid: attr.fileid, size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
+    }
+}
+
+/// The keys that are trusted now.
+struct Trusted {
+    keyring: Keyring,
+    generation: u64,
+}
+
+/// Judges evidence.
+pub(super) struct Trust {
+    namespace: String,
+    sidecar: Sidecar,
+    trusted: ArcSwap<Trusted>,
+}
+
+impl Trust {
+    pub(super) fn new(namespace: String, sidecar: Sidecar, keyring: Keyring) -> Self {
+        Self { namespace, sidecar, trusted: ArcSwap::from_pointee(Trusted { keyring, generation: 0 }) }
+    }
+
+    /// Trusts `keyring` from now on, also for files that are open.
+    pub(super) fn replace(&self, keyring: Keyring) {
+        let generation = self.trusted.load().generation + 1;
+        self.trusted.store(Arc::new(Trusted { keyring, generation }));
+    }
+
+    /// Judges the evidence of `path` as it is now. Gives the open bundle too when it holds.
+    pub(super) async fn judge(&self, path: &StorePath) -> Result<(Verdict, Option<OpenBundle>), ExportError> {
+        let trusted = self.trusted.load_full();
+        let checked = Instant::now();
+        let verdict = |outcome, stamp| Verdict { outcome, stamp, trust: trusted.generation, checked };
+        let bundle = match self.sidecar.open(path).await {
+            Ok(bundle) => bundle,
+            Err(error) if exhausted(&error) => return Err(ExportError::Busy),
+            Err(error) => {
+                let stamp = self.sidecar.stat(path).await.ok().map(|attr| Stamp::from(&attr));
+                let cause = match &error {
+                    CarrierError::Missing(_) => Cause::Unsigned,
+                    CarrierError::Malformed { .. } => Cause::MalformedEvidence,
+                    CarrierError::Path { .. } => Cause::Unsigned,
+                    CarrierError::Store(_) => Cause::Unreadable,
+                };
+                let finding = Arc::new(Finding { cause, detail: error.to_string() });
+                return Ok((verdict(Err(finding), stamp), None));
+            }
+        };
+        let stamp = Some(Stamp::from(&bundle.attr));
+        match self.examine(path, &bundle, &trusted.keyring) {
+            Ok(proven) => Ok((verdict(Ok(Arc::new(proven)), stamp), Some(bundle))),
+            Err(finding) => Ok((verdict(Err(Arc::new(finding)), stamp), None)),
+        }
+    }
+
+    fn examine(&self, path: &StorePath, bundle: &OpenBundle, keyring: &Keyring) -> Result<Proven, Finding> {
+        let malformed =
+            |error: VerityError| Finding { cause: Cause::MalformedEvidence, detail: error.to_string() };
+        let descriptor = Descriptor::parse(&bundle.head.descriptor).map_err(malformed)?;
+        let geometry = descriptor.geometry().map_err(malformed)?;
+        let expected = Expected {
+            namespace: &self.namespace,
+            path: path.as_bytes(),
+            descriptor: &descriptor,
+            now: unix_now(),
+        };
+        let proof = verify_envelope(&bundle.head.statement, keyring, &expected)
+            .map_err(|rejection| Finding { cause: rejection.cause, detail: rejection.detail })?;
+        if bundle.head.tree_len != geometry.tree_size() {
+            let detail = format!(
+                "the tree has {} bytes, the descriptor wants {}",
+                bundle.head.tree_len,
+                geometry.tree_size()
+            );
+            return Err(Finding { cause: Cause::MalformedEvidence, detail });
+        }
+        Ok(Proven {
+            geometry,
+            hasher: BlockHasher::new(&descriptor.params),
+            cache_key: FileKey::new(&descriptor.file_digest()),
+            expires: proof.statement.expires,
+            descriptor,
+        })
+    }
+
+    /// Whether `verdict` still speaks of the evidence and the trust that there are now.
+    pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
+        if !verdict.trust_is(self) {
+            return false;
+        }
+        match self.sidecar.stat(path).await {
+            Ok(attr) => verdict.stamp == Some(Stamp::from(&attr)),
+            Err(CarrierError::Missing(_)) => verdict.stamp.is_none(),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether `verdict` was made under the trust that there is now, and a moment ago.
+    pub(super) fn is_fresh(&self, verdict: &Verdict) -> bool {
+        verdict.checked.elapsed() < RECHECK && verdict.trust_is(self)
+    }
+}
+
+impl Verdict {
+    /// The same verdict, found to hold at this moment.
+    pub(super) fn confirmed(self) -> Self {
+        Self { checked: Instant::now(), ..self }
+    }
+
+    /// Whether the verdict was made under the trust that there is now.
+    pub(super) fn trust_is(&self, trust: &Trust) -> bool {
+        self.trust == trust.trusted.load().generation
+    }
+
+    /// What is wrong with a file whose attributes in the store are `attr`, if anything is.
+    pub(super) fn finding(&self, attr: &Attr) -> Option<Finding> {
+        let proven = match &self.outcome {
+            Ok(proven) => proven,
+            Err(finding) => return Some(Finding::clone(finding)),
+        };
+        let now = unix_now();
+        if let Some(expires) = proven.expires.filter(|expires| now >= *expires) {
+            let detail = format!("expired {} seconds ago", now - expires);
+            return Some(Finding { cause: Cause::Expired, detail });
+        }
+        let signed = proven.descriptor.size;
+        if attr.size != signed {
+            let detail = format!("signed with {signed} bytes, the store has {}", attr.size);
+            return Some(Finding { cause: Cause::WrongSize, detail });
+        }
+        None
+    }
+
+    /// The signed size, where there is one.
+    pub(super) fn signed_size(&self) -> Option<u64> {
+        self.outcome.as_ref().ok().map(|proven| proven.descriptor.size)
+    }
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
