@@ -14,7 +14,7 @@ pub(super) enum Span {
     Tree(u8, u64),
     /// One data block.
     Block(u64),
-    /// [`super::read::EXTENT`] bytes of data, or what is left of the file.
+    /// [`super::reading::EXTENT`] bytes of data, or what is left of the file.
     Extent(u64),
 }
 

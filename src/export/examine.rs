@@ -3,7 +3,8 @@
 use super::Export;
 use super::error::ExportError;
 use super::proof::{Failure, Prover};
-use super::read::{read_at, stat, truncated};
+use super::read::{read_at, stat};
+use super::reading::truncated;
 use crate::event::Cause;
 use crate::store::{StoreError, StorePath};
 

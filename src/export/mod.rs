@@ -13,6 +13,7 @@ mod nodes;
 mod permission;
 mod proof;
 mod read;
+mod reading;
 mod trust;
 mod verified;
 

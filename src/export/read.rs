@@ -5,21 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::cache::Span;
 use super::error::ExportError;
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
-use super::trust::{Finding, Proven, RECHECK, Verdict};
-use super::verified::{Part, Payload, Verified};
+use super::reading::Reading;
+use super::trust::{Finding, RECHECK, Verdict};
+use super::verified::{Part, Payload};
 use super::{Export, gone};
 use crate::carrier::OpenBundle;
-use crate::event::{Cause, Event, Read, Refusal};
+use crate::event::{Event, Read, Refusal};
 use crate::policy::{Decision, decide};
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile};
-
-/// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
-pub(super) const EXTENT: u64 = 64 * 1024;
 
 /// The most that one READ returns.
 pub const READ_MAX: u32 = 1024 * 1024;
@@ -37,22 +34,12 @@ pub struct ReadReply {
 
 /// A file that is held open with all that proves it.
 pub(super) struct OpenFile {
-    file: Arc<dyn StoreFile>,
+    pub(super) file: Arc<dyn StoreFile>,
     verdict: Verdict,
     /// There when the verdict is good.
     bundle: Option<OpenBundle>,
     /// When name and evidence were last found unchanged, in milliseconds of the export's life.
     checked: AtomicU64,
-}
-
-/// Where and why a READ stopped, or what it counted.
-#[derive(Default)]
-struct Progress {
-    payload: Payload,
-    failure: Option<Box<Failure>>,
-    blocks: u64,
-    hits: u64,
-    misses: u64,
 }
 
 impl Export {
@@ -94,121 +81,13 @@ impl Export {
 
         let size = proven.descriptor.size;
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(size);
-        let progress = self.read_proven(&node, &file, (proven, bundle), (offset, end), caller).await?;
-        if let (Some(failure), true) = (&progress.failure, progress.payload.is_empty()) {
-            return Err(ExportError::Corrupt(failure.cause));
-        }
-        self.sink.emit(&Event::Read(Read {
-            bytes: u64::from(progress.payload.len()),
-            verified_blocks: progress.blocks,
-            cache_hits: progress.hits,
-            cache_misses: progress.misses,
-        }));
-        let eof = offset.saturating_add(u64::from(progress.payload.len())) >= size;
-        Ok(ReadReply { data: progress.payload, eof, attr: Attr { size, ..attr } })
-    }
-
-    async fn read_proven(
-        &self,
-        node: &Node,
-        file: &OpenFile,
-        (proven, bundle): (&Proven, &OpenBundle),
-        (offset, end): (u64, u64),
-        caller: &Caller,
-    ) -> Result<Progress, ExportError> {
-        let size = proven.descriptor.size;
-        let block_size = proven.descriptor.params.block_size.bytes() as u64;
-        let key = proven.cache_key;
-        let mut prover = Prover { proven, bundle, cache: &self.cache, tree_blocks: 0 };
-        let mut progress = Progress::default();
-        let mut at = offset;
-        // An extent in which a block failed is gone through block by block.
-        let mut damaged = None;
-        while at < end {
-            let extent = at / EXTENT;
-            let (from, to) = (extent * EXTENT, ((extent + 1) * EXTENT).min(size));
-            let stop = end.min(to);
-            if let Some(bytes) = self.cache.get(key, Span::Extent(extent)) {
-                progress.hits += 1;
-                progress.payload.push(Part::Proven(bytes.slice(within(from, at, stop))));
-                at = stop;
-                continue;
-            }
-            if (stop - at) * 2 >= to - from && damaged != Some(extent) {
-                let data = self.fetch(node, file, (from, to), &mut progress).await?;
-                let whole = data.len() as u64 == to - from;
-                if whole && prover.check(from / block_size, &data).await.is_ok() {
-                    progress.blocks += (to - from).div_ceil(block_size);
-                    let bytes = Verified::proven(data);
-                    self.cache.insert(key, Span::Extent(extent), bytes.clone());
-                    progress.payload.push(Part::Proven(bytes.slice(within(from, at, stop))));
-                    at = stop;
-                } else {
-                    damaged = Some(extent);
-                }
-                continue;
-            }
-
-            let index = at / block_size;
-            let (from, to) = (index * block_size, ((index + 1) * block_size).min(size));
-            let stop = end.min(to);
-            let bytes = match self.cache.get(key, Span::Block(index)) {
-                Some(bytes) => {
-                    progress.hits += 1;
-                    bytes
-                }
-                None => {
-                    let data = self.fetch(node, file, (from, to), &mut progress).await?;
-                    let checked = match data.len() as u64 == to - from {
-                        true => prover.check(index, &data).await.map_err(|(_, failure)| failure),
-                        false => Err(truncated(index, from + data.len() as u64, size)),
-                    };
-                    if let Err(failure) = checked {
-                        let decision = decide(self.mode, Some(failure.cause));
-                        let served = matches!(decision, Decision::AllowUnproven(_));
-                        self.report_failure(node, &failure, caller, served);
-                        if served && !data.is_empty() {
-                            let range = within(from, at.min(from + data.len() as u64), stop);
-                            let part = data.slice(range.start..range.end.min(data.len()));
-                            if !part.is_empty() {
-                                at += part.len() as u64;
-                                progress.payload.push(Part::Unproven(part));
-                                continue;
-                            }
-                        }
-                        progress.failure = Some(failure);
-                        break;
-                    }
-                    progress.blocks += 1;
-                    let bytes = Verified::proven(data);
-                    self.cache.insert(key, Span::Block(index), bytes.clone());
-                    bytes
-                }
-            };
-            progress.payload.push(Part::Proven(bytes.slice(within(from, at, stop))));
-            at = stop;
-        }
-        progress.blocks += prover.tree_blocks;
-        Ok(progress)
-    }
-
-    /// The bytes from `from` to `to`, or fewer where the store has fewer.
-    async fn fetch(
-        &self,
-        node: &Node,
-        file: &OpenFile,
-        (from, to): (u64, u64),
-        progress: &mut Progress,
-    ) -> Result<Bytes, ExportError> {
-        progress.misses += 1;
-        let len = usize::try_from(to - from).unwrap_or(0);
-        match read_at(&*file.file, from, len).await {
-            Ok(bytes) => Ok(bytes),
-            Err(error) => {
-                self.open_files.remove(&node.tag);
-                Err(ExportError::from(error))
-            }
-        }
+        let prover = Prover { proven, bundle, cache: &self.cache, tree_blocks: 0 };
+        let mut reading = Reading::new(self, &node, &file, caller, prover);
+        reading.run(offset, end).await?;
+        let (data, read) = reading.finish()?;
+        self.sink.emit(&Event::Read(read));
+        let eof = offset.saturating_add(read.bytes) >= size;
+        Ok(ReadReply { data, eof, attr: Attr { size, ..attr } })
     }
 
     /// Warn mode: what the store says, as it says it.
@@ -225,7 +104,9 @@ impl Export {
             let len = usize::try_from(end - offset).unwrap_or(0);
             data.push(Part::Unproven(read_at(&*file.file, offset, len).await?));
         }
-        let eof = offset.saturating_add(u64::from(data.len())) >= attr.size;
+        let bytes = u64::from(data.len());
+        self.sink.emit(&Event::Read(Read { bytes, verified_blocks: 0, cache_hits: 0, cache_misses: 1 }));
+        let eof = offset.saturating_add(bytes) >= attr.size;
         Ok(ReadReply { data, eof, attr })
     }
 
@@ -310,7 +191,7 @@ impl Export {
         }));
     }
 
-    fn report_failure(&self, node: &Node, failure: &Failure, caller: &Caller, served: bool) {
+    pub(super) fn report_failure(&self, node: &Node, failure: &Failure, caller: &Caller, served: bool) {
         self.sink.emit(&Event::Refused(Refusal {
             path: node.path.as_bytes(),
             cause: failure.cause,
@@ -323,23 +204,6 @@ impl Export {
             served,
         }));
     }
-}
-
-pub(super) fn truncated(block: u64, have: u64, size: u64) -> Box<Failure> {
-    Box::new(Failure {
-        cause: Cause::Truncated,
-        block,
-        level: None,
-        expected: None,
-        found: None,
-        detail: format!("the store gave bytes up to {have} of {size}"),
-    })
-}
-
-/// The range `at..stop` as seen from `from`; all three lie within one extent.
-fn within(from: u64, at: u64, stop: u64) -> std::ops::Range<usize> {
-    let offset = |position: u64| usize::try_from(position.saturating_sub(from)).unwrap_or(usize::MAX);
-    offset(at)..offset(stop)
 }
 
 pub(super) async fn read_at(file: &dyn StoreFile, offset: u64, len: usize) -> Result<Bytes, StoreError> {

@@ -41,6 +41,16 @@ pub(in crate::export) enum Part {
 }
 
 impl Part {
+    /// What lies in `range`, as far as there are bytes.
+    pub(in crate::export) fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let end = range.end.min(self.len());
+        let range = range.start.min(end)..end;
+        match self {
+            Self::Proven(bytes) => Self::Proven(bytes.slice(range)),
+            Self::Unproven(bytes) => Self::Unproven(bytes.slice(range)),
+        }
+    }
+
     pub(in crate::export) fn len(&self) -> usize {
         match self {
             Self::Proven(bytes) => bytes.get().len(),

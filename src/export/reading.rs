@@ -1,0 +1,196 @@
+//! The data of one READ: spans from the cache, or from the store and proven.
+
+use bytes::Bytes;
+
+use super::Export;
+use super::cache::Span;
+use super::error::ExportError;
+use super::gone;
+use super::nodes::Node;
+use super::permission::Caller;
+use super::proof::{Failure, Prover};
+use super::read::{OpenFile, read_at};
+use super::trust::Finding;
+use super::verified::{Part, Payload, Verified};
+use crate::event::{Cause, Read};
+use crate::policy::{Decision, decide};
+
+/// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
+pub(super) const EXTENT: u64 = 64 * 1024;
+
+/// One READ under way.
+pub(super) struct Reading<'a> {
+    export: &'a Export,
+    node: &'a Node,
+    file: &'a OpenFile,
+    caller: &'a Caller,
+    prover: Prover<'a>,
+    payload: Payload,
+    /// The last block that failed.
+    failure: Option<Box<Failure>>,
+    blocks: u64,
+    hits: u64,
+    misses: u64,
+}
+
+/// What became of an extent.
+enum Extent {
+    Proven(Verified<Bytes>),
+    /// A block of it failed, maybe one that nobody asked for: its blocks are to be looked at one by one.
+    Damaged,
+    /// The store failed.
+    Lost,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        export: &'a Export,
+        node: &'a Node,
+        file: &'a OpenFile,
+        caller: &'a Caller,
+        prover: Prover<'a>,
+    ) -> Self {
+        let payload = Payload::default();
+        Self { export, node, file, caller, prover, payload, failure: None, blocks: 0, hits: 0, misses: 0 }
+    }
+
+    /// Gathers the bytes from `offset` to `end`, which is not behind the signed size, as far as they
+    /// are good.
+    pub(super) async fn run(&mut self, offset: u64, end: u64) -> Result<(), ExportError> {
+        let mut at = offset;
+        let mut damaged = None;
+        while at < end {
+            let (from, to) = self.span(at, EXTENT);
+            let stop = end.min(to);
+            if let Some(bytes) = self.cached(Span::Extent(from / EXTENT)) {
+                self.payload.push(Part::Proven(bytes.slice(within(from, at, stop))));
+                at = stop;
+                continue;
+            }
+            // All of an extent is worth its price when most of it is wanted.
+            if (stop - at) * 2 >= to - from && damaged != Some(from) {
+                match self.extent(from, to).await? {
+                    Extent::Proven(bytes) => {
+                        self.payload.push(Part::Proven(bytes.slice(within(from, at, stop))));
+                        at = stop;
+                    }
+                    Extent::Damaged => damaged = Some(from),
+                    Extent::Lost => return Ok(()),
+                }
+                continue;
+            }
+            let (from, to) = self.span(at, self.prover.block_size() as u64);
+            let Some(block) = self.block(from, to).await? else { return Ok(()) };
+            let part = block.slice(within(from, at, end.min(to)));
+            if part.len() == 0 {
+                return Ok(());
+            }
+            at += part.len() as u64;
+            self.payload.push(part);
+        }
+        Ok(())
+    }
+
+    /// The data and what it took; the failure when there is no data before it.
+    pub(super) fn finish(self) -> Result<(Payload, Read), ExportError> {
+        if let (Some(failure), true) = (&self.failure, self.payload.is_empty()) {
+            return Err(ExportError::Corrupt(failure.cause));
+        }
+        let read = Read {
+            bytes: u64::from(self.payload.len()),
+            verified_blocks: self.blocks + self.prover.tree_blocks,
+            cache_hits: self.hits,
+            cache_misses: self.misses,
+        };
+        Ok((self.payload, read))
+    }
+
+    /// The span of `unit` bytes that holds `at`, cut at the signed size.
+    fn span(&self, at: u64, unit: u64) -> (u64, u64) {
+        let from = at / unit * unit;
+        (from, (from + unit).min(self.prover.proven.descriptor.size))
+    }
+
+    fn cached(&mut self, span: Span) -> Option<Verified<Bytes>> {
+        let bytes = self.export.cache.get(self.prover.proven.cache_key, span)?;
+        self.hits += 1;
+        Some(bytes)
+    }
+
+    fn keep(&self, span: Span, bytes: &Verified<Bytes>) {
+        self.export.cache.insert(self.prover.proven.cache_key, span, bytes.clone());
+    }
+
+    /// Reads and proves the extent `from..to`.
+    async fn extent(&mut self, from: u64, to: u64) -> Result<Extent, ExportError> {
+        let Some(data) = self.fetch(from, to).await? else { return Ok(Extent::Lost) };
+        let block_size = self.prover.block_size() as u64;
+        if data.len() as u64 != to - from || self.prover.check(from / block_size, &data).await.is_err() {
+            return Ok(Extent::Damaged);
+        }
+        self.blocks += (to - from).div_ceil(block_size);
+        let bytes = Verified::proven(data);
+        self.keep(Span::Extent(from / EXTENT), &bytes);
+        Ok(Extent::Proven(bytes))
+    }
+
+    /// The block `from..to`; `None` when it is not to be had. Warn mode gives bad ones as they are.
+    async fn block(&mut self, from: u64, to: u64) -> Result<Option<Part>, ExportError> {
+        let index = from / self.prover.block_size() as u64;
+        if let Some(bytes) = self.cached(Span::Block(index)) {
+            return Ok(Some(Part::Proven(bytes)));
+        }
+        let Some(data) = self.fetch(from, to).await? else { return Ok(None) };
+        let have = data.len() as u64;
+        let checked = if have == to - from {
+            self.prover.check(index, &data).await.map_err(|(_, failure)| failure)
+        } else {
+            Err(truncated(index, from + have, self.prover.proven.descriptor.size))
+        };
+        if let Err(failure) = checked {
+            let decision = decide(self.export.mode, Some(failure.cause));
+            let served = matches!(decision, Decision::AllowUnproven(_));
+            self.export.report_failure(self.node, &failure, self.caller, served);
+            self.failure = Some(failure);
+            return Ok(served.then_some(Part::Unproven(data)));
+        }
+        self.blocks += 1;
+        let bytes = Verified::proven(data);
+        self.keep(Span::Block(index), &bytes);
+        Ok(Some(Part::Proven(bytes)))
+    }
+
+    /// The bytes `from..to`, or fewer where the store has fewer. `None` when the store failed behind
+    /// data that is proven already: what there is of it is the answer.
+    async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
+        self.misses += 1;
+        let len = usize::try_from(to - from).unwrap_or(0);
+        let error = match read_at(&*self.file.file, from, len).await {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) => error,
+        };
+        self.export.open_files.remove(&self.node.tag);
+        if ExportError::from(&error) == ExportError::Io {
+            let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };
+            self.export.report_finding(self.node, Some(finding), self.caller, false);
+        }
+        if self.payload.is_empty() { Err(gone(error)) } else { Ok(None) }
+    }
+}
+
+pub(super) fn truncated(block: u64, have: u64, size: u64) -> Box<Failure> {
+    Box::new(Failure {
+        cause: Cause::Truncated,
+        block,
+        level: None,
+        expected: None,
+        found: None,
+        detail: format!("the store gave bytes up to {have} of {size}"),
+    })
+}
+
+/// The range `at..stop` as seen from `from`; all three lie within one extent.
+fn within(from: u64, at: u64, stop: u64) -> std::ops::Range<usize> {
+    let offset = |position: u64| usize::try_from(position.saturating_sub(from)).unwrap_or(usize::MAX);
+    offset(at)..offset(stop)
+}
