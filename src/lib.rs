@@ -10,6 +10,7 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
+//! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT and NFSv3 |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
 //! | 1 | [`store`] | bytes by name, from a local directory or memory, and a layer that fails on demand |
@@ -17,11 +18,23 @@
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
+//!
+//! [`verity`], [`sign`] and [`policy`] do no I/O and know no clock. [`proto`] and [`monitor`] meet
+//! only through [`export`] and [`event`].
+//!
+//! # The way of a READ
+//!
+//! [`proto::rpc`] takes a record off a connection, bounded before it is kept, and finds the program;
+//! [`proto::nfs3`] decodes the arguments; [`export::Export::read`] turns the handle into an open file
+//! whose evidence was checked once, takes blocks from the cache of proven ones or reads the store
+//! into one buffer, hashes it, compares with leaves that are proven up to the signed root, and gives
+//! slices of that same buffer, which one vectored write sends.
 
 pub mod carrier;
 pub mod event;
 pub mod export;
 pub mod policy;
+pub mod proto;
 pub mod sign;
 pub mod store;
 pub mod verity;

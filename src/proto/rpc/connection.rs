@@ -1,0 +1,716 @@
+//! One connection: a task that reads records, has calls executed, and writes replies as they come,
+//! over any byte stream.
+//!
+//! A call takes the bytes of its largest reply from a budget before it runs and gives them back
+//! when the reply is sent. What cannot be paid for stays unread in the kernel.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::budget::{Lease, Ticket};
+use super::call::{Call, CallError};
+use super::output::Output;
+use super::peers::{End, Hub, Peer};
+use super::record::RecordReader;
+use super::replay::{Execution, Seen};
+use super::reply::Answer;
+use super::{BoxFuture, CallContext, Outcome, Program};
+use crate::event::Event;
+
+/// Bytes of input that every connection may hold without paying.
+const INPUT: usize = 8 << 10;
+/// Less room than this is not worth a read.
+const MIN_READ: usize = 2 << 10;
+/// Calls whose reply is no longer than this are tried at once, on the connection's task.
+const INLINE: usize = 64 << 10;
+/// What a call costs besides its reply: its future, and the input buffer that its arguments keep.
+const CALL_COST: usize = INPUT;
+/// What an error reply costs.
+const ERROR_COST: usize = 256;
+/// Unsent bytes up to which a connection that does not read may have further calls executed.
+const LOW_WATER: usize = 256 << 10;
+/// The same for one that reads, though slower than we write.
+const HIGH_WATER: usize = 8 << 20;
+/// Replies that moved within this time are being read.
+const HEALTHY: Duration = Duration::from_millis(50);
+/// Progress of unsent replies is counted in steps of this, so that single bytes are none.
+const WRITE_STEP: usize = 4 << 10;
+/// The same for records that are long and not complete.
+const RECORD_STEP: usize = 16 << 10;
+/// Calls executed between two writes.
+const BATCH: usize = 32;
+/// Rounds of reading, executing and writing before other tasks get their turn.
+const ROUNDS: usize = 8;
+/// How long a drained connection waits for its peer to have read all.
+const LINGER: Duration = Duration::from_millis(500);
+
+const UNKNOWN: Label = Label { program: "unknown", procedure: "UNKNOWN" };
+const DRAINED: End = End::plain("server stopped");
+
+/// What others tell a connection.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A spawned call ended.
+    Done(Box<Done>),
+    /// Finish what runs, then close.
+    Drain,
+    /// Close at once.
+    End(End),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Label {
+    program: &'static str,
+    procedure: &'static str,
+}
+
+/// How a spawned call ended.
+#[derive(Debug)]
+pub(super) struct Done {
+    xid: u32,
+    /// `None`: no reply is due.
+    answer: Option<Answer>,
+    lease: Lease,
+    label: Label,
+    duration: Duration,
+}
+
+/// A call that is not paid for yet.
+struct Parked {
+    xid: u32,
+    work: Work,
+    charge: usize,
+    received: Instant,
+    ticket: Option<Ticket>,
+}
+
+enum Work {
+    Execute { call: Call, program: Arc<dyn Program>, label: Label, inline: bool },
+    Refuse(Answer),
+}
+
+/// The state of one connection.
+pub(super) struct Connection<S> {
+    stream: S,
+    hub: Arc<Hub>,
+    peer: Arc<Peer>,
+    messages: UnboundedReceiver<Message>,
+    input: BytesMut,
+    reader: RecordReader,
+    output: Output,
+    parked: Option<Parked>,
+    /// Calls that were spawned and have not ended.
+    running: usize,
+    /// Charges of running calls and unsent replies.
+    charged: usize,
+    /// A charge between being taken and being handed on.
+    loose: usize,
+    /// Bytes taken for an incomplete record.
+    record_charge: usize,
+    record_ticket: Option<Ticket>,
+    record_since: Option<Instant>,
+    record_moved: Instant,
+    record_step: usize,
+    write_moved: Instant,
+    write_step: usize,
+    /// The last write found no room.
+    blocked: bool,
+    unflushed: bool,
+    eof: bool,
+    draining: bool,
+    /// When this turn began.
+    now: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(
+        stream: S,
+        hub: Arc<Hub>,
+        peer: Arc<Peer>,
+        messages: UnboundedReceiver<Message>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            reader: RecordReader::new(hub.limits.max_record),
+            hub,
+            peer,
+            messages,
+            input: BytesMut::new(),
+            output: Output::default(),
+            parked: None,
+            running: 0,
+            charged: 0,
+            loose: 0,
+            record_charge: 0,
+            record_ticket: None,
+            record_since: None,
+            record_moved: now,
+            record_step: 0,
+            write_moved: now,
+            write_step: 0,
+            blocked: false,
+            unflushed: false,
+            eof: false,
+            draining: false,
+            now,
+        }
+    }
+
+    /// Serves until the connection ends. To be dropped soon after; the caller closes the stream.
+    pub(super) async fn run(&mut self) -> End {
+        let end = std::future::poll_fn(|cx| self.turn(cx)).await;
+        if end == DRAINED && !self.output.is_unused() {
+            // Closing while the peer's bytes are unread would reset the connection and with it
+            // replies that are still under way.
+            let goodbye = async {
+                let mut rest = [0; 1024];
+                self.stream.shutdown().await?;
+                while self.stream.read(&mut rest).await? > 0 {}
+                io::Result::Ok(())
+            };
+            let _ = tokio::time::timeout(LINGER, goodbye).await;
+        }
+        end
+    }
+
+    /// The stream, to set options on.
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.now = Instant::now();
+        let mut idle = true;
+        for _ in 0..ROUNDS {
+            match self.round(cx) {
+                Ok(true) => idle = false,
+                Ok(false) => {
+                    self.publish(idle);
+                    return if self.is_finished() {
+                        Poll::Ready(if self.draining { DRAINED } else { End::plain("closed by peer") })
+                    } else {
+                        Poll::Pending
+                    };
+                }
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        self.publish(idle);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One round; false when nothing moved, and then every waker that matters is registered.
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let told = self.receive(cx)?;
+        let executed = self.execute(cx)?;
+        let wrote = self.write(cx)?;
+        let read = self.read(cx)?;
+        Ok(told | executed | wrote | read)
+    }
+
+    fn is_finished(&self) -> bool {
+        (self.draining || self.eof)
+            && self.parked.is_none()
+            && self.running == 0
+            && self.output.is_empty()
+            && !self.unflushed
+    }
+
+    /// Shows the others how things stand.
+    fn publish(&mut self, idle: bool) {
+        let reads = self.parked.is_none() && !self.eof && self.running < self.limit();
+        if reads && self.reader.is_partial(&self.input) {
+            if self.record_since.is_none() {
+                self.record_since = Some(self.now);
+                self.record_moved = self.now;
+                self.record_step = 0;
+            }
+        } else {
+            self.record_since = None;
+        }
+        let (hub, peer) = (&self.hub, &self.peer);
+        if !idle {
+            peer.active.store(hub.millis(self.now), Relaxed);
+        }
+        let unsent = !self.output.is_empty();
+        peer.busy.store(self.running > 0 || self.parked.is_some() || unsent, Relaxed);
+        peer.record_since.store(self.record_since.map_or(0, |at| hub.millis(at)), Relaxed);
+        let moved = self.record_since.map_or(0, |_| hub.millis(self.record_moved));
+        peer.record_moved.store(moved, Relaxed);
+        peer.record_bytes.store(self.record_charge, Relaxed);
+        peer.write_moved.store(if unsent { hub.millis(self.write_moved) } else { 0 }, Relaxed);
+        peer.reply_bytes.store(self.charged, Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        self.hub.limits.calls_per_connection
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        // The table's `Peer` keeps a sender, so the channel does not close.
+        while let Poll::Ready(Some(message)) = self.messages.poll_recv(cx) {
+            moved = true;
+            match message {
+                Message::Done(done) => {
+                    self.running -= 1;
+                    let charge = done.lease.release();
+                    match done.answer {
+                        Some(answer) => self.answer(done.xid, answer, charge, done.label, done.duration),
+                        None => self.refund(charge),
+                    }
+                }
+                Message::Drain => {
+                    self.draining = true;
+                    self.parked = None;
+                }
+                Message::End(end) => return Err(end),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Queues a reply that is paid for.
+    fn answer(&mut self, xid: u32, answer: Answer, charge: usize, label: Label, duration: Duration) {
+        let Label { program, procedure } = label;
+        self.hub.sink.emit(&Event::Call { program, procedure, ok: answer.is_ok(), duration });
+        if self.output.is_empty() {
+            self.write_moved = self.now;
+            self.write_step = 0;
+        }
+        self.output.push(xid, answer, charge);
+    }
+
+    fn refund(&mut self, charge: usize) {
+        self.charged -= charge;
+        self.hub.replies.give(charge);
+    }
+
+    /// Executes calls while they can be paid for.
+    fn execute(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        for _ in 0..BATCH {
+            if self.parked.is_none() && !self.draining {
+                self.parked = self.next_call()?;
+            }
+            let Some(mut parked) = self.parked.take() else { break };
+            if !self.admit(&mut parked, cx) {
+                self.parked = Some(parked);
+                break;
+            }
+            self.hub.records.give(std::mem::take(&mut self.record_charge));
+            self.start(parked, cx);
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn next_call(&mut self) -> Result<Option<Parked>, End> {
+        let next = self.reader.next(&mut self.input);
+        let Some(record) = next.map_err(|_| End::abrupt("record too long"))? else { return Ok(None) };
+        self.record_since = None;
+        if self.record_charge > 0 {
+            // The buffer was enlarged for this record; it must not stay so.
+            self.input = BytesMut::from(&*self.input);
+        }
+        let pinned = CALL_COST.max(2 * record.len());
+        let (xid, work, cost) = match Call::parse(&record) {
+            Ok(call) => (call.xid, self.dispatch(call), pinned),
+            Err(CallError::NotACall) => return Err(End::abrupt("not an RPC call")),
+            Err(CallError::RpcMismatch { xid, .. }) => (xid, Work::Refuse(Answer::RpcMismatch), ERROR_COST),
+            Err(CallError::Auth { xid, status }) => {
+                (xid, Work::Refuse(Answer::AuthError(status)), ERROR_COST)
+            }
+        };
+        let (work, charge) = match work {
+            Work::Refuse(_) => (work, ERROR_COST),
+            Work::Execute { call, program, label, .. } => {
+                match guarded(|| program.reply_bound(call.procedure, &call.arguments)) {
+                    Some(bound) => {
+                        let inline = bound <= INLINE;
+                        (Work::Execute { call, program, label, inline }, bound.saturating_add(cost))
+                    }
+                    None => (Work::Refuse(Answer::SystemError), ERROR_COST),
+                }
+            }
+        };
+        // What is over the whole budget is granted all of it.
+        let charge = charge.min(self.hub.replies.total());
+        Ok(Some(Parked { xid, work, charge, received: self.now, ticket: None }))
+    }
+
+    /// Finds the program of a call.
+    fn dispatch(&self, call: Call) -> Work {
+        let versions = || self.hub.programs.iter().filter(|program| program.number() == call.program);
+        if let Some(program) = versions().find(|program| program.version() == call.version) {
+            let label = Label { program: program.name(), procedure: program.procedure_name(call.procedure) };
+            return Work::Execute { program: Arc::clone(program), call, label, inline: false };
+        }
+        let numbers = || versions().map(|program| program.version());
+        Work::Refuse(match (numbers().min(), numbers().max()) {
+            (Some(low), Some(high)) => Answer::ProgramMismatch { low, high },
+            _ => Answer::ProgramUnavailable,
+        })
+    }
+
+    /// Takes the charge of a call; false when it has to wait.
+    fn admit(&mut self, parked: &mut Parked, cx: &Context<'_>) -> bool {
+        let replies = &self.hub.replies;
+        if let Some(ticket) = &mut parked.ticket {
+            match ticket.poll(cx) {
+                Poll::Ready(amount) => parked.charge = amount,
+                Poll::Pending => return false,
+            }
+        } else {
+            let share = self.hub.limits.connection_reply_bytes;
+            let allowed = if !self.blocked {
+                share
+            } else if self.now.saturating_duration_since(self.write_moved) < HEALTHY {
+                share.min(HIGH_WATER)
+            } else {
+                share.min(LOW_WATER)
+            };
+            let held = self.charged;
+            if self.running >= self.limit() || (held > 0 && held.saturating_add(parked.charge) > allowed) {
+                return false;
+            }
+            if !replies.try_take(parked.charge) {
+                let mut ticket = replies.wait(parked.charge);
+                self.hub.memory_is_short();
+                let granted = ticket.poll(cx);
+                parked.ticket = Some(ticket);
+                if granted.is_pending() {
+                    return false;
+                }
+            }
+        }
+        self.charged += parked.charge;
+        self.loose = parked.charge;
+        true
+    }
+
+    /// Answers or executes a call that is paid for.
+    fn start(&mut self, parked: Parked, cx: &mut Context<'_>) {
+        let Parked { xid, work, charge, received, .. } = parked;
+        let (call, program, label, inline) = match work {
+            Work::Refuse(answer) => {
+                self.loose = 0;
+                return self.answer(xid, answer, charge, UNKNOWN, received.elapsed());
+            }
+            Work::Execute { call, program, label, inline } => (call, program, label, inline),
+        };
+        let mut execution = None;
+        if program.remembered(call.procedure) {
+            match self.hub.cache.begin(self.peer.address, self.peer.id, &call, self.now) {
+                Seen::Never(new) => execution = Some(new),
+                Seen::Answered(answer) => {
+                    self.loose = 0;
+                    return self.answer(xid, answer, charge, label, received.elapsed());
+                }
+                Seen::RunningElsewhere(receiver) => {
+                    let spawned = self.spawned(xid, label, received, charge);
+                    tokio::spawn(async move { spawned.end(receiver.await.ok()) });
+                    return;
+                }
+                Seen::Running => {
+                    self.loose = 0;
+                    return self.refund(charge);
+                }
+            }
+        }
+        let Call { procedure, credential, arguments, .. } = call;
+        let context = CallContext { peer: self.peer.address, credential };
+        let future = guarded(|| program.call(context, procedure, arguments));
+        let future = match future {
+            None => Err(Answer::SystemError),
+            Some(future) if !inline => Ok(future),
+            Some(mut future) => match poll_guarded(&mut future, cx) {
+                Poll::Ready(answer) => Err(answer),
+                Poll::Pending => Ok(future),
+            },
+        };
+        match future {
+            Err(answer) => {
+                if let Some(execution) = execution {
+                    execution.finish(&answer);
+                }
+                self.loose = 0;
+                self.answer(xid, answer, charge, label, received.elapsed());
+            }
+            Ok(future) => {
+                let spawned = self.spawned(xid, label, received, charge);
+                tokio::spawn(spawned.run(future, execution));
+            }
+        }
+    }
+
+    fn spawned(&mut self, xid: u32, label: Label, received: Instant, charge: usize) -> Spawned {
+        self.loose = 0;
+        self.running += 1;
+        let lease = Lease::of(&self.hub.replies, charge);
+        Spawned { sender: self.peer.sender.clone(), xid, label, received, lease }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        self.blocked = false;
+        while !self.output.is_empty() {
+            match self.output.poll_write(&mut self.stream, cx) {
+                Poll::Ready(Ok(written)) => {
+                    moved = true;
+                    self.unflushed = true;
+                    self.refund(written.charges);
+                    self.write_step += written.bytes;
+                    if self.write_step >= WRITE_STEP {
+                        self.write_moved = self.now;
+                        self.write_step = 0;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(failed(&error)),
+                Poll::Pending => {
+                    self.blocked = true;
+                    return Ok(moved);
+                }
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => return Err(failed(&error)),
+                Poll::Pending => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.eof || self.draining {
+            return Ok(false);
+        }
+        let room = if self.parked.is_none() && self.running < self.limit() {
+            self.make_room(cx)
+        } else {
+            // What is read now cannot be executed yet, but an end or a reset is noticed behind it.
+            self.free_room()
+        };
+        let Some(room) = room else { return Ok(false) };
+        let mut target = (&mut self.input).limit(room);
+        match pin!(self.stream.read_buf(&mut target)).poll(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(error)) => Err(failed(&error)),
+            Poll::Ready(Ok(0)) => {
+                self.eof = true;
+                Ok(true)
+            }
+            Poll::Ready(Ok(bytes)) => {
+                self.record_step += bytes;
+                if self.record_step >= RECORD_STEP {
+                    self.record_moved = self.now;
+                    self.record_step = 0;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Room within what every connection may hold; `None` when that is used up.
+    fn free_room(&mut self) -> Option<usize> {
+        let room = INPUT.checked_sub(self.input.len() + self.reader.gathered()).filter(|&room| room > 0)?;
+        if self.input.capacity() - self.input.len() < room.min(MIN_READ) {
+            self.input.reserve(room);
+        }
+        Some(room.min(self.input.capacity() - self.input.len()))
+    }
+
+    /// Makes room in the input buffer and tells how much may be read; `None` when a long record
+    /// has to wait for memory. Here the buffer holds no more than the start of one record.
+    fn make_room(&mut self, cx: &Context<'_>) -> Option<usize> {
+        if let Some(room) = self.free_room() {
+            return Some(room);
+        }
+        if self.record_charge == 0 {
+            // All that the record may need at once: who holds some must not wait for more.
+            let records = &self.hub.records;
+            let amount = (self.reader.bound() + INPUT).min(records.total());
+            if self.record_ticket.is_none() {
+                if records.try_take(amount) {
+                    self.record_charge = amount;
+                } else {
+                    self.record_ticket = Some(records.wait(amount));
+                    self.hub.memory_is_short();
+                }
+            }
+            if let Some(ticket) = &mut self.record_ticket {
+                let Poll::Ready(amount) = ticket.poll(cx) else { return None };
+                self.record_charge = amount;
+                self.record_ticket = None;
+                // Standing still begins now.
+                self.record_moved = self.now;
+                self.record_step = 0;
+            }
+        }
+        let held = self.input.len() + self.reader.gathered();
+        let room = self.reader.missing(&self.input).min(held);
+        if self.input.capacity() - self.input.len() < room {
+            let mut larger = BytesMut::with_capacity(self.input.len() + room);
+            larger.extend_from_slice(&self.input);
+            self.input = larger;
+        }
+        Some(room)
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        // Running calls hold their leases themselves, tickets give themselves back.
+        self.hub.replies.give(self.output.charges() + self.loose);
+        self.hub.records.give(self.record_charge);
+    }
+}
+
+/// A call on a task of its own.
+struct Spawned {
+    sender: UnboundedSender<Message>,
+    xid: u32,
+    label: Label,
+    received: Instant,
+    lease: Lease,
+}
+
+impl Spawned {
+    async fn run(self, mut future: BoxFuture<'static, Outcome>, execution: Option<Execution>) {
+        let answer = if let Some(execution) = execution {
+            // It goes on when the connection ends: its answer is for the caller's repeat.
+            let answer = std::future::poll_fn(|cx| poll_guarded(&mut future, cx)).await;
+            execution.finish(&answer);
+            answer
+        } else {
+            let answer = std::future::poll_fn(|cx| poll_guarded(&mut future, cx));
+            tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = self.sender.closed() => return,
+            }
+        };
+        self.end(Some(answer));
+    }
+
+    fn end(self, answer: Option<Answer>) {
+        let Self { sender, xid, label, received, lease } = self;
+        let done = Done { xid, answer, lease, label, duration: received.elapsed() };
+        // Without a connection the lease ends here.
+        let _ = sender.send(Message::Done(Box::new(done)));
+    }
+}
+
+/// Runs what may panic; `None` when it does.
+fn guarded<T>(run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
+/// Polls a call. A panic is an answer like another; the call must not be polled again after it.
+fn poll_guarded(future: &mut BoxFuture<'static, Outcome>, cx: &mut Context<'_>) -> Poll<Answer> {
+    match guarded(|| future.as_mut().poll(cx)) {
+        Some(poll) => poll.map(Answer::from),
+        None => Poll::Ready(Answer::SystemError),
+    }
+}
+
+fn failed(error: &io::Error) -> End {
+    End::plain(match error.kind() {
+        io::ErrorKind::ConnectionReset => "reset by peer",
+        io::ErrorKind::BrokenPipe => "closed by peer",
+        io::ErrorKind::TimedOut => "peer unreachable",
+        _ => "network error",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::event::Silent;
+    use crate::proto::rpc::Limits;
+    use crate::proto::xdr::Writer;
+
+    /// Answers its arguments, at once or later by turns.
+    struct Echo;
+
+    impl Program for Echo {
+        fn number(&self) -> u32 {
+            9
+        }
+        fn version(&self) -> u32 {
+            1
+        }
+        fn name(&self) -> &'static str {
+            "echo"
+        }
+        fn procedure_name(&self, _: u32) -> &'static str {
+            "ECHO"
+        }
+        fn reply_bound(&self, _: u32, arguments: &[u8]) -> usize {
+            4 + arguments.len()
+        }
+        fn remembered(&self, _: u32) -> bool {
+            false
+        }
+        fn call(
+            self: Arc<Self>,
+            _: CallContext,
+            later: u32,
+            arguments: Bytes,
+        ) -> BoxFuture<'static, Outcome> {
+            Box::pin(async move {
+                if later == 1 {
+                    tokio::task::yield_now().await;
+                }
+                let mut results = Writer::default();
+                let length = u32::try_from(arguments.len()).unwrap();
+                results.payload([arguments], length);
+                Outcome::Done { results, ok: true }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn any_byte_stream_is_served_and_all_budgets_come_back() {
+        let hub = Arc::new(Hub::new(vec![Arc::new(Echo)], Limits::default(), Arc::new(Silent)));
+        // So narrow that every reply is written in many parts.
+        let (near, mut far) = tokio::io::duplex(100);
+        let (sender, messages) = mpsc::unbounded_channel();
+        let peer = hub.enter(SocketAddr::from(([127, 0, 0, 1], 1)), sender);
+        let shared = Arc::clone(&hub);
+        let served = tokio::spawn(async move { Connection::new(near, shared, peer, messages).run().await });
+        for (xid, size) in [(0, 0), (1, 8), (2, 1000), (3, 60_000), (4, 100_000)] {
+            let mut w = Writer::default();
+            w.u32(0x8000_0000 | (40 + size)).u32(xid).u32(0).u32(2).u32(9).u32(1).u32(xid % 2);
+            w.u32(0).u32(0).u32(0).u32(0).fixed(&vec![5; size as usize]);
+            let mut reply = vec![0; 4 + 24 + 4 + size as usize];
+            far.write_all(&w.finish().concat()).await.unwrap();
+            far.read_exact(&mut reply).await.unwrap();
+            assert_eq!(reply[..8], [(0x8000_0000 | (28 + size)).to_be_bytes(), xid.to_be_bytes()].concat());
+            assert_eq!(reply[28..32], size.to_be_bytes());
+            assert!(reply[32..].iter().all(|&byte| byte == 5));
+        }
+        far.shutdown().await.unwrap();
+        assert_eq!(served.await.unwrap(), End::plain("closed by peer"));
+        let limits = Limits::default();
+        assert!(hub.replies.try_take(limits.reply_bytes) && hub.records.try_take(limits.record_bytes));
+    }
+}

@@ -1,0 +1,76 @@
+//! ONC RPC version 2 over TCP, RFC 5531: records with caps, calls and replies, credentials, the
+//! reply cache, and dispatch by program and version. Knows nothing of NFS.
+
+mod budget;
+mod call;
+mod connection;
+mod output;
+mod peers;
+mod record;
+mod replay;
+mod reply;
+pub mod rpcbind;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use call::{AuthStatus, AuthSys, Call, CallError, Credential};
+pub use record::{MAX_FRAGMENTS, RecordError, RecordReader};
+pub use server::{Limits, Server, raise_descriptor_limit};
+
+use crate::proto::xdr::Writer;
+
+/// A future that is sent between threads.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The peer's address and port.
+    pub peer: SocketAddr,
+    /// The credential, as claimed.
+    pub credential: Credential,
+}
+
+/// What a procedure answers.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Accepted and executed: the results. `ok` is false when they carry an error status.
+    Done {
+        /// The procedure's results.
+        results: Writer,
+        /// False when the results carry an error status; for the metrics alone.
+        ok: bool,
+    },
+    /// The version has no such procedure.
+    ProcedureUnavailable,
+    /// The arguments are not what the procedure takes.
+    GarbageArguments,
+}
+
+/// One version of one RPC program.
+pub trait Program: Send + Sync + 'static {
+    /// The program number.
+    fn number(&self) -> u32;
+    /// The version this is.
+    fn version(&self) -> u32;
+    /// For metrics: `nfs3`.
+    fn name(&self) -> &'static str;
+    /// For metrics: the procedure's name in upper case, `UNKNOWN` for a number that is none.
+    fn procedure_name(&self, procedure: u32) -> &'static str;
+    /// Upper bound of the bytes that the reply will hold, judged from the raw arguments. Budgets are
+    /// taken by it before the call is executed.
+    fn reply_bound(&self, procedure: u32, arguments: &[u8]) -> usize;
+    /// True when a repeated call must get the first one's reply and not be executed again.
+    fn remembered(&self, procedure: u32) -> bool;
+    /// Executes a call.
+    fn call(
+        self: Arc<Self>,
+        context: CallContext,
+        procedure: u32,
+        arguments: Bytes,
+    ) -> BoxFuture<'static, Outcome>;
+}
