@@ -10,7 +10,9 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
+//! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT and NFSv3 |
+//! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
 //! | 1 | [`store`] | bytes by name, from a local directory or memory, and a layer that fails on demand |
@@ -31,8 +33,10 @@
 //! slices of that same buffer, which one vectored write sends.
 
 pub mod carrier;
+pub mod config;
 pub mod event;
 pub mod export;
+pub mod monitor;
 pub mod policy;
 pub mod proto;
 pub mod sign;

@@ -1,0 +1,269 @@
+//! The configuration file: TOML 1.0, checked key by key so that every error has its line.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::size::parse_size;
+use super::{CACHE_MIN, CALLS, CONNECTIONS, ConfigError, IDLE_SECONDS, Overrides};
+
+/// The largest file that is read, in bytes.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// The keys of the file.
+const KEYS: [&str; 14] = [
+    "store",
+    "trust",
+    "listen",
+    "monitor",
+    "namespace",
+    "mode",
+    "audit_log",
+    "cache",
+    "state",
+    "squash",
+    "anonymous_uid",
+    "anonymous_gid",
+    "rpcbind",
+    "limits",
+];
+
+/// The keys of the table `[limits]`.
+const LIMITS: [&str; 3] = ["connections", "calls_per_connection", "idle_seconds"];
+
+/// What a configuration file says: each value checked by itself, absent where the file says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSettings {
+    /// The file's name, for errors; empty when there is no file.
+    pub(super) name: String,
+    pub(super) values: Overrides,
+}
+
+impl FileSettings {
+    /// Reads a configuration; `name` stands in the errors. Pure.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        let file = Source { name, text };
+        let table = DeTable::parse(text).map_err(|error| {
+            let what = error.message().lines().collect::<Vec<_>>().join("; ");
+            match error.span() {
+                Some(span) => file.error(span, format_args!("not TOML: {what}")),
+                None => file.error(0..0, format_args!("not TOML: {what}")),
+            }
+        })?;
+        let mut values = Overrides::default();
+        for entry in in_order(table.get_ref()) {
+            read_key(&file, entry, &mut values)?;
+        }
+        Ok(Self { name: name.to_owned(), values })
+    }
+
+    /// Reads the file `path`. Relative paths in it are meant from the file's own directory.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than 1 MiB, or [`FileSettings::parse`] refuses it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { file: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(ConfigError::TooLarge { file: path.to_owned(), limit: FILE_MAX });
+        }
+        let name = path.display().to_string();
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+            ConfigError::Invalid {
+                file: name.clone(),
+                line,
+                what: "not UTF-8; save the file as UTF-8".to_owned(),
+            }
+        })?;
+        let mut settings = Self::parse(&text, &name)?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let Overrides { store, trust, audit_log, state, .. } = &mut settings.values;
+        for path in [store, trust, audit_log, state].into_iter().flatten() {
+            *path = base.join(&*path);
+        }
+        Ok(settings)
+    }
+}
+
+type Key<'a, 'i> = &'a Spanned<std::borrow::Cow<'i, str>>;
+type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
+
+/// The entries in the order of the file, so that the first error is the one that is told.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(Key<'a, 'i>, Value<'a, 'i>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+fn read_key(
+    file: &Source<'_>,
+    (key, value): (Key<'_, '_>, Value<'_, '_>),
+    values: &mut Overrides,
+) -> Result<(), ConfigError> {
+    let entry = Entry { file, name: key.get_ref(), value };
+    match entry.name {
+        "store" => values.store = Some(entry.path()?),
+        "trust" => values.trust = Some(entry.path()?),
+        "listen" => values.listen = Some(entry.address()?),
+        "monitor" => values.monitor = Some(entry.address()?),
+        "namespace" => values.namespace = Some(entry.string()?.to_owned()),
+        "mode" => values.mode = Some(entry.word()?),
+        "audit_log" => values.audit_log = Some(entry.path()?),
+        "cache" => values.cache = Some(entry.size()?),
+        "state" => values.state = Some(entry.path()?),
+        "squash" => values.squash = Some(entry.word()?),
+        // The largest number stands for "no id" in POSIX.
+        "anonymous_uid" => values.anonymous_uid = Some(entry.number(0..=u32::MAX - 1)?),
+        "anonymous_gid" => values.anonymous_gid = Some(entry.number(0..=u32::MAX - 1)?),
+        "rpcbind" => values.rpcbind = Some(entry.boolean()?),
+        "limits" => {
+            let table = value.get_ref().as_table().ok_or_else(|| entry.wrong_type("a table [limits]"))?;
+            for (key, value) in in_order(table) {
+                read_limit(file, key, value, values)?;
+            }
+        }
+        unknown => return Err(file.unknown(key.span(), "", unknown, "known keys", &KEYS)),
+    }
+    Ok(())
+}
+
+fn read_limit(
+    file: &Source<'_>,
+    key: Key<'_, '_>,
+    value: Value<'_, '_>,
+    values: &mut Overrides,
+) -> Result<(), ConfigError> {
+    let entry = Entry { file, name: key.get_ref(), value };
+    match entry.name {
+        "connections" => values.connections = Some(entry.number(CONNECTIONS)?),
+        "calls_per_connection" => values.calls_per_connection = Some(entry.number(CALLS)?),
+        "idle_seconds" => values.idle_seconds = Some(entry.number(IDLE_SECONDS)?),
+        unknown => {
+            return Err(file.unknown(key.span(), "limits.", unknown, "known keys of [limits]", &LIMITS));
+        }
+    }
+    Ok(())
+}
+
+struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn error(&self, span: Range<usize>, what: impl Display) -> ConfigError {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        ConfigError::Invalid { file: self.name.to_owned(), line, what: what.to_string() }
+    }
+
+    fn unknown(&self, span: Range<usize>, table: &str, key: &str, known: &str, keys: &[&str]) -> ConfigError {
+        let what = format!("unknown key \"{table}{}\"; {known} are {}", shown(key), keys.join(", "));
+        self.error(span, what)
+    }
+}
+
+/// A foreign text for an error: short and on one line.
+fn shown(text: &str) -> String {
+    let mut short = text.chars().take(60).collect::<String>();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short.escape_debug().to_string()
+}
+
+struct Entry<'a, 'i> {
+    file: &'a Source<'a>,
+    name: &'a str,
+    value: Value<'a, 'i>,
+}
+
+impl Entry<'_, '_> {
+    fn error(&self, what: impl Display) -> ConfigError {
+        self.file.error(self.value.span(), what)
+    }
+
+    fn wrong_type(&self, wanted: &str) -> ConfigError {
+        let found = match self.value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a number",
+            DeValue::Float(_) => "a fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.error(format_args!("{} must be {wanted}, not {found}", self.name))
+    }
+
+    fn string(&self) -> Result<&str, ConfigError> {
+        self.value.get_ref().as_str().ok_or_else(|| self.wrong_type("a string"))
+    }
+
+    /// One of a few words. What is echoed in the error is kept short.
+    fn word<T: FromStr<Err: Display>>(&self) -> Result<T, ConfigError> {
+        shown(self.string()?).parse().map_err(|error| self.error(error))
+    }
+
+    fn path(&self) -> Result<PathBuf, ConfigError> {
+        let text = self.value.get_ref().as_str().ok_or_else(|| self.wrong_type("a path in quotes"))?;
+        if text.is_empty() || text.contains('\0') {
+            return Err(self.error(format_args!("{} must be a path; leave the key out for none", self.name)));
+        }
+        Ok(PathBuf::from(text))
+    }
+
+    fn address(&self) -> Result<SocketAddr, ConfigError> {
+        let wanted = "an address and port such as \"127.0.0.1:2049\" or \"[::]:2049\"";
+        let text = self.value.get_ref().as_str().ok_or_else(|| self.wrong_type(wanted))?;
+        let what = || self.error(format_args!("{} must be {wanted}, not \"{}\"", self.name, shown(text)));
+        text.parse().map_err(|_| what())
+    }
+
+    fn boolean(&self) -> Result<bool, ConfigError> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.wrong_type("true or false"))
+    }
+
+    fn integer(&self) -> Option<i128> {
+        let integer = self.value.get_ref().as_integer()?;
+        // Fails for what does not fit alone, and then it fits in no range either.
+        Some(i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX))
+    }
+
+    fn number(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+        let (low, high) = (range.start(), range.end());
+        let number = self.integer().ok_or_else(|| self.wrong_type("a number"))?;
+        match u32::try_from(number).ok().filter(|number| range.contains(number)) {
+            Some(number) => Ok(number),
+            None => Err(self.error(format_args!("{} must be from {low} to {high}", self.name))),
+        }
+    }
+
+    fn size(&self) -> Result<u64, ConfigError> {
+        let size = match (self.value.get_ref().as_str(), self.integer()) {
+            (Some(text), _) => {
+                parse_size(text).map_err(|e| self.error(format_args!("{}: {e}", self.name)))?
+            }
+            (None, Some(number)) => u64::try_from(number)
+                .map_err(|_| self.error(format_args!("{} is out of range", self.name)))?,
+            (None, None) => return Err(self.wrong_type("a number of bytes or a size such as \"64MiB\"")),
+        };
+        if size < CACHE_MIN {
+            return Err(self.error(format_args!("{} must be at least 1MiB", self.name)));
+        }
+        Ok(size)
+    }
+}

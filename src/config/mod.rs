@@ -1,0 +1,244 @@
+//! What the operator wants of `serve`: a TOML file and flags, checked and put together.
+//!
+//! [`FileSettings`] is what the file says, [`Overrides`] what the flags say, [`Settings`] what
+//! holds. Every error says where it is, what is wrong and what to do. Knows nothing of how the
+//! settings are used.
+
+mod file;
+mod size;
+mod trust;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::export::Squash;
+use crate::policy::Mode;
+
+pub use file::FileSettings;
+pub use size::{SizeError, parse_size};
+pub use trust::{TrustError, load_keyring};
+
+/// The smallest cache in bytes.
+pub const CACHE_MIN: u64 = 1024 * 1024;
+const CACHE_DEFAULT: u64 = 128 * 1024 * 1024;
+const NFS_PORT: u16 = 2049;
+const MONITOR_PORT: u16 = 9649;
+/// The user and group "nobody" of Linux.
+const NOBODY: u32 = 65534;
+
+const CONNECTIONS: RangeInclusive<u32> = 1..=65_536;
+const CALLS: RangeInclusive<u32> = 1..=4_096;
+const IDLE_SECONDS: RangeInclusive<u32> = 1..=604_800;
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the configuration: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The file is too large to be one.
+    #[error("{}: a configuration has at most {limit} bytes; is this the right file?", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Something in the file is wrong.
+    #[error("{file}:{line}: {what}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// A setting that must be given is not.
+    #[error("{key} is missing; give --{key} {example} or write {key} = \"{example}\" in {file}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// A value for it.
+        example: &'static str,
+        /// The configuration file, or words for it.
+        file: String,
+    },
+    /// A flag's value is out of its bounds.
+    #[error("{key} must be {wanted}")]
+    OutOfRange {
+        /// The setting.
+        key: &'static str,
+        /// Its bounds.
+        wanted: String,
+    },
+    /// Both servers are to listen at one address.
+    #[error("listen and monitor are both {address}; give one of them another port")]
+    SameAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// Settings as flags give them; each one replaces what the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// The directory to serve.
+    pub store: Option<PathBuf>,
+    /// A public key or a directory of them.
+    pub trust: Option<PathBuf>,
+    /// The address of the NFS port.
+    pub listen: Option<SocketAddr>,
+    /// The address of the monitor.
+    pub monitor: Option<SocketAddr>,
+    /// The namespace that statements must be signed for.
+    pub namespace: Option<String>,
+    /// What happens to what does not verify.
+    pub mode: Option<Mode>,
+    /// The audit log's file.
+    pub audit_log: Option<PathBuf>,
+    /// The cache's size in bytes.
+    pub cache: Option<u64>,
+    /// Where the state that survives a restart is kept.
+    pub state: Option<PathBuf>,
+    /// Whose identity is replaced by the anonymous one.
+    pub squash: Option<Squash>,
+    /// The anonymous user.
+    pub anonymous_uid: Option<u32>,
+    /// The anonymous group.
+    pub anonymous_gid: Option<u32>,
+    /// Whether to register with rpcbind.
+    pub rpcbind: Option<bool>,
+    /// Client connections at a time.
+    pub connections: Option<u32>,
+    /// Calls of one connection at a time.
+    pub calls_per_connection: Option<u32>,
+    /// Seconds until an idle connection is closed.
+    pub idle_seconds: Option<u32>,
+}
+
+/// What clients may use up, as far as it is configured; the rest has fixed bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at a time; `None`: the server's own default.
+    pub connections: Option<u32>,
+    /// Calls of one connection at a time; `None`: the server's own default.
+    pub calls_per_connection: Option<u32>,
+    /// After this long without a call a connection is closed; `None`: the server's own default.
+    pub idle: Option<Duration>,
+}
+
+/// The settings of `serve`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The directory to serve.
+    pub store: PathBuf,
+    /// A public key or a directory of them.
+    pub trust: PathBuf,
+    /// The address of the NFS port; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The address of the monitor; port 0 picks a free one.
+    pub monitor: SocketAddr,
+    /// The namespace that statements must be signed for.
+    pub namespace: String,
+    /// What happens to what does not verify.
+    pub mode: Mode,
+    /// The audit log's file, if there is to be one.
+    pub audit_log: Option<PathBuf>,
+    /// The cache's size in bytes; at least [`CACHE_MIN`].
+    pub cache: u64,
+    /// Where the state that survives a restart is kept; `None` for the usual place.
+    pub state: Option<PathBuf>,
+    /// Whose identity is replaced by the anonymous one.
+    pub squash: Squash,
+    /// The anonymous user.
+    pub anonymous_uid: u32,
+    /// The anonymous group.
+    pub anonymous_gid: u32,
+    /// Whether to register with rpcbind.
+    pub rpcbind: bool,
+    /// What clients may use up.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Puts file and flags together, and the defaults where neither says anything.
+    ///
+    /// # Errors
+    /// `store` or `trust` is missing, a flag is out of bounds, or two settings contradict each other.
+    pub fn resolve(file: FileSettings, flags: Overrides) -> Result<Self, ConfigError> {
+        let FileSettings { name, values } = file;
+        let missing = |key, example| {
+            let file =
+                if name.is_empty() { "the configuration (--config FILE)".to_owned() } else { name.clone() };
+            ConfigError::Missing { key, example, file }
+        };
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let limits = Limits {
+            connections: flags.connections.or(values.connections),
+            calls_per_connection: flags.calls_per_connection.or(values.calls_per_connection),
+            idle: flags.idle_seconds.or(values.idle_seconds).map(|s| Duration::from_secs(s.into())),
+        };
+        let settings = Self {
+            store: flags.store.or(values.store).ok_or_else(|| missing("store", "ROOT"))?,
+            trust: flags.trust.or(values.trust).ok_or_else(|| missing("trust", "PATH"))?,
+            listen: flags.listen.or(values.listen).unwrap_or(local(NFS_PORT)),
+            monitor: flags.monitor.or(values.monitor).unwrap_or(local(MONITOR_PORT)),
+            namespace: flags.namespace.or(values.namespace).unwrap_or_default(),
+            mode: flags.mode.or(values.mode).unwrap_or(Mode::Enforce),
+            audit_log: flags.audit_log.or(values.audit_log),
+            cache: flags.cache.or(values.cache).unwrap_or(CACHE_DEFAULT),
+            state: flags.state.or(values.state),
+            squash: flags.squash.or(values.squash).unwrap_or(Squash::Root),
+            anonymous_uid: flags.anonymous_uid.or(values.anonymous_uid).unwrap_or(NOBODY),
+            anonymous_gid: flags.anonymous_gid.or(values.anonymous_gid).unwrap_or(NOBODY),
+            rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
+            limits,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// What relaxes enforcement, as it would stand in the file.
+    pub fn relaxed(&self) -> Vec<String> {
+        match self.mode {
+            Mode::Enforce => Vec::new(),
+            Mode::Warn => vec!["mode = \"warn\"".to_owned()],
+        }
+    }
+
+    /// The file's values are in their bounds already; the flags' are seen here first.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.cache < CACHE_MIN {
+            return Err(ConfigError::OutOfRange { key: "cache", wanted: "at least 1MiB".to_owned() });
+        }
+        let idle = self.limits.idle.map(|idle| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX));
+        for (key, value, range) in [
+            ("anonymous_uid", Some(self.anonymous_uid), 0..=u32::MAX - 1),
+            ("anonymous_gid", Some(self.anonymous_gid), 0..=u32::MAX - 1),
+            ("connections", self.limits.connections, CONNECTIONS),
+            ("calls_per_connection", self.limits.calls_per_connection, CALLS),
+            ("idle_seconds", idle, IDLE_SECONDS),
+        ] {
+            if value.is_some_and(|value| !range.contains(&value)) {
+                let wanted = format!("from {} to {}", range.start(), range.end());
+                return Err(ConfigError::OutOfRange { key, wanted });
+            }
+        }
+        if self.listen == self.monitor && self.listen.port() != 0 {
+            return Err(ConfigError::SameAddress { address: self.listen });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! The configuration as an operator meets it.
+
+use super::*;
+use proptest::prelude::*;
+use std::path::Path;
+
+const ALL: &str = r#"# Everything
+store = "/srv/data"
+trust = "/etc/nfs-verity/trust"
+listen = "[::]:2049"
+monitor = "127.0.0.1:0"
+namespace = "prod"
+mode = "warn"
+audit_log = "/var/log/nfs-verity.log"
+cache = "64MiB"
+state = "/var/lib/nfs-verity"
+squash = "all"
+anonymous_uid = 99
+anonymous_gid = 0x64
+rpcbind = true
+
+[limits]
+connections = 100
+calls_per_connection = 32
+idle_seconds = 60
+"#;
+
+fn parse(text: &str) -> Result<FileSettings, ConfigError> {
+    FileSettings::parse(text, "gateway.toml")
+}
+
+fn refused(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+fn needed() -> Overrides {
+    Overrides { store: Some("/s".into()), trust: Some("/t".into()), ..Overrides::default() }
+}
+
+#[test]
+fn each_key_reaches_its_setting() {
+    let settings = Settings::resolve(parse(ALL).unwrap(), Overrides::default()).unwrap();
+    let wanted = Settings {
+        store: "/srv/data".into(),
+        trust: "/etc/nfs-verity/trust".into(),
+        listen: "[::]:2049".parse().unwrap(),
+        monitor: "127.0.0.1:0".parse().unwrap(),
+        namespace: "prod".into(),
+        mode: Mode::Warn,
+        audit_log: Some("/var/log/nfs-verity.log".into()),
+        cache: 64 << 20,
+        state: Some("/var/lib/nfs-verity".into()),
+        squash: Squash::All,
+        anonymous_uid: 99,
+        anonymous_gid: 100,
+        rpcbind: true,
+        limits: Limits {
+            connections: Some(100),
+            calls_per_connection: Some(32),
+            idle: Some(Duration::from_secs(60)),
+        },
+    };
+    assert_eq!(settings, wanted);
+    assert_eq!(settings.relaxed(), ["mode = \"warn\""]);
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let settings = Settings::resolve(FileSettings::default(), needed()).unwrap();
+    let wanted = Settings {
+        store: "/s".into(),
+        trust: "/t".into(),
+        listen: "127.0.0.1:2049".parse().unwrap(),
+        monitor: "127.0.0.1:9649".parse().unwrap(),
+        namespace: String::new(),
+        mode: Mode::Enforce,
+        audit_log: None,
+        cache: 128 << 20,
+        state: None,
+        squash: Squash::Root,
+        anonymous_uid: 65534,
+        anonymous_gid: 65534,
+        rpcbind: false,
+        limits: Limits::default(),
+    };
+    assert_eq!(settings, wanted);
+    assert!(settings.relaxed().is_empty());
+    assert_eq!(parse("").unwrap().values, Overrides::default());
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let flags = Overrides {
+        store: Some("/flag/s".into()),
+        trust: Some("/flag/t".into()),
+        listen: Some("10.0.0.1:1".parse().unwrap()),
+        monitor: Some("10.0.0.1:2".parse().unwrap()),
+        namespace: Some(String::new()),
+        mode: Some(Mode::Enforce),
+        audit_log: Some("/flag/a".into()),
+        cache: Some(2 << 20),
+        state: Some("/flag/state".into()),
+        squash: Some(Squash::None),
+        anonymous_uid: Some(1),
+        anonymous_gid: Some(2),
+        rpcbind: Some(false),
+        connections: Some(3),
+        calls_per_connection: Some(4),
+        idle_seconds: Some(5),
+    };
+    let with_file = Settings::resolve(parse(ALL).unwrap(), flags.clone()).unwrap();
+    assert_eq!(with_file, Settings::resolve(FileSettings::default(), flags).unwrap());
+    assert_eq!((with_file.namespace.as_str(), with_file.mode), ("", Mode::Enforce));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
+    let error = refused("store = \"/a\"\n\nchache = \"1G\"\n");
+    assert!(
+        error.starts_with("gateway.toml:3: unknown key \"chache\"; known keys are store, trust, "),
+        "{error}"
+    );
+    assert!(error.ends_with("rpcbind, limits"), "{error}");
+    let error = refused("[limits]\nconnections = 1\nidle = 4\n");
+    let wanted = "gateway.toml:3: unknown key \"limits.idle\"; known keys of [limits] are connections, \
+                  calls_per_connection, idle_seconds";
+    assert_eq!(error, wanted);
+    let error = refused("[limit]\nconnections = 1\n");
+    assert!(error.starts_with("gateway.toml:1: unknown key \"limit\""), "{error}");
+    let error = refused("store.path = 1\n\"a\\nb\" = 2\n");
+    assert!(error.contains("store must be a path in quotes, not a table"), "{error}");
+    let error = refused("\"a\\nb\" = 2\n");
+    assert!(error.starts_with("gateway.toml:1: unknown key \"a\\nb\"; "), "{error}");
+}
+
+#[test]
+fn the_first_error_in_the_file_is_the_one_that_is_told() {
+    assert!(refused("zebra = 1\nalpha = 2\n").starts_with("gateway.toml:1: unknown key \"zebra\""));
+}
+
+#[test]
+fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
+    for (value, wanted) in [
+        ("store = 3", "store must be a path in quotes, not a number"),
+        ("store = \"\"", "store must be a path; leave the key out for none"),
+        ("trust = [\"a\"]", "trust must be a path in quotes, not a list"),
+        (
+            "listen = \"localhost:2049\"",
+            "listen must be an address and port such as \"127.0.0.1:2049\" or \"[::]:2049\", \
+             not \"localhost:2049\"",
+        ),
+        (
+            "monitor = 9649",
+            "monitor must be an address and port such as \"127.0.0.1:2049\" or \"[::]:2049\", not a number",
+        ),
+        ("namespace = false", "namespace must be a string, not true or false"),
+        ("mode = \"off\"", "mode must be \"enforce\" or \"warn\", not \"off\""),
+        ("mode = \"a\\nb\"", "mode must be \"enforce\" or \"warn\", not \"a\\nb\""),
+        ("mode = 1979-05-27", "mode must be a string, not a date"),
+        ("audit_log = 1.5", "audit_log must be a path in quotes, not a fraction"),
+        ("cache = true", "cache must be a number of bytes or a size such as \"64MiB\", not true or false"),
+        ("cache = 1000", "cache must be at least 1MiB"),
+        ("cache = \"1023KiB\"", "cache must be at least 1MiB"),
+        ("cache = -1", "cache is out of range"),
+        (
+            "cache = \"lots\"",
+            "cache: \"lots\" is no size; write a number of bytes or one such as \"64MiB\" \
+             (units K, M, G, KiB, MiB, GiB)",
+        ),
+        ("state = {}", "state must be a path in quotes, not a table"),
+        ("squash = \"some\"", "squash must be \"root\", \"all\" or \"none\", not \"some\""),
+        ("anonymous_uid = 4294967295", "anonymous_uid must be from 0 to 4294967294"),
+        ("anonymous_gid = -2", "anonymous_gid must be from 0 to 4294967294"),
+        ("anonymous_gid = \"nobody\"", "anonymous_gid must be a number, not a string"),
+        ("rpcbind = \"yes\"", "rpcbind must be true or false, not a string"),
+        ("limits = 5", "limits must be a table [limits], not a number"),
+        ("limits.connections = 0", "connections must be from 1 to 65536"),
+        ("limits.calls_per_connection = 5000", "calls_per_connection must be from 1 to 4096"),
+        ("limits.idle_seconds = 99999999999999999999999999", "idle_seconds must be from 1 to 604800"),
+    ] {
+        assert_eq!(refused(&format!("# one\n\n{value}\n")), format!("gateway.toml:3: {wanted}"), "{value}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_refused_with_its_line() {
+    for (text, line) in
+        [("a = 1\nb = \n", 2), ("store = \"a\"\nstore = \"b\"\n", 2), ("[limits\n", 1), ("=", 1)]
+    {
+        let error = refused(text);
+        assert!(error.starts_with(&format!("gateway.toml:{line}: not TOML: ")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn depth_is_bounded() {
+    for deep in ["[", "{a=", "a."] {
+        assert!(refused(&format!("a = {}", deep.repeat(100_000))).starts_with("gateway.toml:1: "));
+    }
+    assert!(refused(&"a.".repeat(100_000)).starts_with("gateway.toml:1: "));
+}
+
+#[test]
+fn a_file_cut_at_any_length_is_read_or_refused() {
+    let mut read = 0;
+    for n in 0..=ALL.len() {
+        read += usize::from(parse(&ALL[..n]).is_ok());
+    }
+    assert!(read > 10 && read < ALL.len(), "{read}");
+}
+
+#[test]
+fn what_must_be_given_is_asked_for() {
+    let missing = |file, flags| Settings::resolve(file, flags).unwrap_err().to_string();
+    assert_eq!(
+        missing(FileSettings::default(), Overrides::default()),
+        "store is missing; give --store ROOT or write store = \"ROOT\" in the configuration (--config FILE)"
+    );
+    assert_eq!(
+        missing(parse("").unwrap(), Overrides { trust: None, ..needed() }),
+        "trust is missing; give --trust PATH or write trust = \"PATH\" in gateway.toml"
+    );
+}
+
+#[test]
+fn flags_are_held_to_the_same_bounds() {
+    let refuse = |flags| Settings::resolve(FileSettings::default(), flags).unwrap_err().to_string();
+    assert_eq!(refuse(Overrides { cache: Some(1), ..needed() }), "cache must be at least 1MiB");
+    let error = refuse(Overrides { connections: Some(0), ..needed() });
+    assert_eq!(error, "connections must be from 1 to 65536");
+    let error = refuse(Overrides { anonymous_uid: Some(u32::MAX), ..needed() });
+    assert_eq!(error, "anonymous_uid must be from 0 to 4294967294");
+}
+
+#[test]
+fn two_servers_cannot_share_an_address() {
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let both = |port| Overrides { listen: Some(at(port)), monitor: Some(at(port)), ..needed() };
+    let error = Settings::resolve(FileSettings::default(), both(5)).unwrap_err().to_string();
+    assert_eq!(error, "listen and monitor are both 127.0.0.1:5; give one of them another port");
+    assert!(Settings::resolve(FileSettings::default(), both(0)).is_ok());
+}
+
+#[test]
+fn a_file_is_loaded_with_paths_from_its_own_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    std::fs::write(&path, "store = \"data\"\ntrust = \"/abs\"\naudit_log = \"log/a\"\nstate = \"st\"\n")
+        .unwrap();
+    let settings = Settings::resolve(FileSettings::load(&path).unwrap(), Overrides::default()).unwrap();
+    assert_eq!(settings.store, folder.path().join("data"));
+    assert_eq!(settings.trust, Path::new("/abs"));
+    assert_eq!(settings.audit_log, Some(folder.path().join("log/a")));
+    assert_eq!(settings.state, Some(folder.path().join("st")));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    let load = || FileSettings::load(&path).unwrap_err().to_string();
+    let name = path.display().to_string();
+    assert!(load().starts_with(&format!("{name}: cannot read the configuration: ")));
+    std::fs::write(&path, b"# fine\n# \xff\n").unwrap();
+    assert_eq!(load(), format!("{name}:2: not UTF-8; save the file as UTF-8"));
+    std::fs::write(&path, "mode = \"x\"").unwrap();
+    assert!(load().starts_with(&format!("{name}:1: mode must be")));
+    std::fs::write(&path, vec![b'#'; 1024 * 1024 + 1]).unwrap();
+    assert!(load().contains("at most 1048576 bytes"), "{}", load());
+    std::fs::write(&path, vec![b'#'; 1024 * 1024]).unwrap();
+    assert!(FileSettings::load(&path).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(?s).{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_change_of_a_good_file_makes_it_panic(
+        at in 0..ALL.len(),
+        len in 0..40_usize,
+        new in "[\\[\\]{}\"'=.,0-9a-z\n\\\\#+-]{0,6}",
+    ) {
+        let end = (at + len).min(ALL.len());
+        let _ = parse(&[&ALL[..at], &new, &ALL[end..]].concat());
+    }
+}

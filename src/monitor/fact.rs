@@ -1,0 +1,302 @@
+//! One line of the audit log, and the same as a message on stderr.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use super::limiter::Repeated;
+use super::text::{CLIP, clip, json_line, printable};
+use crate::event::{Cause, CauseClass, Refusal};
+
+/// The longest hash that is shown, in bytes.
+const HASH_MAX: usize = 64;
+
+/// What a line of the audit log tells; the `event` key names the kind.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(super) enum Fact {
+    /// The gateway serves.
+    Started {
+        version: &'static str,
+        nfs: SocketAddr,
+        monitor: SocketAddr,
+        store: String,
+        mode: String,
+        keys: usize,
+    },
+    /// The gateway has drained and ends.
+    Stopped,
+    /// A setting relaxes enforcement.
+    Relaxed { setting: String },
+    /// A file or block failed verification.
+    Refused(Box<Refused>),
+    /// Failures that were counted instead of written.
+    Repeated {
+        /// `null` for files beyond those that are counted apart.
+        path: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        cause: &'static str,
+        count: u64,
+        #[serde(serialize_with = "milliseconds")]
+        first: Timestamp,
+        #[serde(serialize_with = "milliseconds")]
+        last: Timestamp,
+    },
+    /// Trust or configuration was read again.
+    Reloaded { what: String, detail: String },
+    /// New trust or configuration was refused.
+    ReloadRefused { what: String, error: String },
+    /// Lines that are missing from the log.
+    Dropped { count: u64, reason: &'static str },
+}
+
+/// The facts of a refusal.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Refused {
+    path: String,
+    /// The path's bytes, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    cause: &'static str,
+    class: &'static str,
+    detail: String,
+    block: Option<u64>,
+    level: Option<u8>,
+    expected: Option<String>,
+    found: Option<String>,
+    client: Option<SocketAddr>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    /// True when warn mode let it pass.
+    served: bool,
+    remedy: &'static str,
+    /// The path for stderr.
+    #[serde(skip)]
+    shown: String,
+}
+
+/// The word for a cause's class in logs and metrics.
+pub(super) const fn class_name(class: CauseClass) -> &'static str {
+    match class {
+        CauseClass::Denied => "denied",
+        CauseClass::Corrupt => "corrupt",
+    }
+}
+
+/// A path as JSON has it: the text, and the bytes in hex where the text does not give them back.
+fn json_path(path: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(path) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(path).into_owned(), Some(hex::encode(path))),
+    }
+}
+
+fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(bytes.get(..HASH_MAX).unwrap_or(bytes))
+}
+
+impl From<&Refusal<'_>> for Fact {
+    fn from(refusal: &Refusal<'_>) -> Self {
+        let (path, path_hex) = json_path(refusal.path);
+        Self::Refused(Box::new(Refused {
+            path,
+            path_hex,
+            cause: refusal.cause.as_str(),
+            class: class_name(refusal.cause.class()),
+            detail: clip(refusal.detail, CLIP),
+            block: refusal.block,
+            level: refusal.level,
+            expected: refusal.expected.map(hash),
+            found: refusal.found.map(hash),
+            client: refusal.client.map(|client| client.address),
+            uid: refusal.client.and_then(|client| client.uid),
+            gid: refusal.client.and_then(|client| client.gid),
+            served: refusal.served,
+            remedy: refusal.cause.remedy(),
+            shown: printable(refusal.path),
+        }))
+    }
+}
+
+impl From<Repeated> for Fact {
+    fn from(repeated: Repeated) -> Self {
+        let (path, path_hex) = match repeated.path.as_deref().map(json_path) {
+            Some((path, path_hex)) => (Some(path), path_hex),
+            None => (None, None),
+        };
+        let Repeated { cause, count, first, last, .. } = repeated;
+        Self::Repeated { path, path_hex, cause: Cause::as_str(cause), count, first, last }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(serialize_with = "milliseconds")]
+    time: Timestamp,
+    #[serde(flatten)]
+    fact: &'a Fact,
+}
+
+impl Fact {
+    /// The line of the audit log, without its end.
+    pub(super) fn line(&self, time: Timestamp) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&Line { time, fact: self }).map(|json| json_line(&json))
+    }
+
+    /// Says the same through `tracing`.
+    pub(super) fn log(&self) {
+        match self {
+            Self::Started { nfs, monitor, store, mode, keys, .. } => {
+                let (store, mode) = (printable(store.as_bytes()), printable(mode.as_bytes()));
+                tracing::info!(%nfs, %monitor, %store, %mode, keys, "started");
+            }
+            Self::Stopped => tracing::info!("stopped"),
+            Self::Relaxed { setting } => {
+                let setting = printable(setting.as_bytes());
+                tracing::warn!(%setting, "ENFORCEMENT IS RELAXED: what fails verification is served");
+            }
+            Self::Refused(refused) => refused.log(),
+            Self::Repeated { path, path_hex, cause, count, first, last } => {
+                let path = match path {
+                    Some(path) => printable(path.as_bytes()),
+                    None => "(many files)".to_owned(),
+                };
+                tracing::warn!(
+                    %path, path_hex, cause, count, first = %format_args!("{first:.3}"),
+                    last = %format_args!("{last:.3}"), "repeated"
+                );
+            }
+            Self::Reloaded { what, detail } => {
+                let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));
+                tracing::info!(%what, %detail, "reloaded");
+            }
+            Self::ReloadRefused { what, error } => {
+                let (what, error) = (printable(what.as_bytes()), printable(error.as_bytes()));
+                tracing::warn!(%what, %error, "reload refused; what was before still holds");
+            }
+            Self::Dropped { count, reason } => {
+                tracing::warn!(count, reason, "lines are missing from the log")
+            }
+        }
+    }
+}
+
+impl Refused {
+    fn log(&self) {
+        let Self { cause, class, block, level, expected, found, uid, gid, served, remedy, .. } = self;
+        let detail = printable(self.detail.as_bytes());
+        let client = self.client.map(tracing::field::display);
+        let message = if *served { "SERVED UNPROVEN" } else { "refused" };
+        tracing::warn!(
+            path = %self.shown, cause, class, %detail, block, level, expected, found, client, uid, gid,
+            served, remedy, "{message}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Client;
+    use serde_json::{Value, json};
+
+    fn refusal(path: &[u8]) -> Refusal<'_> {
+        Refusal {
+            path,
+            cause: Cause::BadBlock,
+            detail: "offset 8192",
+            block: Some(2),
+            level: Some(0),
+            expected: Some(&[0xab, 0xcd]),
+            found: Some(&[0x01]),
+            client: Some(Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(1000), gid: None }),
+            served: false,
+        }
+    }
+
+    fn parsed(fact: &Fact) -> Value {
+        let line = fact.line(Timestamp::from_millisecond(1_700_000_000_007).unwrap()).unwrap();
+        assert_eq!(line.lines().count(), 1);
+        serde_json::from_str(&line).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_keeps_every_fact() {
+        let line = parsed(&Fact::from(&refusal(b"dir/file")));
+        let wanted = json!({
+            "time": "2023-11-14T22:13:20.007Z", "event": "refused", "path": "dir/file", "cause": "bad block",
+            "class": "corrupt", "detail": "offset 8192", "block": 2, "level": 0, "expected": "abcd",
+            "found": "01", "client": "192.0.2.7:700", "uid": 1000, "gid": null, "served": false,
+            "remedy": Cause::BadBlock.remedy(),
+        });
+        assert_eq!(line, wanted);
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_kept_without_loss() {
+        let line = parsed(&Fact::from(&refusal(b"a\xff\xfeb")));
+        assert_eq!(line["path"], "a\u{fffd}\u{fffd}b");
+        assert_eq!(hex::decode(line["path_hex"].as_str().unwrap()).unwrap(), b"a\xff\xfeb");
+    }
+
+    #[test]
+    fn a_path_cannot_start_a_line_of_its_own() {
+        let hostile = "x\n{\"event\":\"stopped\"}\r\u{2028}\u{85}\u{1b}[2J\"}";
+        let fact = Fact::from(&refusal(hostile.as_bytes()));
+        let line = fact.line(Timestamp::UNIX_EPOCH).unwrap();
+        assert!(!line.contains(['\n', '\r', '\u{2028}', '\u{85}', '\u{1b}']), "{line:?}");
+        assert_eq!(parsed(&fact)["path"], hostile);
+    }
+
+    #[test]
+    fn every_kind_of_line_has_its_name() {
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let text = || "x".to_owned();
+        let (first, last) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
+        let repeated = Repeated { path: None, cause: Cause::Unsigned, count: 4, first, last };
+        let facts = [
+            (
+                Fact::Started {
+                    version: "1",
+                    nfs: address,
+                    monitor: address,
+                    store: text(),
+                    mode: text(),
+                    keys: 1,
+                },
+                "started",
+            ),
+            (Fact::Stopped, "stopped"),
+            (Fact::Relaxed { setting: text() }, "relaxed"),
+            (Fact::from(repeated), "repeated"),
+            (Fact::Reloaded { what: text(), detail: text() }, "reloaded"),
+            (Fact::ReloadRefused { what: text(), error: text() }, "reload-refused"),
+            (Fact::Dropped { count: 1, reason: "x" }, "dropped"),
+        ];
+        for (fact, name) in facts {
+            assert_eq!(parsed(&fact)["event"], name);
+            if let Fact::Repeated { .. } = fact {
+                let line = parsed(&fact);
+                assert_eq!((&line["path"], &line["count"]), (&Value::Null, &json!(4)));
+                assert_eq!(line["last"], "1970-01-01T00:00:09.000Z");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_peer_can_make_long_is_clipped() {
+        let long = "d".repeat(100_000);
+        let mut refusal = refusal(b"p");
+        let hash = vec![7; 1000];
+        (refusal.detail, refusal.found) = (&long, Some(hash.as_slice()));
+        let line = parsed(&Fact::from(&refusal));
+        assert_eq!(line["detail"].as_str().unwrap().chars().count(), CLIP + 1);
+        assert_eq!(line["found"].as_str().unwrap().len(), 2 * HASH_MAX);
+    }
+}

@@ -1,0 +1,305 @@
+//! The metrics, in the OpenMetrics text format that Prometheus scrapes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::calls::{Calls, Counts, Durations};
+use super::fact::class_name;
+use crate::event::{Cause, Read, Usage};
+
+/// Every metric: its name as a scrape shows it, and its meaning.
+pub const TABLE: [(&str, &str); 25] = [
+    ("nfs_verity_reads_total", "READ calls answered with data"),
+    ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
+    ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
+    (
+        "nfs_verity_refused_total",
+        "Files and blocks that failed verification, by cause; with those warn mode served",
+    ),
+    ("nfs_verity_served_unproven_total", "Those of them that warn mode served"),
+    ("nfs_verity_cache_hits_total", "Spans found proven in the cache"),
+    ("nfs_verity_cache_misses_total", "Spans that had to be read from the store"),
+    ("nfs_verity_cache_bytes", "Bytes of proven blocks in the cache"),
+    ("nfs_verity_cache_capacity_bytes", "Size limit of the cache in bytes"),
+    ("nfs_verity_cache_entries", "Entries in the cache"),
+    ("nfs_verity_open_files", "Files held open in the store"),
+    ("nfs_verity_handles", "Paths known by file handle"),
+    ("nfs_verity_calls_total", "Remote procedure calls answered; error: with an error status"),
+    ("nfs_verity_call_duration_seconds", "From a complete call to its complete reply, without the network"),
+    ("nfs_verity_connections", "Client connections now"),
+    ("nfs_verity_connects_total", "Client connections accepted"),
+    ("nfs_verity_disconnects_total", "Client connections ended, by reason"),
+    (
+        "nfs_verity_audit_lines_dropped_total",
+        "Lines that did not reach the audit log: queue full or write failed",
+    ),
+    ("nfs_verity_trusted_keys", "Keys that are trusted now"),
+    ("nfs_verity_relaxed", "1 while the configuration relaxes enforcement, as in warn mode"),
+    ("nfs_verity_serving", "1 while the gateway serves"),
+    ("nfs_verity_reloads_total", "Trust and configuration read again, by result: ok or refused"),
+    ("nfs_verity_http_requests_total", "Requests to the monitor's own address"),
+    ("nfs_verity_build_info", "Version of the gateway"),
+    ("nfs_verity_start_time_seconds", "When the process started, in seconds since 1970"),
+];
+
+/// What a scrape's answer is: `Content-Type`.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What can be read again; anything else counts as `other`.
+const RELOADED: [&str; 3] = ["trust", "configuration", "audit log"];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Level = Gauge<u64, AtomicU64>;
+
+/// The state of all metrics.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    pub(super) reads: Counter,
+    pub(super) read_bytes: Counter,
+    pub(super) verified_blocks: Counter,
+    refused: Vec<(Cause, Counter)>,
+    pub(super) served_unproven: Counter,
+    pub(super) cache_hits: Counter,
+    pub(super) cache_misses: Counter,
+    cache_bytes: Level,
+    cache_capacity: Level,
+    cache_entries: Level,
+    open_files: Level,
+    handles: Level,
+    pub(super) calls: Arc<Calls>,
+    pub(super) connections: Gauge<i64, AtomicI64>,
+    pub(super) connects: Counter,
+    disconnects: Family<Labels<1>, Counter>,
+    pub(super) lines_dropped: Counter,
+    pub(super) trusted_keys: Level,
+    pub(super) relaxed: Level,
+    pub(super) serving: Level,
+    reloads: Family<Labels<2>, Counter>,
+    pub(super) http_requests: Counter,
+}
+
+/// Registers `metric` under `name`, with the meaning that [`TABLE`] gives.
+fn register<M: Metric>(registry: &mut Registry, name: &str, metric: M) {
+    let meaning = TABLE.iter().find(|(known, _)| *known == name).map_or("", |(_, meaning)| *meaning);
+    // The encoder adds these by the metric's type.
+    let stem = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+    registry.register(stem, meaning, metric);
+}
+
+/// Registers a metric that starts at zero and gives the handle to it.
+fn fresh<M: Metric + Clone + Default>(registry: &mut Registry, name: &str) -> M {
+    let metric = M::default();
+    register(registry, name, metric.clone());
+    metric
+}
+
+impl Metrics {
+    /// All metrics at zero, for a process that starts at `now`.
+    pub(super) fn new(now: Timestamp) -> Self {
+        let mut registry = Registry::default();
+        let r = &mut registry;
+        let calls = Arc::new(Calls::default());
+        let refused: Family<Labels<2>, Counter> = fresh(r, "nfs_verity_refused_total");
+        let refused = Cause::ALL.map(|cause| {
+            let labels = [("cause", cause.as_str()), ("class", class_name(cause.class()))];
+            (cause, refused.get_or_create_owned(&labels))
+        });
+        let reloads: Family<Labels<2>, Counter> = fresh(r, "nfs_verity_reloads_total");
+        for what in RELOADED {
+            for result in ["ok", "refused"] {
+                drop(reloads.get_or_create(&[("what", what), ("result", result)]));
+            }
+        }
+        register(r, "nfs_verity_calls_total", Counts(calls.clone()));
+        register(r, "nfs_verity_call_duration_seconds", Durations(calls.clone()));
+        let version: Labels<1> = [("version", env!("CARGO_PKG_VERSION"))];
+        register(r, "nfs_verity_build_info", Info::new(version));
+        let start: Gauge<f64, AtomicU64> = fresh(r, "nfs_verity_start_time_seconds");
+        start.set(now.as_duration().as_secs_f64());
+        Self {
+            reads: fresh(r, "nfs_verity_reads_total"),
+            read_bytes: fresh(r, "nfs_verity_read_bytes_total"),
+            verified_blocks: fresh(r, "nfs_verity_verified_blocks_total"),
+            refused: refused.into(),
+            served_unproven: fresh(r, "nfs_verity_served_unproven_total"),
+            cache_hits: fresh(r, "nfs_verity_cache_hits_total"),
+            cache_misses: fresh(r, "nfs_verity_cache_misses_total"),
+            cache_bytes: fresh(r, "nfs_verity_cache_bytes"),
+            cache_capacity: fresh(r, "nfs_verity_cache_capacity_bytes"),
+            cache_entries: fresh(r, "nfs_verity_cache_entries"),
+            open_files: fresh(r, "nfs_verity_open_files"),
+            handles: fresh(r, "nfs_verity_handles"),
+            calls,
+            connections: fresh(r, "nfs_verity_connections"),
+            connects: fresh(r, "nfs_verity_connects_total"),
+            disconnects: fresh(r, "nfs_verity_disconnects_total"),
+            lines_dropped: fresh(r, "nfs_verity_audit_lines_dropped_total"),
+            trusted_keys: fresh(r, "nfs_verity_trusted_keys"),
+            relaxed: fresh(r, "nfs_verity_relaxed"),
+            serving: fresh(r, "nfs_verity_serving"),
+            reloads,
+            http_requests: fresh(r, "nfs_verity_http_requests_total"),
+            registry,
+        }
+    }
+
+    /// Counts one answered READ.
+    pub(super) fn read(&self, read: &Read) {
+        self.reads.inc();
+        self.read_bytes.inc_by(read.bytes);
+        self.verified_blocks.inc_by(read.verified_blocks);
+        self.cache_hits.inc_by(read.cache_hits);
+        self.cache_misses.inc_by(read.cache_misses);
+    }
+
+    /// Counts one failed verification.
+    pub(super) fn refused(&self, cause: Cause, served: bool) {
+        if let Some((_, counter)) = self.refused.iter().find(|(known, _)| *known == cause) {
+            counter.inc();
+        }
+        if served {
+            self.served_unproven.inc();
+        }
+    }
+
+    /// Failed verifications so far, by cause.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = (Cause, u64)> {
+        self.refused.iter().map(|(cause, counter)| (*cause, counter.get()))
+    }
+
+    /// Counts the end of a connection.
+    pub(super) fn disconnected(&self, reason: &'static str) {
+        self.connections.dec();
+        self.disconnects.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Counts one reload of `what`.
+    pub(super) fn reloaded(&self, what: &str, result: &'static str) {
+        let what = RELOADED.into_iter().find(|known| *known == what).unwrap_or("other");
+        self.reloads.get_or_create(&[("what", what), ("result", result)]).inc();
+    }
+
+    /// The text of a scrape, with the gauges as `usage` has them.
+    pub(super) fn text(&self, usage: &Usage) -> Result<String, fmt::Error> {
+        let Usage { cache_bytes, cache_capacity, cache_entries, open_files, handles } = *usage;
+        self.cache_bytes.set(cache_bytes);
+        self.cache_capacity.set(cache_capacity);
+        self.cache_entries.set(cache_entries);
+        self.open_files.set(open_files);
+        self.handles.set(handles);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
+    }
+
+    #[test]
+    fn the_table_and_a_scrape_have_the_same_names() {
+        let metrics = Metrics::new(Timestamp::from_second(1_700_000_000).unwrap());
+        metrics.disconnected("idle");
+        metrics.calls.observe("nfs3", "READ", true, Duration::from_micros(30));
+        let text = metrics.text(&Usage::default()).unwrap();
+        let shown: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .map(|name| {
+                ["_sum", "_count", "_bucket"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name)
+            })
+            .collect();
+        assert_eq!(shown, TABLE.iter().map(|(name, _)| *name).collect());
+        for (name, meaning) in TABLE {
+            let stem = name.trim_end_matches("_total").trim_end_matches("_info");
+            has(&text, &format!("# HELP {stem} {meaning}."));
+        }
+        assert!(text.ends_with("# EOF\n"));
+        has(&text, "nfs_verity_start_time_seconds 1700000000.0");
+        has(&text, concat!("nfs_verity_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"));
+    }
+
+    #[test]
+    fn no_two_families_have_one_name() {
+        let text = Metrics::new(Timestamp::UNIX_EPOCH).text(&Usage::default()).unwrap();
+        let types: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len(), "{types:?}");
+    }
+
+    #[test]
+    fn every_cause_is_there_from_the_start() {
+        let metrics = Metrics::new(Timestamp::UNIX_EPOCH);
+        metrics.refused(Cause::Truncated, false);
+        metrics.refused(Cause::Unsigned, true);
+        let text = metrics.text(&Usage::default()).unwrap();
+        for cause in Cause::ALL {
+            let class = class_name(cause.class());
+            let count = u32::from(matches!(cause, Cause::Truncated | Cause::Unsigned));
+            has(&text, &format!("nfs_verity_refused_total{{cause=\"{cause}\",class=\"{class}\"}} {count}"));
+        }
+        has(&text, "nfs_verity_served_unproven_total 1");
+    }
+
+    #[test]
+    fn events_and_gauges_show_their_values() {
+        let metrics = Metrics::new(Timestamp::UNIX_EPOCH);
+        metrics.read(&Read { bytes: 4096, verified_blocks: 3, cache_hits: 1, cache_misses: 2 });
+        metrics.read(&Read { bytes: 1, verified_blocks: 0, cache_hits: 5, cache_misses: 0 });
+        metrics.calls.observe("nfs3", "READ", true, Duration::from_micros(30));
+        metrics.calls.observe("nfs3", "READ", false, Duration::from_secs(20));
+        metrics.connections.inc();
+        metrics.connections.inc();
+        metrics.disconnected("idle");
+        metrics.reloaded("trust", "refused");
+        metrics.reloaded("something new", "ok");
+        let usage =
+            Usage { cache_bytes: 7, cache_capacity: 8, cache_entries: 9, open_files: 10, handles: 11 };
+        let text = metrics.text(&usage).unwrap();
+        for line in [
+            "nfs_verity_reads_total 2",
+            "nfs_verity_read_bytes_total 4097",
+            "nfs_verity_verified_blocks_total 3",
+            "nfs_verity_cache_hits_total 6",
+            "nfs_verity_cache_misses_total 2",
+            "nfs_verity_cache_bytes 7",
+            "nfs_verity_cache_capacity_bytes 8",
+            "nfs_verity_cache_entries 9",
+            "nfs_verity_open_files 10",
+            "nfs_verity_handles 11",
+            "nfs_verity_connections 1",
+            "nfs_verity_disconnects_total{reason=\"idle\"} 1",
+            "nfs_verity_calls_total{program=\"nfs3\",procedure=\"READ\",result=\"ok\"} 1",
+            "nfs_verity_calls_total{program=\"nfs3\",procedure=\"READ\",result=\"error\"} 1",
+            "nfs_verity_call_duration_seconds_bucket{le=\"0.000025\",program=\"nfs3\",procedure=\"READ\"} 0",
+            "nfs_verity_call_duration_seconds_bucket{le=\"0.00005\",program=\"nfs3\",procedure=\"READ\"} 1",
+            "nfs_verity_call_duration_seconds_bucket{le=\"10.0\",program=\"nfs3\",procedure=\"READ\"} 1",
+            "nfs_verity_call_duration_seconds_bucket{le=\"+Inf\",program=\"nfs3\",procedure=\"READ\"} 2",
+            "nfs_verity_call_duration_seconds_count{program=\"nfs3\",procedure=\"READ\"} 2",
+            "nfs_verity_call_duration_seconds_sum{program=\"nfs3\",procedure=\"READ\"} 20.00003",
+            "nfs_verity_reloads_total{what=\"trust\",result=\"refused\"} 1",
+            "nfs_verity_reloads_total{what=\"trust\",result=\"ok\"} 0",
+            "nfs_verity_reloads_total{what=\"other\",result=\"ok\"} 1",
+        ] {
+            has(&text, line);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! What happens in the gateway, made visible: audit log, metrics and a status page, from events alone.
+//!
+//! [`Monitor`] takes every [`Event`]. What happens with each call is counted and nothing else;
+//! what matters later is also written to the audit log (one JSON object a line) and to stderr.
+//! Knows nothing of files, signatures or protocols.
+
+mod audit;
+mod calls;
+mod fact;
+mod http;
+mod limiter;
+mod metrics;
+mod page;
+mod recent;
+mod text;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::net::TcpListener;
+
+use crate::event::{Event, Gauge, Sink, Usage};
+use audit::Journal;
+use fact::Fact;
+use metrics::Metrics;
+use page::{Phase, Reload, Status, Totals, View};
+use recent::Recent;
+use text::{CLIP, clip};
+
+pub use metrics::TABLE as METRICS;
+
+/// What goes wrong with the monitor.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The audit log cannot be opened.
+    #[error("audit log {}: cannot open: {source}; name a file that can be written", path.display())]
+    AuditLog {
+        /// The log's name.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The thread that writes cannot be started.
+    #[error("cannot start the thread that writes the audit log: {0}")]
+    Thread(io::Error),
+}
+
+/// How a [`Monitor`] is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The audit log's file; `None` for none.
+    pub audit_log: Option<PathBuf>,
+}
+
+/// Takes events and shows what became of them.
+pub struct Monitor {
+    metrics: Metrics,
+    journal: Journal,
+    recent: Mutex<Recent>,
+    status: RwLock<Status>,
+    gauge: RwLock<Option<Arc<dyn Gauge>>>,
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Monitor {
+    /// A monitor that has seen nothing. The subscriber of `tracing` is to be set before.
+    ///
+    /// # Errors
+    /// The audit log cannot be opened, or a thread cannot be started.
+    pub fn new(options: Options) -> Result<Arc<Self>, MonitorError> {
+        let now = Timestamp::now();
+        let metrics = Metrics::new(now);
+        let journal = Journal::start(options.audit_log.clone(), metrics.lines_dropped.clone())?;
+        Ok(Arc::new(Self {
+            metrics,
+            journal,
+            recent: Mutex::default(),
+            status: RwLock::new(Status::new(now, options.audit_log)),
+            gauge: RwLock::default(),
+        }))
+    }
+
+    /// Names who is asked for the gauges at each scrape.
+    pub fn set_gauge(&self, gauge: Arc<dyn Gauge>) {
+        *self.gauge.write() = Some(gauge);
+    }
+
+    /// Takes note of the mode and the number of trusted keys that hold after a reload. What relaxes
+    /// enforcement is forgotten: emit [`Event::Relaxed`] again for what still does.
+    pub fn set_policy(&self, mode: &str, keys: usize) {
+        let mut status = self.status.write();
+        mode.clone_into(&mut status.mode);
+        status.keys = keys;
+        status.relaxed.clear();
+        self.metrics.trusted_keys.set(keys as u64);
+        self.metrics.relaxed.set(u64::from(status.is_relaxed()));
+    }
+
+    /// Opens the audit log's name again, as after a rotation: lines so far are in the old file, later
+    /// ones go to the new one.
+    ///
+    /// # Errors
+    /// The name cannot be opened; the old file stays in use.
+    pub fn reopen(&self) -> Result<(), MonitorError> {
+        self.journal.reopen()
+    }
+
+    /// Waits until what was emitted is written; false when the disk does not answer within seconds.
+    pub fn flush(&self) -> bool {
+        self.journal.flush()
+    }
+
+    /// Writes what is left, counted repetitions too, and ends the audit log. Call it last; it may be
+    /// called again. False when the disk does not answer within seconds.
+    pub fn close(&self) -> bool {
+        // The gauge may hold what holds this monitor.
+        *self.gauge.write() = None;
+        self.journal.close()
+    }
+
+    /// The metrics as Prometheus scrapes them.
+    ///
+    /// # Errors
+    /// None that can be caused from outside.
+    pub fn metrics_text(&self) -> Result<String, fmt::Error> {
+        self.metrics.text(&self.usage())
+    }
+
+    /// Serves `/metrics`, `/healthz`, `/readyz` and the status page `/` until `shutdown` is done, and
+    /// then for a moment what is under way.
+    ///
+    /// # Errors
+    /// None at present; a connection that fails ends alone.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        http::serve(self, listener, shutdown, http::Bounds::default()).await
+    }
+
+    fn usage(&self) -> Usage {
+        let gauge = self.gauge.read().clone();
+        gauge.map(|gauge| gauge.usage()).unwrap_or_default()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.status.read().phase == Phase::Serving
+    }
+
+    fn page(&self) -> String {
+        let metrics = &self.metrics;
+        let totals = Totals {
+            reads: metrics.reads.get(),
+            read_bytes: metrics.read_bytes.get(),
+            verified_blocks: metrics.verified_blocks.get(),
+            refusals: metrics.refusals().filter(|(_, count)| *count > 0).collect(),
+            served_unproven: metrics.served_unproven.get(),
+            cache_hits: metrics.cache_hits.get(),
+            cache_misses: metrics.cache_misses.get(),
+            calls: metrics.calls.total(),
+            connections: metrics.connections.get(),
+            lines_dropped: metrics.lines_dropped.get(),
+        };
+        let recent = self.recent.lock().clone();
+        let usage = self.usage();
+        page::render(&View { status: &self.status.read(), totals, usage, recent: &recent })
+    }
+}
+
+impl Sink for Monitor {
+    fn emit(&self, event: &Event<'_>) {
+        let metrics = &self.metrics;
+        match *event {
+            Event::Read(ref read) => metrics.read(read),
+            Event::Call { program, procedure, ok, duration } => {
+                metrics.calls.observe(program, procedure, ok, duration);
+            }
+            Event::Connected { .. } => {
+                metrics.connections.inc();
+                metrics.connects.inc();
+            }
+            Event::Disconnected { reason, .. } => metrics.disconnected(reason),
+            Event::Refused(ref refusal) => {
+                metrics.refused(refusal.cause, refusal.served);
+                self.recent.lock().add(refusal, Timestamp::now());
+                self.journal.refused(refusal);
+            }
+            Event::Started { nfs, monitor, store, mode, keys } => {
+                let mut status = self.status.write();
+                status.phase = Phase::Serving;
+                status.addresses = Some((nfs, monitor));
+                (status.store, status.mode, status.keys) = (clip(store, CLIP), clip(mode, CLIP), keys);
+                metrics.serving.set(1);
+                metrics.trusted_keys.set(keys as u64);
+                metrics.relaxed.set(u64::from(status.is_relaxed()));
+                let (store, mode) = (status.store.clone(), status.mode.clone());
+                drop(status);
+                let version = env!("CARGO_PKG_VERSION");
+                self.journal.note(Fact::Started { version, nfs, monitor, store, mode, keys });
+            }
+            Event::Stopped => {
+                self.status.write().phase = Phase::Stopped;
+                metrics.serving.set(0);
+                self.journal.note(Fact::Stopped);
+            }
+            Event::Relaxed { setting } => {
+                let setting = clip(setting, CLIP);
+                self.status.write().relax(&setting);
+                metrics.relaxed.set(1);
+                self.journal.note(Fact::Relaxed { setting });
+            }
+            Event::Reloaded { what, detail } => {
+                metrics.reloaded(what, "ok");
+                let (what, detail) = (clip(what, CLIP), clip(detail, CLIP));
+                self.status.write().reload = Some(Reload::new(&what, &detail, true));
+                self.journal.note(Fact::Reloaded { what, detail });
+            }
+            Event::ReloadRefused { what, error } => {
+                metrics.reloaded(what, "refused");
+                let (what, error) = (clip(what, CLIP), clip(error, CLIP));
+                self.status.write().reload = Some(Reload::new(&what, &error, false));
+                self.journal.note(Fact::ReloadRefused { what, error });
+            }
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.journal.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Cause, Client, Read, Refusal};
+    use std::io::Write;
+    use std::time::Duration;
+
+    fn refusal(path: &[u8], served: bool) -> Event<'_> {
+        Event::Refused(Refusal {
+            path,
+            cause: Cause::BadBlock,
+            detail: "line\nbreak",
+            block: Some(3),
+            level: None,
+            expected: None,
+            found: None,
+            client: Some(Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(7), gid: Some(8) }),
+            served,
+        })
+    }
+
+    fn started(mode: &str) -> Event<'_> {
+        let address = "127.0.0.1:2049".parse().unwrap();
+        Event::Started { nfs: address, monitor: address, store: "local /srv", mode, keys: 2 }
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
+    }
+
+    #[test]
+    fn calls_go_to_the_metrics_and_not_to_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let monitor = Monitor::new(Options { audit_log: Some(path.clone()) }).unwrap();
+        let peer = "192.0.2.7:700".parse().unwrap();
+        monitor.emit(&Event::Connected { peer });
+        monitor.emit(&Event::Read(Read { bytes: 10, verified_blocks: 1, cache_hits: 0, cache_misses: 1 }));
+        let duration = Duration::from_millis(1);
+        monitor.emit(&Event::Call { program: "nfs3", procedure: "READ", ok: true, duration });
+        monitor.emit(&Event::Disconnected { peer, reason: "closed by peer" });
+        assert!(monitor.flush());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        let text = monitor.metrics_text().unwrap();
+        has(&text, "nfs_verity_connections 0");
+        has(&text, "nfs_verity_connects_total 1");
+        has(&text, "nfs_verity_disconnects_total{reason=\"closed by peer\"} 1");
+        has(&text, "nfs_verity_calls_total{program=\"nfs3\",procedure=\"READ\",result=\"ok\"} 1");
+    }
+
+    #[test]
+    fn what_matters_later_is_in_the_log_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let monitor = Monitor::new(Options { audit_log: Some(path.clone()) }).unwrap();
+        monitor.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
+        monitor.emit(&started("warn"));
+        monitor.emit(&refusal(b"a", true));
+        monitor.emit(&Event::Reloaded { what: "trust", detail: "3 keys" });
+        monitor.emit(&Event::ReloadRefused { what: "configuration", error: "gateway.toml:3: no" });
+        monitor.emit(&Event::Stopped);
+        assert!(monitor.close());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let events: Vec<String> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].to_string())
+            .collect();
+        let wanted = ["relaxed", "started", "refused", "reloaded", "reload-refused", "stopped"];
+        assert_eq!(events, wanted.map(|name| format!("{name:?}")));
+    }
+
+    #[test]
+    fn a_flood_is_counted_in_full_in_the_metrics() {
+        let monitor = Monitor::new(Options::default()).unwrap();
+        (0..1000).for_each(|_| monitor.emit(&refusal(b"bad", false)));
+        let text = monitor.metrics_text().unwrap();
+        has(&text, "nfs_verity_refused_total{cause=\"bad block\",class=\"corrupt\"} 1000");
+    }
+
+    #[test]
+    fn relaxed_shows_in_the_metrics_until_a_reload_enforces() {
+        let monitor = Monitor::new(Options::default()).unwrap();
+        monitor.emit(&started("warn"));
+        has(&monitor.metrics_text().unwrap(), "nfs_verity_relaxed 1");
+        monitor.set_policy("enforce", 5);
+        let text = monitor.metrics_text().unwrap();
+        has(&text, "nfs_verity_relaxed 0");
+        has(&text, "nfs_verity_trusted_keys 5");
+        monitor.emit(&Event::Relaxed { setting: "something" });
+        has(&monitor.metrics_text().unwrap(), "nfs_verity_relaxed 1");
+    }
+
+    #[test]
+    fn gauges_are_asked_at_each_scrape_and_let_go_at_the_end() {
+        struct Counting(std::sync::atomic::AtomicU64);
+        impl Gauge for Counting {
+            fn usage(&self) -> Usage {
+                let handles = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Usage { handles, ..Usage::default() }
+            }
+        }
+        let monitor = Monitor::new(Options::default()).unwrap();
+        let gauge = Arc::new(Counting(1.into()));
+        monitor.set_gauge(gauge.clone());
+        has(&monitor.metrics_text().unwrap(), "nfs_verity_handles 1");
+        has(&monitor.metrics_text().unwrap(), "nfs_verity_handles 2");
+        assert!(monitor.close());
+        assert_eq!(Arc::strong_count(&gauge), 1);
+    }
+
+    /// Keeps what a subscriber writes.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn stderr_gets_one_line_for_each_event_whatever_the_path() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let monitor =
+            tracing::subscriber::with_default(subscriber, || Monitor::new(Options::default()).unwrap());
+        monitor.emit(&started("enforce"));
+        monitor.emit(&refusal(b"x\n2026-01-01T00:00:00Z  INFO forged\x1b[2J\xff", false));
+        monitor.emit(&refusal(b"y", true));
+        monitor.emit(&Event::Relaxed { setting: "mode = \"warn\"\nforged" });
+        assert!(monitor.close());
+        let text = String::from_utf8(kept.0.lock().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[0].contains(" INFO ") && lines[0].contains("started"), "{text}");
+        assert!(lines[1].contains(" WARN ") && lines[1].contains("x\\x0a2026"), "{text}");
+        for fact in ["refused", "bad block", "client=192.0.2.7:700", "uid=7", "block=3", "line\\x0abreak"] {
+            assert!(lines[1].contains(fact), "{fact} in {text}");
+        }
+        assert!(lines[2].contains("SERVED UNPROVEN"), "{text}");
+        assert!(lines[3].contains("RELAXED") && lines[3].contains("\\x0aforged"), "{text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn an_audit_log_that_cannot_be_opened_is_an_error_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/audit.log");
+        let error = Monitor::new(Options { audit_log: Some(path) }).unwrap_err().to_string();
+        assert!(error.contains("missing/audit.log"), "{error}");
+    }
+}
