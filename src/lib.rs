@@ -10,6 +10,8 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
+//! | 6 | [`cli`] | the commands: serve, sign, verify, keygen, inspect, demo |
+//! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT and NFSv3 |
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
@@ -32,7 +34,9 @@
 //! into one buffer, hashes it, compares with leaves that are proven up to the signed root, and gives
 //! slices of that same buffer, which one vectored write sends.
 
+pub mod app;
 pub mod carrier;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod export;

@@ -1,0 +1,320 @@
+//! The composition root: makes every concrete thing, joins them, and runs them to the end.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{ConfigError, Settings, TrustError, load_keyring};
+use crate::event::{Event, Sink};
+use crate::export::{Export, ExportOptions, HandleKey, Identity};
+use crate::monitor::{Monitor, MonitorError, Options};
+use crate::policy::Mode;
+use crate::proto::mount3::Mount3;
+use crate::proto::nfs3::Nfs3;
+use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
+use crate::sign::Keyring;
+use crate::store::{Local, StoreError};
+
+/// Why the gateway does not start, or does not take new settings.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The trusted keys cannot be loaded.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// There is nobody to trust, so nothing could be served.
+    #[error(
+        "{0} holds no keys, so every file would be refused; put .pub files there, or set mode = \"warn\""
+    )]
+    NoKeys(PathBuf),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The monitor cannot be started.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    /// An address cannot be used.
+    #[error("cannot listen on {address}: {source}; choose another {flag}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The directory that outlives a restart cannot be used.
+    #[error("{path}: {reason}; --state names a directory of the gateway's own")]
+    State {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// rpcbind does not take the registration.
+    #[error("cannot register with the local rpcbind: {0}; start it or leave --rpcbind out")]
+    Rpcbind(std::io::Error),
+}
+
+impl AppError {
+    /// Whether the user's settings are at fault, and not the system.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Trust(_) | Self::NoKeys(_) | Self::Config(_) => true,
+            Self::Store(_)
+            | Self::Monitor(_)
+            | Self::Listen { .. }
+            | Self::State { .. }
+            | Self::Rpcbind(_) => false,
+        }
+    }
+}
+
+/// A gateway that is ready to serve.
+pub struct Gateway {
+    settings: Settings,
+    export: Arc<Export>,
+    monitor: Arc<Monitor>,
+    server: Server,
+    monitor_listener: TcpListener,
+    monitor_address: SocketAddr,
+    keys: usize,
+}
+
+impl Gateway {
+    /// Opens store, trust and state, and binds both addresses.
+    pub async fn start(settings: Settings) -> Result<Self, AppError> {
+        raise_descriptor_limit();
+        let keyring = load_trust(&settings.trust, settings.mode)?;
+        let keys = keyring.len();
+        let store = Arc::new(Local::new(&settings.store)?);
+        let handle_key = handle_key(&settings)?;
+        let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
+        let sink: Arc<dyn Sink> = monitor.clone();
+        let export = Export::new(ExportOptions {
+            store,
+            namespace: settings.namespace.clone(),
+            keyring,
+            mode: settings.mode,
+            identity: Identity {
+                squash: settings.squash,
+                anonymous_uid: settings.anonymous_uid,
+                anonymous_gid: settings.anonymous_gid,
+            },
+            cache_bytes: settings.cache,
+            handle_key,
+            sink: sink.clone(),
+        });
+        let export = Arc::new(export.await?);
+        monitor.set_gauge(export.clone());
+
+        let programs: Vec<Arc<dyn Program>> =
+            vec![Arc::new(Nfs3::new(export.clone())), Arc::new(Mount3::new(export.clone()))];
+        let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
+        let limits = limits(&settings);
+        let server = Server::bind(settings.listen, programs, limits, sink).await;
+        let server = server.map_err(listen(settings.listen, "--listen"))?;
+        let bound = TcpListener::bind(settings.monitor).await;
+        let monitor_listener = bound.map_err(listen(settings.monitor, "--monitor"))?;
+        let monitor_address = monitor_listener.local_addr().map_err(listen(settings.monitor, "--monitor"))?;
+        Ok(Self { settings, export, monitor, server, monitor_listener, monitor_address, keys })
+    }
+
+    /// Where NFS is served.
+    pub fn nfs_address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Where the status page and the metrics are served.
+    pub fn monitor_address(&self) -> SocketAddr {
+        self.monitor_address
+    }
+
+    /// Something that takes new settings while the gateway runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            settings: self.settings.clone(),
+            export: self.export.clone(),
+            monitor: self.monitor.clone(),
+        }
+    }
+
+    /// Serves until `shutdown` is done, then drains: calls that run are answered.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), AppError> {
+        let nfs = self.server.local_addr();
+        if self.settings.rpcbind {
+            rpcbind::register(nfs.port()).await.map_err(AppError::Rpcbind)?;
+        }
+        self.monitor.emit(&Event::Started {
+            nfs,
+            monitor: self.monitor_address,
+            store: &self.settings.store.to_string_lossy(),
+            mode: &self.settings.mode.to_string(),
+            keys: self.keys,
+        });
+        let (drained, mut watching) = watch::channel(false);
+        let page = tokio::spawn(self.monitor.clone().serve(self.monitor_listener, async move {
+            let _ = watching.changed().await;
+        }));
+        self.server.run(shutdown).await;
+        if self.settings.rpcbind {
+            // The port is closed either way.
+            let _ = rpcbind::unregister().await;
+        }
+        self.monitor.emit(&Event::Stopped);
+        let _ = drained.send(true);
+        let _ = tokio::time::timeout(Duration::from_secs(2), page).await;
+        let monitor = self.monitor;
+        let _ = tokio::task::spawn_blocking(move || monitor.close()).await;
+        Ok(())
+    }
+}
+
+/// Takes new trust and new settings into a running gateway.
+pub struct Reloader {
+    settings: Settings,
+    export: Arc<Export>,
+    monitor: Arc<Monitor>,
+}
+
+impl Reloader {
+    /// Opens the audit log again, and takes `settings` with the keys they name. What is wrong is
+    /// refused as a whole, and what was before still holds.
+    pub fn reload(&mut self, settings: Result<Settings, ConfigError>) {
+        if let Err(error) = self.monitor.reopen() {
+            self.refuse("audit log", &error.to_string());
+        }
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => return self.refuse("configuration", &error.to_string()),
+        };
+        // What runs decides, not what the file would have after a restart.
+        let keyring = match load_trust(&settings.trust, self.settings.mode) {
+            Ok(keyring) => keyring,
+            Err(error) => return self.refuse("trust", &error.to_string()),
+        };
+        let keys = keyring.len();
+        self.export.set_keyring(keyring);
+        self.monitor.set_policy(&self.settings.mode.to_string(), keys);
+        for setting in self.settings.relaxed() {
+            self.monitor.emit(&Event::Relaxed { setting: &setting });
+        }
+        let detail = format!("{keys} keys from {}", settings.trust.display());
+        self.monitor.emit(&Event::Reloaded { what: "trust", detail: &detail });
+        let trust = self.settings.trust.clone();
+        let detail = match (Settings { trust, ..settings }) == self.settings {
+            true => "nothing but the keys can have changed",
+            false => "some settings differ from those that run; they hold after a restart",
+        };
+        self.monitor.emit(&Event::Reloaded { what: "configuration", detail });
+    }
+
+    fn refuse(&self, what: &str, error: &str) {
+        self.monitor.emit(&Event::ReloadRefused { what, error });
+    }
+}
+
+/// The trusted keys; none at all is an error where that would refuse everything.
+fn load_trust(trust: &Path, mode: Mode) -> Result<Keyring, AppError> {
+    let keyring = load_keyring(trust)?;
+    match mode {
+        Mode::Enforce if keyring.is_empty() => Err(AppError::NoKeys(trust.to_owned())),
+        Mode::Enforce | Mode::Warn => Ok(keyring),
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let defaults = Limits::default();
+    let count = |setting: Option<u32>| setting.and_then(|count| usize::try_from(count).ok());
+    Limits {
+        max_connections: count(settings.limits.connections).unwrap_or(defaults.max_connections),
+        calls_per_connection: count(settings.limits.calls_per_connection)
+            .unwrap_or(defaults.calls_per_connection),
+        idle: settings.limits.idle.unwrap_or(defaults.idle),
+        ..defaults
+    }
+}
+
+/// The secret behind the file handles: read from the state directory, made there the first time.
+fn handle_key(settings: &Settings) -> Result<HandleKey, AppError> {
+    let directory = match &settings.state {
+        Some(directory) => directory.clone(),
+        None => default_state(&settings.store)?,
+    };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    made.map_err(|error| AppError::State { path: directory.clone(), reason: error.to_string() })?;
+    let path = directory.join("handle.key");
+    let failed = |error: std::io::Error| AppError::State { path: path.clone(), reason: error.to_string() };
+    loop {
+        match read_key(&path) {
+            Ok(Some(key)) => return Ok(HandleKey::new(&key)),
+            Ok(None) => {
+                let reason = "is no handle key; remove it, and clients will have to mount again".to_owned();
+                return Err(AppError::State { path, reason });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                make_key(&directory, &path).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+fn read_key(path: &Path) -> std::io::Result<Option<[u8; 32]>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(33).read_to_end(&mut bytes)?;
+    Ok(bytes.try_into().ok())
+}
+
+/// Puts a new key in place at once; of two gateways that do so, one wins.
+fn make_key(directory: &Path, path: &Path) -> std::io::Result<()> {
+    let mut key = [0; 32];
+    SystemRandom::new().fill(&mut key).map_err(|_| std::io::Error::other("no randomness"))?;
+    let unfinished = directory.join(format!("handle.key.{}", std::process::id()));
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&unfinished, path);
+    std::fs::remove_file(&unfinished)?;
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// A directory of the user's, one for each store.
+fn default_state(store: &Path) -> Result<PathBuf, AppError> {
+    let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let base = base.ok_or_else(|| AppError::State {
+        path: PathBuf::from("handle.key"),
+        reason: "there is no place for it: neither XDG_STATE_HOME nor HOME is set".into(),
+    })?;
+    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
+    let name: String = hex::encode(Sha256::digest(store.as_os_str().as_bytes())).chars().take(16).collect();
+    Ok(base.join("nfs-verity").join(name))
+}
+
+/// Takes over Ctrl-C and SIGTERM at once; the future is done when one of them comes.
+pub fn interruption() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

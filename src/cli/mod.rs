@@ -1,0 +1,85 @@
+//! The commands. Each returns an [`Outcome`]; only `main` ends the process.
+
+mod client;
+mod demo;
+mod inspect;
+mod keygen;
+mod pool;
+mod progress;
+mod seal;
+mod serve;
+mod sign;
+mod trouble;
+mod verify;
+mod walk;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use trouble::Trouble;
+
+/// fs-verity for NFS: proves every block before it leaves.
+#[derive(Debug, Parser)]
+#[command(name = "nfs-verity", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nfs-verity demo                                   see it work
+  nfs-verity keygen --out keys/release              make a signing key
+  nfs-verity sign --key keys/release.key /srv/data  sign a tree
+  nfs-verity verify --trust keys/release.pub /srv/data
+  nfs-verity serve --store /srv/data --trust keys/release.pub";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Keygen(keygen::KeygenArgs),
+    Sign(sign::SignArgs),
+    Verify(verify::VerifyArgs),
+    Inspect(inspect::InspectArgs),
+    Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well: exit status 0.
+    Good,
+    /// Something does not verify or was left undone: exit status 1.
+    Failed,
+}
+
+impl Cli {
+    /// Runs the command; `out` takes what it has to say.
+    pub fn run(self, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
+        match self.command {
+            Command::Keygen(args) => keygen::run(&args, out),
+            Command::Sign(args) => sign::run(&args, out),
+            Command::Verify(args) => verify::run(&args, out),
+            Command::Inspect(args) => inspect::run(&args, out),
+            Command::Serve(args) => serve::run(args, out),
+            Command::Demo(args) => demo::run(&args, out),
+        }
+    }
+}
+
+/// The process's exit code: 0 good, 1 something failed or is unsigned, 2 usage or configuration, 3 I/O.
+pub fn exit_code(result: Result<Outcome, Trouble>) -> ExitCode {
+    match result {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Err(trouble) => {
+            // Somebody who reads only the first lines of a listing has not met an error.
+            if !trouble.is_closed_pipe() {
+                let _ = writeln!(std::io::stderr(), "nfs-verity: {trouble}");
+            }
+            ExitCode::from(trouble.exit_code())
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Signing one file: hashed from one stable state, its evidence put in place at once.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::carrier::bundle::{Head, Observed, TREE_OFFSET};
+use crate::carrier::{CarrierError, OpenBundle, Sidecar, SidecarWriter};
+use crate::sign::{Expected, Keyring, SignError, SigningKey, Statement, sign_statement, verify_envelope};
+use crate::store::{Attr, Store, StoreError, StoreFile, StorePath, Time};
+use crate::verity::{Descriptor, Params, TreeBuilder, VerityError};
+
+/// Bytes read in one step.
+const STEP: u64 = 1024 * 1024;
+/// The coarsest clock that stamps files: two changes within one tick look the same.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How to sign.
+pub(super) struct Sealer {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) sidecar: Sidecar,
+    pub(super) key: Arc<SigningKey>,
+    /// The signing key alone: what it signed before need not be signed again.
+    pub(super) own: Keyring,
+    pub(super) params: Params,
+    pub(super) namespace: String,
+    pub(super) expires: Option<i64>,
+    pub(super) force: bool,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sealed {
+    /// Hashed and signed.
+    Signed,
+    /// Signed by this key before, and not changed since.
+    Unchanged,
+}
+
+/// Why a file was left unsigned.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SealError {
+    #[error("{0}: it changed while it was read and was left unsigned; sign it again when it is at rest")]
+    Changed(StorePath),
+    #[error("{path}: {source}")]
+    Verity { path: StorePath, source: VerityError },
+    #[error("{path}: {source}")]
+    Sign { path: StorePath, source: SignError },
+    #[error(transparent)]
+    Carrier(#[from] CarrierError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Sealer {
+    /// Signs `path`, unless it is signed and unchanged. `progress` takes the bytes as they are done.
+    pub(super) async fn seal(
+        &self,
+        path: &StorePath,
+        progress: &(impl Fn(u64) + Sync),
+    ) -> Result<Sealed, SealError> {
+        let file = self.store.open(path).await?;
+        let before = settled(&*file).await?;
+        let old = self.old_evidence(path).await?;
+        if let Some((bundle, _)) = &old
+            && !self.force
+            && self.still_fits(bundle, &before)
+        {
+            progress(before.size);
+            return Ok(Sealed::Unchanged);
+        }
+
+        let mut writer = self.sidecar.create(path, TREE_OFFSET).await?;
+        let verity = |source| SealError::Verity { path: path.clone(), source };
+        let mut builder = TreeBuilder::new(self.params, before.size).map_err(verity)?;
+        let tree_len = builder.geometry().tree_size();
+        self.hash(path, &*file, &mut builder, &mut writer, progress).await?;
+        let root_hash = builder.finish(&mut sink(&mut writer)).map_err(verity)?;
+
+        // The open file and the name must still be what they were.
+        let named = self.store.stat(path).await?;
+        if !same_state(&before, &file.stat().await?) || named.fileid != before.fileid {
+            return Err(SealError::Changed(path.clone()));
+        }
+
+        let descriptor = Descriptor { params: self.params, size: before.size, root_hash };
+        let version = match &old {
+            Some((_, statement)) if statement.file_digest == descriptor.file_digest() => statement.version,
+            Some((_, statement)) => statement.version.saturating_add(1),
+            None => 1,
+        };
+        let head = Head {
+            descriptor: Bytes::copy_from_slice(&descriptor.encode()),
+            statement: self.statement(path, &descriptor, version)?,
+            observed: Some(observed(&before)),
+            tree_offset: TREE_OFFSET,
+            tree_len,
+        };
+        writer.commit(&head).await?;
+        Ok(Sealed::Signed)
+    }
+
+    fn statement(&self, path: &StorePath, descriptor: &Descriptor, version: u64) -> Result<Bytes, SealError> {
+        let statement = Statement {
+            namespace: self.namespace.clone(),
+            path: path.as_bytes().to_vec(),
+            file_digest: descriptor.file_digest(),
+            size: descriptor.size,
+            block_size: descriptor.params.block_size,
+            version,
+            expires: self.expires,
+        };
+        sign_statement(&statement, &[&self.key])
+            .map(Bytes::from)
+            .map_err(|source| SealError::Sign { path: path.clone(), source })
+    }
+
+    /// The evidence that this key made for this file, whatever the file is now.
+    async fn old_evidence(&self, path: &StorePath) -> Result<Option<(OpenBundle, Statement)>, SealError> {
+        let bundle = match self.sidecar.open(path).await {
+            Ok(bundle) => bundle,
+            Err(CarrierError::Missing(_) | CarrierError::Malformed { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Ok(descriptor) = Descriptor::parse(&bundle.head.descriptor) else { return Ok(None) };
+        let expected = Expected {
+            namespace: &self.namespace,
+            path: path.as_bytes(),
+            descriptor: &descriptor,
+            now: unix_seconds(SystemTime::now()),
+        };
+        let proof = verify_envelope(&bundle.head.statement, &self.own, &expected);
+        Ok(proof.ok().map(|proof| (bundle, proof.statement)))
+    }
+
+    /// Whether evidence of this key speaks of the file as it is, in the form that is asked for.
+    fn still_fits(&self, bundle: &OpenBundle, attr: &Attr) -> bool {
+        let Ok(descriptor) = Descriptor::parse(&bundle.head.descriptor) else { return false };
+        descriptor.params == self.params
+            && descriptor.size == attr.size
+            && bundle.head.observed == Some(observed(attr))
+            && descriptor.geometry().is_ok_and(|geometry| geometry.tree_size() == bundle.head.tree_len)
+    }
+
+    /// Gives all of the file to `builder`, and the finished tree blocks to `writer`.
+    async fn hash(
+        &self,
+        path: &StorePath,
+        file: &dyn StoreFile,
+        builder: &mut TreeBuilder,
+        writer: &mut SidecarWriter,
+        progress: &(impl Fn(u64) + Sync),
+    ) -> Result<(), SealError> {
+        let size = builder.geometry().size();
+        let failed = |source| SealError::Verity { path: path.clone(), source };
+        let mut at = 0;
+        while at < size {
+            let data = file.data_range(at, size).await?;
+            let data =
+                data.filter(|range| range.start >= at && range.start < range.end).unwrap_or(size..size);
+            let (start, end) = (data.start.min(size), data.end.min(size));
+            while at < start {
+                // In steps, so that the tree of a huge hole never gathers in memory.
+                let count = (start - at).min(64 * STEP);
+                builder.zeros(count, &mut sink(writer)).map_err(failed)?;
+                writer.flush().await?;
+                progress(count);
+                at += count;
+            }
+            while at < end {
+                let len = usize::try_from((end - at).min(STEP)).unwrap_or(0);
+                let bytes = match file.try_read_at(at, len) {
+                    Some(bytes) => bytes,
+                    None => file.read_at(at, len).await?,
+                };
+                if bytes.len() != len {
+                    return Err(SealError::Changed(path.clone()));
+                }
+                builder.update(&bytes, &mut sink(writer)).map_err(failed)?;
+                writer.flush().await?;
+                progress(len as u64);
+                at += len as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sink(writer: &mut SidecarWriter) -> impl FnMut(u64, &[u8]) -> Result<(), VerityError> {
+    |offset, block| {
+        writer.push(offset, block);
+        Ok(())
+    }
+}
+
+/// The file's attributes once a change that came after them could be told from them by its time.
+async fn settled(file: &dyn StoreFile) -> Result<Attr, StoreError> {
+    loop {
+        let attr = file.stat().await?;
+        let age = age(attr.ctime);
+        match TICK.checked_sub(age) {
+            Some(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
+            _ => return Ok(attr),
+        }
+    }
+}
+
+/// How long ago `time` was; a time to come counts as long ago, since waiting would not help.
+fn age(time: Time) -> Duration {
+    let then = u64::try_from(time.seconds).ok().map(|seconds| Duration::new(seconds, time.nanos));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    then.and_then(|then| now.checked_sub(then)).unwrap_or(Duration::MAX)
+}
+
+fn same_state(a: &Attr, b: &Attr) -> bool {
+    observed(a) == observed(b) && a.size == b.size
+}
+
+fn observed(attr: &Attr) -> Observed {
+    let pair = |time: Time| (time.seconds, time.nanos);
+    Observed { fileid: attr.fileid, mtime: pair(attr.mtime), ctime: pair(attr.ctime) }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,119 @@
+//! `nfs-verity serve`: the gateway.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::pool::{default_jobs, runtime};
+use super::{Outcome, Trouble};
+use crate::app::{AppError, Gateway, interruption};
+use crate::config::{ConfigError, FileSettings, Overrides, Settings};
+use crate::policy::Mode;
+
+/// Serve a store over NFSv3; every block is proven before it leaves
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nfs-verity serve --store /srv/data --trust keys/
+  nfs-verity serve --config /etc/nfs-verity.toml
+
+Then, on a Linux client:
+  mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock HOST:/ /mnt
+
+When ready it prints one line: ready nfs=ADDR:PORT monitor=ADDR:PORT. SIGTERM and Ctrl-C drain and end
+it; SIGHUP reads trust and configuration again and opens the audit log anew. RUST_LOG sets what is
+said on standard error.")]
+pub(super) struct ServeArgs {
+    /// The directory to serve
+    #[arg(long, value_name = "ROOT")]
+    store: Option<PathBuf>,
+    /// Whose signatures count: a .pub file or a directory of them
+    #[arg(long, value_name = "PATH")]
+    trust: Option<PathBuf>,
+    /// Where to serve NFS and MOUNT; port 0 picks a free one [default: 127.0.0.1:2049]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where to serve the status page and metrics; port 0 picks a free one [default: 127.0.0.1:9649]
+    #[arg(long, value_name = "ADDR:PORT")]
+    monitor: Option<SocketAddr>,
+    /// The tree's name, as it was signed [default: empty]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// enforce: refuse what does not verify; warn: serve it and report [default: enforce]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    /// Append events to FILE, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+    /// Memory for proven blocks, as in 512MiB [default: 128MiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    cache: Option<u64>,
+    /// What must outlive a restart [default: one directory a store below the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Register with the local rpcbind
+    #[arg(long)]
+    rpcbind: bool,
+    /// Settings in TOML; flags override them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        let file = match &self.config {
+            Some(path) => FileSettings::load(path)?,
+            None => FileSettings::default(),
+        };
+        let flags = Overrides {
+            store: self.store.clone(),
+            trust: self.trust.clone(),
+            listen: self.listen,
+            monitor: self.monitor,
+            namespace: self.namespace.clone(),
+            mode: self.mode,
+            audit_log: self.audit_log.clone(),
+            cache: self.cache,
+            state: self.state.clone(),
+            rpcbind: self.rpcbind.then_some(true),
+            ..Overrides::default()
+        };
+        Settings::resolve(file, flags)
+    }
+}
+
+pub(super) fn run(args: ServeArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // A subscriber that is there already is as good.
+    let _ = logging.with_ansi(stderr().is_terminal()).try_init();
+
+    let settings = args.settings().map_err(Trouble::usage)?;
+    runtime(default_jobs())?.block_on(async {
+        let gateway = Gateway::start(settings).await.map_err(trouble)?;
+        let io = |source| Trouble::Io { context: "cannot wait for signals".into(), source };
+        let interrupted = interruption().map_err(io)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(io)?;
+        let mut reloader = gateway.reloader();
+        let reloading = tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reloader.reload(args.settings());
+            }
+        });
+        let (nfs, monitor) = (gateway.nfs_address(), gateway.monitor_address());
+        // Ready is ready: connections that come from now on wait in the socket's queue.
+        writeln!(out, "ready nfs={nfs} monitor={monitor}")?;
+        out.flush()?;
+        gateway.run(interrupted).await.map_err(trouble)?;
+        reloading.abort();
+        Ok(Outcome::Good)
+    })
+}
+
+fn trouble(error: AppError) -> Trouble {
+    if error.is_configuration() { Trouble::usage(error) } else { Trouble::other(error) }
+}

@@ -1,0 +1,174 @@
+//! `nfs-verity verify`: the whole tree, offline.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::pool::{Done, default_jobs, each_file, runtime};
+use super::progress::Progress;
+use super::walk::{open_store, parse_paths};
+use super::{Outcome, Trouble};
+use crate::config::load_keyring;
+use crate::event::{Cause, Silent};
+use crate::export::{BadBlock, Examination, Export, ExportOptions, HandleKey, Identity};
+use crate::policy::Mode;
+use crate::store::{Store, StorePath};
+
+/// Memory for proven tree blocks.
+const CACHE: u64 = 32 * 1024 * 1024;
+
+/// Check every file below ROOT against its evidence, without a gateway
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  nfs-verity verify --trust keys/ /srv/data
+
+One line for each file that fails: path, cause, block. Exit status: 0 all good, 1 something failed or
+is unsigned, 2 usage or configuration, 3 I/O trouble.")]
+pub(super) struct VerifyArgs {
+    /// A .pub file, or a directory of them
+    #[arg(long, value_name = "PATH")]
+    trust: PathBuf,
+    /// The tree
+    root: PathBuf,
+    /// Files and directories to check, relative to ROOT; all of ROOT when there are none
+    paths: Vec<PathBuf>,
+    /// The tree's name, as it was signed
+    #[arg(long, value_name = "NAME", default_value = "")]
+    namespace: String,
+    /// Files at a time; one a core when absent
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Print a JSON object for each failing file, and one with the counts
+    #[arg(long)]
+    json: bool,
+}
+
+/// An export for looking at files, not for serving them.
+pub(super) async fn offline_export(
+    store: Arc<dyn Store>,
+    namespace: &str,
+    keyring: crate::sign::Keyring,
+) -> Result<Export, Trouble> {
+    let options = ExportOptions {
+        store,
+        namespace: namespace.to_owned(),
+        keyring,
+        mode: Mode::Enforce,
+        identity: Identity::default(),
+        cache_bytes: CACHE,
+        handle_key: HandleKey::new(&[0; 32]),
+        sink: Arc::new(Silent),
+    };
+    Ok(Export::new(options).await?)
+}
+
+pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
+    let keyring = load_keyring(&args.trust).map_err(Trouble::usage)?;
+    if keyring.is_empty() {
+        let path = args.trust.display();
+        return Err(Trouble::usage(format!("{path} holds no keys; put .pub files there or name one")));
+    }
+    let store = open_store(&args.root)?;
+    let paths = parse_paths(&args.paths)?;
+    let jobs = args.jobs.unwrap_or_else(default_jobs);
+    let progress = Arc::new(Progress::new());
+    let (mut good, mut bad, mut unread) = (0_u64, 0_u64, 0_u64);
+    runtime(jobs)?.block_on(async {
+        let export = Arc::new(offline_export(store.clone(), &args.namespace, keyring).await?);
+        let work = {
+            let progress = progress.clone();
+            move |path: StorePath| {
+                let (export, progress) = (export.clone(), progress.clone());
+                async move { export.examine(&path, |bytes| progress.bytes(bytes)).await }
+            }
+        };
+        let mut done = each_file(store, paths, jobs, work);
+        while let Some(result) = done.recv().await {
+            let trouble = match result {
+                Done::File(_, Ok(Examination::Good { .. })) => {
+                    good += 1;
+                    progress.files(good + bad);
+                    None
+                }
+                Done::File(path, Ok(examination)) => {
+                    bad += 1;
+                    progress.around(|| tell(args.json, &path, &examination, out))?;
+                    None
+                }
+                Done::File(path, Err(error)) => Some((path, error.to_string())),
+                Done::Trouble(error) => Some((error.path.clone(), error.to_string())),
+            };
+            if let Some((path, error)) = trouble {
+                unread += 1;
+                progress.around(|| {
+                    writeln!(std::io::stderr(), "nfs-verity: {path}: cannot be checked: {error}")
+                })?;
+            }
+        }
+        Ok::<_, Trouble>(())
+    })?;
+    let (bytes, _) = progress.finish();
+    if args.json {
+        let json = serde_json::json!({ "good": good, "failed": bad, "unreadable": unread, "bytes": bytes });
+        writeln!(out, "{json}")?;
+    } else {
+        writeln!(out, "{good} files good, {bad} failed, {unread} could not be read")?;
+    }
+    match (unread, bad) {
+        (0, 0) => Ok(Outcome::Good),
+        (0, _) => Ok(Outcome::Failed),
+        _ => Err(Trouble::other(format!("{unread} files could not be read; see above"))),
+    }
+}
+
+fn tell(
+    json: bool,
+    path: &StorePath,
+    examination: &Examination,
+    out: &mut impl Write,
+) -> Result<(), Trouble> {
+    let (cause, detail, blocks, count) = match examination {
+        Examination::Good { .. } => return Ok(()),
+        Examination::Refused { cause, detail } => (*cause, detail.as_str(), &[][..], 0),
+        Examination::Damaged { blocks, count } => {
+            let first = blocks.first();
+            let cause = first.map_or(Cause::BadBlock, |block| block.cause);
+            (cause, first.map_or("", |block| block.detail.as_str()), &blocks[..], *count)
+        }
+    };
+    if json {
+        let blocks: Vec<_> = blocks
+            .iter()
+            .map(|block| {
+                let BadBlock { cause, block, level, detail } = block;
+                serde_json::json!({
+                    "cause": cause.as_str(), "block": block, "level": level, "detail": detail,
+                })
+            })
+            .collect();
+        let json = serde_json::json!({
+            "path": path.to_string(), "cause": cause.as_str(), "detail": detail,
+            "failing_blocks": count, "blocks": blocks,
+        });
+        writeln!(out, "{json}")?;
+        return Ok(());
+    }
+    write!(out, "{path}: {cause}")?;
+    if let Some(block) = blocks.first() {
+        match block.level {
+            Some(level) => write!(out, " {} at level {level}", block.block)?,
+            None => write!(out, " {}", block.block)?,
+        }
+        if count > 1 {
+            write!(out, " and {} more", count - 1)?;
+        }
+    }
+    if !detail.is_empty() {
+        write!(out, " ({detail})")?;
+    }
+    writeln!(out, "; {}", cause.remedy())?;
+    Ok(())
+}
