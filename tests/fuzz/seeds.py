@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""seeds.py: writes the hand-made part of the corpora, corpus/TARGET/seed-*, from the specifications alone."""
+import base64
+import hashlib
+import json
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def seed(target, name, data):
+    folder = os.path.join(HERE, "corpus", target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "seed-" + name), "wb") as f:
+        f.write(data)
+
+
+def u32(*values):
+    return b"".join(struct.pack(">I", v) for v in values)
+
+
+def u64(*values):
+    return b"".join(struct.pack(">Q", v) for v in values)
+
+
+def opaque(data):
+    return u32(len(data)) + data + b"\0" * (-len(data) % 4)
+
+
+def fragment(data, last=True):
+    return u32(len(data) | (1 << 31 if last else 0)) + data
+
+
+# --- calls, RFC 5531
+NONE = u32(0, 0)
+SYS = u32(1) + opaque(u32(77) + opaque(b"client") + u32(1000, 100) + u32(2, 4, 24))
+FULL_SYS = u32(1) + opaque(u32(77) + opaque(b"m" * 255) + u32(0, 0) + u32(16, *range(16)))
+
+
+def call(program, version, procedure, credential, arguments=b""):
+    return u32(7, 0, 2, program, version, procedure) + credential + NONE + arguments
+
+
+HANDLE = opaque(bytes(range(40)))
+calls = {
+    "null": call(100003, 3, 0, NONE),
+    "getattr": call(100003, 3, 1, SYS, HANDLE),
+    "read": call(100003, 3, 6, FULL_SYS, HANDLE + u64(4096) + u32(1 << 20)),
+    "mnt": call(100005, 3, 1, SYS, opaque(b"/")),
+    "reply": u32(7, 1, 0),
+    "rpc-version-3": u32(7, 0, 3, 100003, 3, 0) + NONE + NONE,
+    "gss": u32(7, 0, 2, 100003, 3, 0, 6) + opaque(b"x" * 20) + NONE,
+    "bad-verifier": u32(7, 0, 2, 100003, 3, 0) + NONE + u32(1) + opaque(b"1234"),
+    "giant-gids": u32(7, 0, 2, 100003, 3, 0, 1) + opaque(u32(1) + opaque(b"m") + u32(0, 0, 0xFFFFFFFF)) + NONE,
+}
+for name, data in calls.items():
+    seed("call", name, data)
+
+# --- records: limit / 64, bytes at a time, stream
+read = calls["read"]
+seed("record", "one", bytes([64, 7]) + fragment(read))
+seed("record", "three", bytes([64, 64]) + b"".join(map(fragment, list(calls.values())[:3])))
+seed("record", "fragments", bytes([64, 1]) + fragment(read[:8], False) + fragment(b"", False) + fragment(read[8:]) + fragment(b""))
+seed("record", "many-fragments", bytes([64, 9]) + fragment(b"", False) * 70)
+seed("record", "too-long", bytes([1, 3]) + u32(0x80000041) + b"x" * 65)
+seed("record", "giant", bytes([255, 4]) + b"\xff" * 12)
+seed("record", "sum-too-long", bytes([1, 5]) + fragment(b"a" * 60, False) + fragment(b"b" * 60))
+
+# --- xdr: number of operations, operations (kind + 6 * argument), bytes
+U32, U64, BOOL, FIXED, OPAQUE, COUNT = range(6)
+
+
+def script(*operations):
+    return bytes([len(operations)]) + bytes(kind + 6 * argument for kind, argument in operations)
+
+
+seed("xdr", "all", script((U32, 0), (U64, 0), (BOOL, 0), (FIXED, 5), (OPAQUE, 9), (COUNT, 4))
+     + u32(9) + u64(1 << 40) + u32(1) + b"fixed\0\0\0" + opaque(b"variable") + u32(3))
+seed("xdr", "too-long", script((OPAQUE, 3)) + opaque(b"four"))
+seed("xdr", "giant", script((OPAQUE, 40), (COUNT, 40)) + b"\xff" * 12)
+seed("xdr", "padding-cut", script((OPAQUE, 3)) + u32(3) + b"abc")
+seed("xdr", "not-a-bool", script((BOOL, 0), (BOOL, 0)) + u32(0, 2))
+
+# --- arguments of NFSv3, RFC 1813: procedure, arguments
+NAME = opaque(b"name")
+ALL_SET = u32(1, 0o644, 1, 1, 1, 2, 1) + u64(3) + u32(2, 4, 5, 1)
+NOTHING_SET = u32(0, 0, 0, 0, 0, 0)
+VERIFIER = b"verifier"
+arguments = {
+    "null": (0, b""),
+    "getattr": (1, HANDLE),
+    "setattr": (2, HANDLE + ALL_SET + u32(1) + u64(5)),
+    "lookup": (3, HANDLE + NAME),
+    "lookup-long": (3, HANDLE + opaque(b"n" * 255)),
+    "access": (4, HANDLE + u32(0x3F)),
+    "readlink": (5, HANDLE),
+    "read": (6, HANDLE + u64(0) + u32(65536)),
+    "read-last": (6, HANDLE + u64(2**64 - 1) + u32(2**32 - 1)),
+    "write": (7, HANDLE + u64(0) + u32(5, 2) + opaque(b"hello")),
+    "create": (8, HANDLE + NAME + u32(1) + NOTHING_SET),
+    "create-exclusive": (8, HANDLE + NAME + u32(2) + VERIFIER),
+    "mkdir": (9, HANDLE + NAME + ALL_SET),
+    "symlink": (10, HANDLE + NAME + NOTHING_SET + opaque(b"../target")),
+    "mknod-block": (11, HANDLE + NAME + u32(3) + NOTHING_SET + u32(8, 1)),
+    "mknod-fifo": (11, HANDLE + NAME + u32(7) + ALL_SET),
+    "remove": (12, HANDLE + NAME),
+    "rmdir": (13, HANDLE + NAME),
+    "rename": (14, HANDLE + NAME + HANDLE + opaque(b"other")),
+    "link": (15, HANDLE + HANDLE + NAME),
+    "readdir": (16, HANDLE + u64(3) + VERIFIER + u32(4096)),
+    "readdirplus": (17, HANDLE + u64(0) + VERIFIER + u32(512, 32768)),
+    "fsstat": (18, HANDLE),
+    "fsinfo": (19, HANDLE),
+    "pathconf": (20, HANDLE),
+    "commit": (21, HANDLE + u64(0) + u32(0)),
+    "unknown": (22, HANDLE),
+    "giant-handle": (1, b"\xff" * 8),
+    "handle-of-65": (1, opaque(b"h" * 65)),
+}
+for name, (procedure, data) in arguments.items():
+    seed("nfs3_args", name, bytes([procedure]) + data)
+
+
+# --- statements and envelopes
+def statement(name="bin/ls", algorithm="sha256", digest="ab" * 32, namespace="", size=5000, **more):
+    return json.dumps(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": name, "digest": {f"fsverity-{algorithm}": digest}}],
+            "predicateType": "urn:nfs-verity:file:v1",
+            "predicate": {
+                "namespace": namespace,
+                "size": size,
+                "hashAlgorithm": algorithm,
+                "blockSize": 4096,
+                "version": 1,
+                **more,
+            },
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def envelope(payload, signatures=1):
+    return json.dumps(
+        {
+            "payload": base64.b64encode(payload).decode(),
+            "payloadType": "application/vnd.in-toto+json",
+            "signatures": [
+                {"keyid": hashlib.sha256(bytes([i])).hexdigest(), "sig": base64.b64encode(bytes([i]) * 64).decode()}
+                for i in range(signatures)
+            ],
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+statements = {
+    "plain": statement(),
+    "expiring": statement(expires="2027-01-01T00:00:00Z", namespace="releases"),
+    "sha512": statement(algorithm="sha512", digest="cd" * 64, size=2**63 - 1),
+    "odd-names": statement(name="a%0Ab/%FF%FE", namespace='a "b"\n'),
+    "two-subjects": statement().replace(b'"}}],', b'"}},{"name":"x","digest":{}}],'),
+    "doubled-key": statement().replace(b'"size":5000', b'"size":5000,"size":1'),
+}
+for name, data in statements.items():
+    seed("statement", name, data)
+    seed("statement", "envelope-" + name, envelope(data))
+seed("statement", "envelope-of-16", envelope(statement(), 16))
+seed("statement", "envelope-of-none", envelope(statement(), 0))
+seed("statement", "envelope-loose-base64", envelope(statement()).replace(b'=="', b'"'))
+seed("statement", "deep", b'{"payload":' + b"[" * 200 + b"]" * 200 + b"}")
+
+# --- bundles: 1 = put the right checksum there, then the bundle
+DESCRIPTOR = struct.pack("<BBBBIQ64s32s144x", 1, 1, 12, 0, 0, 5000, b"r" * 32, b"")
+OBSERVED = struct.pack("<QqqII", 99, 1_700_000_000, 1_700_000_001, 5, 6)
+
+
+def bundle(sections, tree=0, offset=None, version=1):
+    head = 32 + 12 * len(sections) + sum(len(body) for _, body in sections) + 32
+    if offset is None:
+        offset = (head + 4095) // 4096 * 4096 if tree else head
+    out = b"\x89nfsvty\n" + struct.pack("<HHIQQ", version, len(sections), head, offset, tree)
+    at = 32 + 12 * len(sections)
+    for kind, body in sections:
+        out += struct.pack("<HHII", kind, 0, at, len(body))
+        at += len(body)
+    out += b"".join(body for _, body in sections) + b"\0" * 32
+    return out.ljust(offset, b"\0")
+
+
+ENVELOPE = envelope(statement())
+both = [(1, DESCRIPTOR), (2, ENVELOPE)]
+seed("bundle", "small", b"\x01" + bundle(both))
+seed("bundle", "observed", b"\x01" + bundle(both + [(3, OBSERVED)]))
+seed("bundle", "tree", b"\x05" + bundle(both + [(3, OBSERVED)], tree=4096))
+seed("bundle", "unknown-section", b"\x01" + bundle(both + [(77, b"later")]))
+seed("bundle", "doubled-section", b"\x01" + bundle(both + [(1, DESCRIPTOR)]))
+seed("bundle", "no-statement", b"\x01" + bundle([(1, DESCRIPTOR)]))
+seed("bundle", "version-2", b"\x01" + bundle(both, version=2))
+seed("bundle", "wrong-checksum", b"\x00" + bundle(both))
+seed("bundle", "giant", b"\x01" + bundle(both)[:12] + b"\xff" * 60)
+
+# --- configuration
+ALL = b"""# everything
+store = "/srv/tree"
+trust = "/etc/nfs-verity/trust"
+listen = "[::]:2049"
+monitor = "127.0.0.1:0"
+namespace = "releases"
+mode = "warn"
+audit_log = "/var/log/nfs-verity.log"
+cache = "64MiB"
+state = "/var/lib/nfs-verity"
+squash = "all"
+anonymous_uid = 99
+anonymous_gid = 0x64
+rpcbind = true
+
+[limits]
+connections = 100
+calls_per_connection = 32
+idle_seconds = 60
+"""
+configurations = {
+    "all": ALL,
+    "crlf": ALL.replace(b"\n", b"\r\n"),
+    "inline-limits": b"store = '/s'\ntrust = \"\"\"/t\"\"\"\nlimits = { connections = 1, idle_seconds = 604_800 }\n",
+    "wrong-type": b"store = 5\n",
+    "wrong-address": b'listen = "localhost"\n',
+    "wrong-mode": b'mode = "off"\n',
+    "wrong-size": b'cache = "99999999999999999999GiB"\n',
+    "unknown-limit": b"[limits]\nspeed = 1\n",
+    "empty": b"",
+    "not-utf8": b"store = \"\xff\"\n",
+    "not-toml": b"store = \n",
+    "unknown-key": b'stoer = "/srv/tree"\n',
+    "doubled": b'store = "a"\nstore = "b"\n',
+    "deep": b"a = " + b"[" * 300,
+}
+for name, data in configurations.items():
+    seed("config", name, data)

@@ -1,0 +1,241 @@
+//! What the fuzzers drive: one function a target, each with the properties that hold for any input.
+//!
+//! A function panics when a property is broken. The fuzz targets call them with what libFuzzer makes up,
+//! and `tests/model/corpus.rs` with the corpora, so the same properties hold in every test run.
+
+use bytes::{Bytes, BytesMut};
+use nfs_verity::carrier::bundle::{BundleError, Head};
+use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
+use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
+use nfs_verity::proto::rpc::{Call, Credential, RecordError, RecordReader};
+use nfs_verity::proto::xdr::{Reader, XdrError};
+use nfs_verity::sign::{Expected, Keyring, Statement, read_envelope, verify_envelope};
+use nfs_verity::verity::Descriptor;
+use sha2::{Digest as _, Sha256};
+
+/// Every target: its name, which is also its folder's below `corpus`, and its function.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("record", record),
+    ("call", call),
+    ("xdr", xdr),
+    ("nfs3_args", nfs3_args),
+    ("statement", statement),
+    ("bundle", bundle),
+    ("config", config),
+];
+
+/// Record marking. Bytes 0 and 1: the limit in units of 64 bytes, and how many bytes arrive at a time.
+/// However a stream arrives, it holds the same records, and none is over the limit.
+pub fn record(data: &[u8]) {
+    let [units, step, stream @ ..] = data else { return };
+    let limit = usize::from(*units) * 64;
+    let whole = records(limit, stream, stream.len().max(1));
+    let pieces = records(limit, stream, usize::from(*step).max(1));
+    assert_eq!(whole, pieces, "the records depend on how their bytes arrive");
+    assert!(whole.0.iter().all(|record| record.len() <= limit));
+}
+
+fn records(limit: usize, stream: &[u8], step: usize) -> (Vec<Bytes>, Option<RecordError>) {
+    let mut reader = RecordReader::new(limit);
+    let (mut input, mut found) = (BytesMut::new(), Vec::new());
+    for piece in stream.chunks(step) {
+        input.extend_from_slice(piece);
+        loop {
+            match reader.next(&mut input) {
+                Ok(Some(record)) => found.push(record),
+                Ok(None) => break,
+                Err(error) => return (found, Some(error)),
+            }
+        }
+        assert!(reader.gathered() <= limit);
+        assert!(reader.missing(&input) >= 1);
+    }
+    (found, None)
+}
+
+/// An RPC call. What is parsed lies inside the record and within the bounds of RFC 5531, and a header that
+/// is cut is none.
+pub fn call(data: &[u8]) {
+    let record = Bytes::copy_from_slice(data);
+    let Ok(parsed) = Call::parse(&record) else { return };
+    assert!(data.ends_with(&parsed.arguments));
+    if let Credential::Sys(sys) = &parsed.credential {
+        assert!(sys.gids.len() <= 16 && sys.machine.len() <= 255);
+    }
+    let header = data.len() - parsed.arguments.len();
+    for end in 0..header {
+        assert!(Call::parse(&record.slice(..end)).is_err(), "cut at {end} of {header}");
+    }
+    let bare = Call::parse(&record.slice(..header)).expect("the same header without arguments");
+    assert_eq!((bare.xid, bare.procedure), (parsed.xid, parsed.procedure));
+}
+
+/// The XDR reader against a slow reading of RFC 4506. Byte 0: how many of the following bytes are
+/// operations; the rest is what they read.
+pub fn xdr(data: &[u8]) {
+    let Some((&count, rest)) = data.split_first() else { return };
+    let (script, bytes) = rest.split_at(rest.len().min(usize::from(count)));
+    let mut reader = Reader::new(bytes);
+    let mut at = 0;
+    for &operation in script {
+        let argument = usize::from(operation / 6);
+        let limit = u32::from(operation / 6);
+        let mut oracle = Oracle { bytes, at };
+        let same = match operation % 6 {
+            0 => reader.u32() == oracle.number(4).map(|n| n as u32),
+            1 => reader.u64() == oracle.number(8),
+            2 => reader.bool() == oracle.boolean(),
+            3 => reader.fixed(argument) == oracle.opaque(argument),
+            4 => reader.opaque(limit) == oracle.count(limit).and_then(|n| oracle.opaque(n)),
+            _ => reader.count(limit) == oracle.count(limit),
+        };
+        assert!(same, "operation {operation} at {at}");
+        // Where a reader stands after an error is of no meaning: the call is refused.
+        if reader.rest() != &bytes[oracle.at..] {
+            return;
+        }
+        at = oracle.at;
+    }
+    assert_eq!(reader.clone().finish().is_ok(), at == bytes.len());
+    assert_eq!(reader.remaining(), bytes.len() - at);
+}
+
+/// Reads byte by byte, with no arithmetic that could be clever.
+struct Oracle<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Oracle<'a> {
+    fn number(&mut self, length: usize) -> Result<u64, XdrError> {
+        let bytes = self.bytes.get(self.at..self.at + length).ok_or(XdrError::Truncated)?;
+        self.at += length;
+        Ok(bytes.iter().fold(0, |n, byte| n * 256 + u64::from(*byte)))
+    }
+
+    fn boolean(&mut self) -> Result<bool, XdrError> {
+        match self.number(4)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(XdrError::Undefined(other as u32)),
+        }
+    }
+
+    fn count(&mut self, limit: u32) -> Result<usize, XdrError> {
+        let length = self.number(4)? as u32;
+        if length > limit { Err(XdrError::TooLong { length, limit }) } else { Ok(length as usize) }
+    }
+
+    fn opaque(&mut self, length: usize) -> Result<&'a [u8], XdrError> {
+        let start = self.at;
+        let mut padded = length;
+        while padded % 4 != 0 {
+            padded += 1;
+        }
+        if self.bytes.len() < start + padded {
+            return Err(XdrError::Truncated);
+        }
+        self.at += padded;
+        Ok(&self.bytes[start..start + length])
+    }
+}
+
+/// Arguments of NFSv3. Byte 0: the procedure. Arguments take all their bytes: cut ones and longer ones are
+/// refused.
+pub fn nfs3_args(data: &[u8]) {
+    let Some((&procedure, bytes)) = data.split_first() else { return };
+    let procedure = u32::from(procedure % 24);
+    let Ok(arguments) = Arguments::decode(procedure, bytes) else { return };
+    if arguments == Arguments::Null {
+        return;
+    }
+    assert!(procedure < 22, "procedure {procedure} does not exist");
+    if let Arguments::GetAttr { object } | Arguments::Access { object, .. } = arguments {
+        assert!(object.len() <= HANDLE_MAX as usize);
+    }
+    for end in bytes.len().saturating_sub(8)..bytes.len() {
+        assert!(Arguments::decode(procedure, &bytes[..end]).is_err(), "cut at {end}");
+    }
+    let longer = [bytes, &[0; 4]].concat();
+    assert!(Arguments::decode(procedure, &longer).is_err(), "trailing bytes");
+}
+
+/// A statement, alone or in its envelope. What is read is written and read again as the same, and nothing
+/// is proven where no key is trusted.
+pub fn statement(data: &[u8]) {
+    if let Ok(statement) = Statement::parse(data) {
+        assert_eq!(Statement::parse(&statement.to_json()).ok().as_ref(), Some(&statement));
+    }
+    if let Ok(claim) = read_envelope(data) {
+        assert!(!claim.key_ids.is_empty());
+        assert_eq!(Statement::parse(&claim.statement.to_json()).ok().as_ref(), Some(&claim.statement));
+        let mut raw = [0; Descriptor::SIZE];
+        (raw[0], raw[1], raw[2]) = (1, 1, 12);
+        let descriptor = Descriptor::parse(&raw).expect("the descriptor of an empty file");
+        let expected = Expected {
+            namespace: &claim.statement.namespace,
+            path: &claim.statement.path,
+            descriptor: &descriptor,
+            now: 0,
+        };
+        assert!(verify_envelope(data, &Keyring::new(Vec::new()), &expected).is_err());
+    }
+}
+
+/// The head of a bundle. Byte 0: odd puts a right checksum where it belongs, so that what lies behind the
+/// checksum is reached; the other bits add to the bundle's length. What is read is written and read again
+/// as the same.
+pub fn bundle(data: &[u8]) {
+    let Some((&how, bytes)) = data.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if how & 1 == 1 {
+        seal(&mut bytes);
+    }
+    let total = bytes.len() as u64 + u64::from(how >> 1) * 2048;
+    let Ok(extent) = Head::extent(&bytes, total) else { return };
+    let Some(head) = bytes.get(..extent).map(Bytes::copy_from_slice) else { return };
+    let Ok(parsed) = Head::parse(&head) else { return };
+    let _ = Descriptor::parse(&parsed.descriptor).map(|descriptor| {
+        assert_eq!(descriptor.encode()[..], parsed.descriptor[..]);
+    });
+    match parsed.encode() {
+        Ok(again) => {
+            let again = Bytes::from(again);
+            let read = Head::parse(&again).expect("what was written is read");
+            assert_eq!((&read.descriptor, &read.statement), (&parsed.descriptor, &parsed.statement));
+            assert_eq!((read.observed, read.tree_len), (parsed.observed, parsed.tree_len));
+        }
+        // Unknown sections are dropped, never added, so only the tree's place can be the matter.
+        Err(BundleError::Bounds(_)) => assert!(parsed.tree_len > 0),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Writes the head's checksum behind the length that the head claims.
+fn seal(bytes: &mut [u8]) {
+    let Some(length) = bytes.get(12..16).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes) else {
+        return;
+    };
+    let Some(head) = bytes.get_mut(..length as usize) else { return };
+    let Some((body, checksum)) = head.split_last_chunk_mut::<32>() else { return };
+    checksum.copy_from_slice(&Sha256::digest(body));
+}
+
+/// A configuration file. What is wrong is told in one line of text that names a line of the file; a comment
+/// at the end changes nothing; whatever is accepted can be resolved or is refused.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match FileSettings::parse(text, "fuzz.toml") {
+        Ok(settings) => {
+            let commented = FileSettings::parse(&format!("{text}\n# the end\n"), "fuzz.toml");
+            assert_eq!(commented.as_ref().ok(), Some(&settings));
+            let _ = Settings::resolve(settings, Overrides::default());
+        }
+        Err(error) => {
+            let told = error.to_string();
+            assert!(!told.contains(['\n', '\r']), "{told:?}");
+            let ConfigError::Invalid { line, .. } = error else { panic!("{told}") };
+            assert!((1..=text.matches('\n').count() + 1).contains(&line), "{told}");
+        }
+    }
+}
