@@ -94,7 +94,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens store, trust and state, and binds both addresses.
+    /// Opens store, trust and state, binds both addresses, and tells rpcbind of them if it is to know.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         raise_descriptor_limit();
         let keyring = load_trust(&settings.trust, settings.mode)?;
@@ -129,6 +129,9 @@ impl Gateway {
         let bound = TcpListener::bind(settings.monitor).await;
         let monitor_listener = bound.map_err(listen(settings.monitor, "--monitor"))?;
         let monitor_address = monitor_listener.local_addr().map_err(listen(settings.monitor, "--monitor"))?;
+        if settings.rpcbind {
+            rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;
+        }
         Ok(Self { settings, export, monitor, server, monitor_listener, monitor_address, keys })
     }
 
@@ -154,9 +157,6 @@ impl Gateway {
     /// Serves until `shutdown` is done, then drains: calls that run are answered.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), AppError> {
         let nfs = self.server.local_addr();
-        if self.settings.rpcbind {
-            rpcbind::register(nfs.port()).await.map_err(AppError::Rpcbind)?;
-        }
         self.monitor.emit(&Event::Started {
             nfs,
             monitor: self.monitor_address,

@@ -46,12 +46,15 @@ pub enum CarrierError {
 #[derive(Clone)]
 pub struct Sidecar {
     store: Arc<dyn Store>,
+    /// Held while stale evidence is removed: many files may take the place of one, and what the
+    /// first of them has put there is not stale.
+    clearing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Sidecar {
     /// The sidecar of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, clearing: Arc::default() }
     }
 
     /// Where all evidence lies.
@@ -108,18 +111,26 @@ impl Sidecar {
 
     /// Makes way for a file at `place`.
     async fn clear(&self, place: &StorePath) -> Result<(), StoreError> {
-        let stale = match self.store.stat(place).await {
-            Ok(attr) if attr.kind == Kind::Regular => return Ok(()),
-            Ok(_) => Some(place.clone()),
-            Err(error) => match error.kind {
-                StoreErrorKind::NotFound => return Ok(()),
-                StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => self.obstacle(place).await?,
-                _ => return Err(error),
-            },
-        };
-        match stale {
+        if self.stale(place).await?.is_none() {
+            return Ok(());
+        }
+        let _alone = self.clearing.lock().await;
+        match self.stale(place).await? {
             Some(path) => self.store.remove(&path).await,
             None => Ok(()),
+        }
+    }
+
+    /// What stands in the way of a file at `place`.
+    async fn stale(&self, place: &StorePath) -> Result<Option<StorePath>, StoreError> {
+        match self.store.stat(place).await {
+            Ok(attr) if attr.kind == Kind::Regular => Ok(None),
+            Ok(_) => Ok(Some(place.clone())),
+            Err(error) => match error.kind {
+                StoreErrorKind::NotFound => Ok(None),
+                StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => self.obstacle(place).await,
+                _ => Err(error),
+            },
         }
     }
 
@@ -128,7 +139,12 @@ impl Sidecar {
         let mut path = StorePath::root();
         for name in place.components() {
             path = path.join(name).unwrap_or_else(|_| place.clone());
-            if path == *place || self.store.stat(&path).await?.kind != Kind::Directory {
+            let kind = match self.store.stat(&path).await {
+                // Removed meanwhile: what else stands in the way will be seen when the file is put there.
+                Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+                other => other?.kind,
+            };
+            if path == *place || kind != Kind::Directory {
                 return Ok(Some(path));
             }
         }

@@ -56,8 +56,14 @@ pub(super) fn run(args: &InspectArgs, out: &mut impl Write) -> Result<Outcome, T
     let keyring = args.trust.as_deref().map(load_keyring).transpose().map_err(Trouble::usage)?;
     runtime(1)?.block_on(async {
         let size = store.open(&path).await?.stat().await?.size;
-        let (evidence, mut status, mut detail) = match read(store.clone(), &path, size).await? {
-            Ok(evidence) => (Some(evidence), "signed".to_owned(), String::new()),
+        let (evidence, mut status, mut detail) = match read(store.clone(), &path).await? {
+            Ok(evidence) if evidence.descriptor.size == size => {
+                (Some(evidence), "signed".to_owned(), String::new())
+            }
+            Ok(evidence) => {
+                let detail = format!("signed with {} bytes, the store has {size}", evidence.descriptor.size);
+                (Some(evidence), Cause::WrongSize.to_string(), detail)
+            }
             Err((cause, detail)) => (None, cause.to_string(), detail),
         };
         if let Some(keyring) = keyring {
@@ -88,7 +94,6 @@ pub(super) fn run(args: &InspectArgs, out: &mut impl Write) -> Result<Outcome, T
 async fn read(
     store: std::sync::Arc<dyn Store>,
     path: &StorePath,
-    size: u64,
 ) -> Result<Result<Evidence, (Cause, String)>, Trouble> {
     let malformed = |detail: String| Ok(Err((Cause::MalformedEvidence, detail)));
     let bundle = match Sidecar::new(store).open(path).await {
@@ -107,10 +112,6 @@ async fn read(
         Ok(claim) => claim,
         Err(error) => return malformed(error.to_string()),
     };
-    if descriptor.size != size {
-        let detail = format!("signed with {} bytes, the store has {size}", descriptor.size);
-        return Ok(Err((Cause::WrongSize, detail)));
-    }
     Ok(Ok(Evidence { descriptor, claim, head_bytes: bundle.attr.size - bundle.head.tree_len }))
 }
 

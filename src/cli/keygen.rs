@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub(super) struct KeygenArgs {
 }
 
 pub(super) fn run(args: &KeygenArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
-    if args.out.file_name().is_none() {
+    if args.out.file_name().is_none() || args.out.as_os_str().as_bytes().ends_with(b"/") {
         return Err(Trouble::usage("--out needs a file name, as in --out keys/release"));
     }
     let (private, public) = (with_ending(&args.out, ".key"), with_ending(&args.out, ".pub"));

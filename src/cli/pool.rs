@@ -1,5 +1,6 @@
 //! Many files at a time: a walk feeds workers, and their results come back in no particular order.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
@@ -7,6 +8,9 @@ use tokio::sync::{Mutex, mpsc};
 use super::Trouble;
 use super::walk::{Found, walk};
 use crate::store::{Store, StoreError, StorePath};
+
+/// Files at a time that can be asked for.
+pub(super) const JOBS: RangeInclusive<i64> = 1..=512;
 
 /// A worker's result for one file, or what the walk stumbled over.
 pub(super) enum Done<T> {

@@ -9,12 +9,16 @@ use crate::carrier::bundle::{Head, Observed, TREE_OFFSET};
 use crate::carrier::{CarrierError, OpenBundle, Sidecar, SidecarWriter};
 use crate::sign::{Expected, Keyring, SignError, SigningKey, Statement, sign_statement, verify_envelope};
 use crate::store::{Attr, Store, StoreError, StoreFile, StorePath, Time};
-use crate::verity::{Descriptor, Params, TreeBuilder, VerityError};
+use crate::verity::{Descriptor, Digest, Params, TreeBuilder, VerityError};
 
 /// Bytes read in one step.
 const STEP: u64 = 1024 * 1024;
 /// The coarsest clock that stamps files: two changes within one tick look the same.
 const TICK: Duration = Duration::from_millis(20);
+/// How often a file that has just changed is looked at again before it counts as never at rest.
+const LOOKS: u32 = 100;
+/// Paths and namespaces up to this length, together, leave the head room before [`TREE_OFFSET`].
+const SHORT: usize = 512;
 
 /// How to sign.
 pub(super) struct Sealer {
@@ -61,17 +65,19 @@ impl Sealer {
         progress: &(impl Fn(u64) + Sync),
     ) -> Result<Sealed, SealError> {
         let file = self.store.open(path).await?;
-        let before = settled(&*file).await?;
+        let before = settled(&*file).await?.ok_or_else(|| SealError::Changed(path.clone()))?;
         let old = self.old_evidence(path).await?;
-        if let Some((bundle, _)) = &old
+        if let Some((bundle, statement)) = &old
             && !self.force
+            && statement.expires == self.expires
             && self.still_fits(bundle, &before)
         {
             progress(before.size);
             return Ok(Sealed::Unchanged);
         }
 
-        let mut writer = self.sidecar.create(path, TREE_OFFSET).await?;
+        let tree_offset = self.tree_offset(path, &before)?;
+        let mut writer = self.sidecar.create(path, tree_offset).await?;
         let verity = |source| SealError::Verity { path: path.clone(), source };
         let mut builder = TreeBuilder::new(self.params, before.size).map_err(verity)?;
         let tree_len = builder.geometry().tree_size();
@@ -90,15 +96,40 @@ impl Sealer {
             Some((_, statement)) => statement.version.saturating_add(1),
             None => 1,
         };
-        let head = Head {
-            descriptor: Bytes::copy_from_slice(&descriptor.encode()),
-            statement: self.statement(path, &descriptor, version)?,
-            observed: Some(observed(&before)),
-            tree_offset: TREE_OFFSET,
-            tree_len,
-        };
+        let head = Head { tree_offset, tree_len, ..self.head(path, &before, &descriptor, version)? };
         writer.commit(&head).await?;
         Ok(Sealed::Signed)
+    }
+
+    /// Where the tree will start: behind the largest head that the file may get.
+    fn tree_offset(&self, path: &StorePath, attr: &Attr) -> Result<u64, SealError> {
+        if path.as_bytes().len() + self.namespace.len() <= SHORT {
+            return Ok(TREE_OFFSET);
+        }
+        let root_hash = Digest::zero(self.params.algorithm);
+        let largest = Descriptor { params: self.params, size: attr.size, root_hash };
+        let head = self.head(path, attr, &largest, i64::MAX.unsigned_abs())?.encode();
+        let head = head.map_err(|source| CarrierError::Malformed { path: path.clone(), source })?;
+        // Signatures of one key differ by a few bytes in length.
+        let room = (head.len() as u64 + 64).next_multiple_of(TREE_OFFSET);
+        Ok(room.max(TREE_OFFSET))
+    }
+
+    /// The head of evidence without a tree.
+    fn head(
+        &self,
+        path: &StorePath,
+        attr: &Attr,
+        descriptor: &Descriptor,
+        version: u64,
+    ) -> Result<Head, SealError> {
+        Ok(Head {
+            descriptor: Bytes::copy_from_slice(&descriptor.encode()),
+            statement: self.statement(path, descriptor, version)?,
+            observed: Some(observed(attr)),
+            tree_offset: 0,
+            tree_len: 0,
+        })
     }
 
     fn statement(&self, path: &StorePath, descriptor: &Descriptor, version: u64) -> Result<Bytes, SealError> {
@@ -116,7 +147,8 @@ impl Sealer {
             .map_err(|source| SealError::Sign { path: path.clone(), source })
     }
 
-    /// The evidence that this key made for this file, whatever the file is now.
+    /// The evidence that this key made for this file, whatever the file is now. Expired evidence
+    /// counts, for its version goes on.
     async fn old_evidence(&self, path: &StorePath) -> Result<Option<(OpenBundle, Statement)>, SealError> {
         let bundle = match self.sidecar.open(path).await {
             Ok(bundle) => bundle,
@@ -128,7 +160,7 @@ impl Sealer {
             namespace: &self.namespace,
             path: path.as_bytes(),
             descriptor: &descriptor,
-            now: unix_seconds(SystemTime::now()),
+            now: i64::MIN,
         };
         let proof = verify_envelope(&bundle.head.statement, &self.own, &expected);
         Ok(proof.ok().map(|proof| (bundle, proof.statement)))
@@ -194,16 +226,18 @@ fn sink(writer: &mut SidecarWriter) -> impl FnMut(u64, &[u8]) -> Result<(), Veri
     }
 }
 
-/// The file's attributes once a change that came after them could be told from them by its time.
-async fn settled(file: &dyn StoreFile) -> Result<Attr, StoreError> {
-    loop {
+/// The file's attributes once a change that came after them could be told from them by its time;
+/// `None` for a file that keeps changing.
+async fn settled(file: &dyn StoreFile) -> Result<Option<Attr>, StoreError> {
+    for _ in 0..LOOKS {
         let attr = file.stat().await?;
         let age = age(attr.ctime);
         match TICK.checked_sub(age) {
             Some(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
-            _ => return Ok(attr),
+            _ => return Ok(Some(attr)),
         }
     }
+    Ok(None)
 }
 
 /// How long ago `time` was; a time to come counts as long ago, since waiting would not help.
@@ -222,8 +256,57 @@ fn observed(attr: &Attr) -> Observed {
     Observed { fileid: attr.fileid, mtime: pair(attr.mtime), ctime: pair(attr.ctime) }
 }
 
-/// Seconds since 1970.
-pub(super) fn unix_seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{BoxFuture, Kind};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A file that was changed a moment ago whenever it is looked at, so many times.
+    struct Busy(AtomicU32);
+
+    impl StoreFile for Busy {
+        fn stat(&self) -> BoxFuture<'_, Result<Attr, StoreError>> {
+            let busy = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let changed = if busy.is_ok() { now } else { now - Duration::from_secs(1) };
+            let seconds = i64::try_from(changed.as_secs()).unwrap();
+            let time = Time { seconds, nanos: changed.subsec_nanos() };
+            Box::pin(async move {
+                Ok(Attr {
+                    kind: Kind::Regular,
+                    mode: 0o644,
+                    nlink: 1,
+                    uid: 0,
+                    gid: 0,
+                    size: 1,
+                    used: 1,
+                    rdev: (0, 0),
+                    fileid: 1,
+                    atime: time,
+                    mtime: time,
+                    ctime: time,
+                })
+            })
+        }
+
+        fn read_at(&self, _: u64, _: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+            Box::pin(async { Ok(Bytes::from_static(b"x")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_taken_once_it_rests_and_given_up_when_it_never_does() {
+        assert!(settled(&Busy(0.into())).await.unwrap().is_some());
+        let calming = Busy(3.into());
+        let attr = settled(&calming).await.unwrap().unwrap();
+        assert!(age(attr.ctime) >= TICK, "what was seen at rest");
+        assert!(settled(&Busy(u32::MAX.into())).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_time_to_come_is_not_waited_for() {
+        assert_eq!(age(Time { seconds: i64::MAX, nanos: 0 }), Duration::MAX);
+        assert_eq!(age(Time { seconds: -1, nanos: 0 }), Duration::MAX);
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::pool::{Done, default_jobs, each_file, runtime};
+use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
 use super::seal::{SealError, Sealed, Sealer};
 use super::walk::{open_store, parse_paths};
@@ -48,8 +48,8 @@ pub(super) struct SignArgs {
     #[arg(long, value_name = "TIME")]
     expires: Option<jiff::Timestamp>,
     /// Files at a time; one a core when absent
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(JOBS))]
+    jobs: Option<u16>,
     /// Sign again what is signed and unchanged
     #[arg(long)]
     force: bool,
@@ -69,7 +69,7 @@ struct Counts {
 pub(super) fn run(args: &SignArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
     let sealer = Arc::new(sealer(args)?);
     let paths = parse_paths(&args.paths)?;
-    let jobs = args.jobs.unwrap_or_else(default_jobs);
+    let jobs = args.jobs.map_or_else(default_jobs, usize::from);
     let progress = Arc::new(Progress::new());
     let mut counts = Counts::default();
     runtime(jobs)?.block_on(async {

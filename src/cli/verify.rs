@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::pool::{Done, default_jobs, each_file, runtime};
+use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
 use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
@@ -39,8 +39,8 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "NAME", default_value = "")]
     namespace: String,
     /// Files at a time; one a core when absent
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(JOBS))]
+    jobs: Option<u16>,
     /// Print a JSON object for each failing file, and one with the counts
     #[arg(long)]
     json: bool,
@@ -73,7 +73,7 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
     }
     let store = open_store(&args.root)?;
     let paths = parse_paths(&args.paths)?;
-    let jobs = args.jobs.unwrap_or_else(default_jobs);
+    let jobs = args.jobs.map_or_else(default_jobs, usize::from);
     let progress = Arc::new(Progress::new());
     let (mut good, mut bad, mut unread) = (0_u64, 0_u64, 0_u64);
     runtime(jobs)?.block_on(async {

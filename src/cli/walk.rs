@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Trouble;
 use crate::carrier::Sidecar;
-use crate::store::{Kind, Local, Store, StoreError, StorePath};
+use crate::store::{Kind, Local, Store, StoreError, StoreErrorKind, StorePath};
 
 /// Entries read from a directory at once.
 const PAGE: usize = 4096;
@@ -29,13 +29,15 @@ pub(super) fn open_store(root: &Path) -> Result<Arc<dyn Store>, Trouble> {
 pub(super) fn parse_paths(paths: &[std::path::PathBuf]) -> Result<Vec<StorePath>, Trouble> {
     use std::os::unix::ffi::OsStrExt;
     let parse = |path: &std::path::PathBuf| {
-        let bytes = path.as_os_str().as_bytes();
-        let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
+        let given = path.as_os_str().as_bytes();
+        let bytes = given.strip_prefix(b"./").unwrap_or(given);
         let bytes = bytes.strip_suffix(b"/").unwrap_or(bytes);
         let bytes = if bytes == b"." { &b""[..] } else { bytes };
-        let parsed = StorePath::parse(bytes);
-        parsed.map_err(|_| {
-            Trouble::usage(format!("{}: paths are given relative to ROOT and without \"..\"", path.display()))
+        // What is left of these two is nothing, which would name all of ROOT.
+        let parsed = if matches!(given, b"" | b"/") { None } else { StorePath::parse(bytes).ok() };
+        parsed.ok_or_else(|| {
+            let path = path.display();
+            Trouble::usage(format!("{path:?}: paths are given relative to ROOT and without \"..\""))
         })
     };
     if paths.is_empty() { Ok(vec![StorePath::root()]) } else { paths.iter().map(parse).collect() }
@@ -54,7 +56,7 @@ pub(super) async fn walk(store: Arc<dyn Store>, paths: Vec<StorePath>, found: mp
             let step = match store.stat(&path).await {
                 Ok(attr) if attr.kind == Kind::Regular => Ok(Some(path)),
                 Ok(attr) if attr.kind == Kind::Directory => {
-                    children(&*store, &path).await.map(|mut names| {
+                    children(&*store, &path, &found).await.map(|mut names| {
                         // The last one is taken first.
                         names.sort_unstable_by(|a, b| b.cmp(a));
                         open.append(&mut names);
@@ -76,12 +78,26 @@ pub(super) async fn walk(store: Arc<dyn Store>, paths: Vec<StorePath>, found: mp
     }
 }
 
-async fn children(store: &dyn Store, directory: &StorePath) -> Result<Vec<StorePath>, StoreError> {
+/// The paths of a directory's names. A name that makes no path, for it lies too deep, is a trouble.
+async fn children(
+    store: &dyn Store,
+    directory: &StorePath,
+    found: &mpsc::Sender<Found>,
+) -> Result<Vec<StorePath>, StoreError> {
     let (mut paths, mut cookie) = (Vec::new(), 0);
     loop {
         let page = store.read_dir(directory, cookie, PAGE).await?;
-        let names = page.entries.iter().filter(|entry| !matches!(&entry.name[..], b"." | b".."));
-        paths.extend(names.filter_map(|entry| directory.join(&entry.name).ok()));
+        for entry in page.entries.iter().filter(|entry| !matches!(&entry.name[..], b"." | b"..")) {
+            match directory.join(&entry.name) {
+                Ok(path) => paths.push(path),
+                Err(error) => {
+                    let (kind, source) = (StoreErrorKind::NameTooLong, std::io::Error::other(error));
+                    let error = StoreError::new(kind, "enter all of it", directory, source);
+                    // Nobody listens any more: the walk will notice.
+                    let _ = found.send(Found::Trouble(error)).await;
+                }
+            }
+        }
         match page.entries.last() {
             Some(last) if !page.end && last.cookie != cookie => cookie = last.cookie,
             _ => return Ok(paths),
