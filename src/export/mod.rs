@@ -35,6 +35,7 @@ pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
 pub use read::{READ_MAX, ReadReply};
+pub use reading::memory_held;
 pub use verified::{Payload, Verified};
 
 /// Files held open at most: each takes two descriptors.

@@ -10,10 +10,12 @@ use super::trust::Verdict;
 use super::{Export, gone};
 use crate::carrier::{SIDECAR_DIRECTORY, Sidecar};
 use crate::policy::{Decision, decide};
-use crate::store::{Attr, FsStat, Kind, NAME_MAX, StorePath};
+use crate::store::{Attr, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
 
 /// Entries of a listing that are described before other work gets its turn.
 const DESCRIBE_AT_ONCE: usize = 16;
+/// Pages of a listing in which nothing may be shown before the store counts as broken.
+const HIDDEN_PAGES: usize = 64;
 
 /// One name in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,9 +126,9 @@ impl Export {
         if !self.identity.access(&attr, caller).read {
             return Err(ExportError::Permission);
         }
-        let hidden = if node.path.is_root() { self.sidecar_fileid().await } else { None };
+        let hidden = if node.path.is_root() { self.sidecar_fileid().await? } else { None };
         let mut cookie = cookie;
-        loop {
+        for _ in 0..HIDDEN_PAGES {
             let page = self.store.read_dir(&node.path, cookie, max_entries).await.map_err(gone)?;
             let last = page.entries.last().map(|entry| entry.cookie);
             let entries = page.entries.into_iter().filter_map(|entry| {
@@ -145,6 +147,7 @@ impl Export {
                 _ => return Ok(Listing { directory: attr, end: page.end || last.is_none(), entries }),
             }
         }
+        Err(ExportError::Io)
     }
 
     /// Handles and attributes of names in a directory, in the order of `names`; `None` for what is
@@ -208,7 +211,7 @@ impl Export {
         let attr = self.store.stat(&path).await?;
         // The same directory by another name, as where names differ in case alone.
         let in_root = path.parent().is_some_and(|parent| parent.is_root());
-        if in_root && attr.kind == Kind::Directory && self.sidecar_fileid().await == Some(attr.fileid) {
+        if in_root && attr.kind == Kind::Directory && self.sidecar_fileid().await? == Some(attr.fileid) {
             return Err(ExportError::NotFound);
         }
         let node = self.nodes.node(path, attr.fileid);
@@ -216,8 +219,14 @@ impl Export {
         Ok((node, attr))
     }
 
-    async fn sidecar_fileid(&self) -> Option<u64> {
-        self.store.stat(&Sidecar::directory()).await.ok().map(|attr| attr.fileid)
+    /// The number of the directory that clients must not see, `None` where there is none. Not to know
+    /// it is an error: it could be shown by mistake.
+    async fn sidecar_fileid(&self) -> Result<Option<u64>, ExportError> {
+        match self.store.stat(&Sidecar::directory()).await {
+            Ok(attr) => Ok(Some(attr.fileid)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The attributes of `node` as the store has them, if it is still the same object.

@@ -15,6 +15,9 @@ use crate::store::{Kind, Store, StoreError, StoreErrorKind, StorePath};
 const REMEMBERED_BYTES: u64 = 128 * 1024 * 1024;
 /// Directory entries that one search looks at before it gives up.
 const SEARCH_MAX: usize = 4_000_000;
+/// Bytes of paths that one search keeps to look at later before it gives up. Only names made to
+/// look alike come near.
+const SEARCH_BYTES: usize = 16 * 1024 * 1024;
 /// Entries read from a directory at once.
 const PAGE: usize = 4096;
 /// Searches at the same time: they cost what listing a directory costs.
@@ -96,19 +99,21 @@ impl Nodes {
     /// The node that the handle `bytes` stands for. It may be gone from the store.
     pub(super) async fn resolve(&self, store: &dyn Store, bytes: &[u8]) -> Result<Arc<Node>, ExportError> {
         let parsed = Parsed::new(bytes).ok_or(ExportError::BadHandle)?;
-        if parsed.tag == self.root.tag {
-            return Ok(self.root.clone());
-        }
-        if let Some(node) = self.known.get(&parsed.tag) {
-            return Ok(node);
-        }
+        // Also where the tag is known: what was changed anywhere is no handle, whatever is remembered.
         if !self.key.authentic(&parsed) {
             return Err(ExportError::BadHandle);
         }
-        if self.lost.get(&parsed.tag).is_some_and(|at| at.elapsed() < LOST_FOR) {
-            return Err(ExportError::Stale);
+        if parsed.tag == self.root.tag {
+            return Ok(self.root.clone());
+        }
+        if let Some(result) = self.remembered(&parsed.tag) {
+            return result;
         }
         let _permit = self.searches.acquire().await.map_err(|_| ExportError::Busy)?;
+        // Another call may have looked for the same object meanwhile.
+        if let Some(result) = self.remembered(&parsed.tag) {
+            return result;
+        }
         match Search::new(&self.key, &parsed).run(store).await? {
             Some(path) => Ok(self.node(path, parsed.fileid)),
             None => {
@@ -116,6 +121,15 @@ impl Nodes {
                 Err(ExportError::Stale)
             }
         }
+    }
+
+    /// What is known without a search.
+    fn remembered(&self, tag: &Tag) -> Option<Result<Arc<Node>, ExportError>> {
+        if let Some(node) = self.known.get(tag) {
+            return Some(Ok(node));
+        }
+        let lost = self.lost.get(tag).is_some_and(|at| at.elapsed() < LOST_FOR);
+        lost.then_some(Err(ExportError::Stale))
     }
 }
 
@@ -133,7 +147,9 @@ impl<'a> Search<'a> {
 
     async fn run(mut self, store: &dyn Store) -> Result<Option<StorePath>, StoreError> {
         let mut open = vec![(StorePath::root(), 0)];
+        let mut bytes = 0;
         while let Some((directory, depth)) = open.pop() {
+            bytes -= directory.as_bytes().len();
             let mut cookie = 0;
             loop {
                 let page = match store.read_dir(&directory, cookie, PAGE).await {
@@ -159,6 +175,10 @@ impl<'a> Search<'a> {
                     if self.wanted.may_have_more_than(names)
                         && matches!(entry.kind, None | Some(Kind::Directory))
                     {
+                        bytes += path.as_bytes().len();
+                        if bytes > SEARCH_BYTES {
+                            return Ok(None);
+                        }
                         open.push((path, names));
                     }
                 }

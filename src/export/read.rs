@@ -115,8 +115,11 @@ impl Export {
         if let Some(open) = self.open_files.get(&node.tag)
             && self.still_holds(node, &open).await
         {
-            let attr = stat(&*open.file).await.map_err(gone)?;
-            if attr.nlink > 0 && attr.fileid == node.fileid {
+            // An open file that tells nothing any more may still be there by its name.
+            if let Ok(attr) = stat(&*open.file).await
+                && attr.nlink > 0
+                && attr.fileid == node.fileid
+            {
                 return Ok((open, attr));
             }
         }

@@ -18,6 +18,16 @@ use crate::policy::{Decision, decide};
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
 pub(super) const EXTENT: u64 = 64 * 1024;
 
+/// The most memory that the data of a READ keep in use, in bytes: a part of an extent keeps all of it,
+/// also when the cache has let go of it.
+pub fn memory_held(offset: u64, count: u32) -> u64 {
+    let end = offset.saturating_add(u64::from(count));
+    match count {
+        0 => 0,
+        _ => (end.div_ceil(EXTENT) - offset / EXTENT) * EXTENT,
+    }
+}
+
 /// One READ under way.
 pub(super) struct Reading<'a> {
     export: &'a Export,
@@ -148,6 +158,10 @@ impl<'a> Reading<'a> {
             Err(truncated(index, from + have, self.prover.proven.descriptor.size))
         };
         if let Err(failure) = checked {
+            if failure.cause == Cause::Unreadable {
+                // What is held open of the evidence may be stale for good; by its name it may be well.
+                self.export.open_files.remove(&self.node.tag);
+            }
             let decision = decide(self.export.mode, Some(failure.cause));
             let served = matches!(decision, Decision::AllowUnproven(_));
             self.export.report_failure(self.node, &failure, self.caller, served);
@@ -193,4 +207,25 @@ pub(super) fn truncated(block: u64, have: u64, size: u64) -> Box<Failure> {
 fn within(from: u64, at: u64, stop: u64) -> std::ops::Range<usize> {
     let offset = |position: u64| usize::try_from(position.saturating_sub(from)).unwrap_or(usize::MAX);
     offset(at)..offset(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_holds_every_extent_that_it_touches() {
+        for (offset, count, extents) in [
+            (0, 0, 0),
+            (5, 0, 0),
+            (0, 1, 1),
+            (EXTENT - 1, 1, 1),
+            (EXTENT - 1, 2, 2),
+            (0, 1 << 20, 16),
+            (1, 1 << 20, 17),
+            (u64::MAX, u32::MAX, 1),
+        ] {
+            assert_eq!(memory_held(offset, count), extents * EXTENT, "{count} at {offset}");
+        }
+    }
 }

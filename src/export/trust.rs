@@ -17,6 +17,9 @@ use crate::verity::{BlockHasher, Descriptor, Geometry, VerityError};
 /// How long a verdict stands before the evidence is looked at again.
 pub(super) const RECHECK: Duration = Duration::from_secs(1);
 
+/// The most characters of a finding's facts.
+const DETAIL_MAX: usize = 400;
+
 /// What a file was proven to be.
 pub(super) struct Proven {
     pub(super) descriptor: Descriptor,
@@ -37,7 +40,7 @@ pub(super) struct Finding {
 #[derive(Clone)]
 pub(super) struct Verdict {
     pub(super) outcome: Result<Arc<Proven>, Arc<Finding>>,
-    /// The evidence that was looked at; `None` when there was none.
+    /// The evidence that was accepted; `None` when none was.
     stamp: Option<Stamp>,
     trust: u64,
     checked: Instant,
@@ -78,8 +81,7 @@ impl Trust {
 
     /// Trusts `keyring` from now on, also for files that are open.
     pub(super) fn replace(&self, keyring: Keyring) {
-        let generation = self.trusted.load().generation + 1;
-        self.trusted.store(Arc::new(Trusted { keyring, generation }));
+        self.trusted.rcu(|before| Trusted { keyring: keyring.clone(), generation: before.generation + 1 });
     }
 
     /// Judges the evidence of `path` as it is now. Gives the open bundle too when it holds.
@@ -87,25 +89,28 @@ impl Trust {
         let trusted = self.trusted.load_full();
         let checked = Instant::now();
         let verdict = |outcome, stamp| Verdict { outcome, stamp, trust: trusted.generation, checked };
-        let bundle = match self.sidecar.open(path).await {
+        let mut bundle = match self.sidecar.open(path).await {
             Ok(bundle) => bundle,
             Err(error) if exhausted(&error) => return Err(ExportError::Busy),
             Err(error) => {
-                let stamp = self.sidecar.stat(path).await.ok().map(|attr| Stamp::from(&attr));
                 let cause = match &error {
                     CarrierError::Missing(_) => Cause::Unsigned,
                     CarrierError::Malformed { .. } => Cause::MalformedEvidence,
                     CarrierError::Path { .. } => Cause::Unsigned,
                     CarrierError::Store(_) => Cause::Unreadable,
                 };
-                let finding = Arc::new(Finding { cause, detail: error.to_string() });
-                return Ok((verdict(Err(finding), stamp), None));
+                let finding = Arc::new(Finding { cause, detail: brief(&error.to_string()) });
+                return Ok((verdict(Err(finding), None), None));
             }
         };
-        let stamp = Some(Stamp::from(&bundle.attr));
         match self.examine(path, &bundle, &trusted.keyring) {
-            Ok(proven) => Ok((verdict(Ok(Arc::new(proven)), stamp), Some(bundle))),
-            Err(finding) => Ok((verdict(Err(Arc::new(finding)), stamp), None)),
+            Ok(proven) => {
+                let stamp = Some(Stamp::from(&bundle.attr));
+                // Read and done with; up to a quarter of a megabyte for each file that is held open.
+                (bundle.head.descriptor, bundle.head.statement) = Default::default();
+                Ok((verdict(Ok(Arc::new(proven)), stamp), Some(bundle)))
+            }
+            Err(finding) => Ok((verdict(Err(Arc::new(finding)), None), None)),
         }
     }
 
@@ -139,16 +144,11 @@ impl Trust {
         })
     }
 
-    /// Whether `verdict` still speaks of the evidence and the trust that there are now.
+    /// Whether `verdict` accepts the evidence that there is now, under the trust that there is now. A
+    /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
-        if !verdict.trust_is(self) {
-            return false;
-        }
-        match self.sidecar.stat(path).await {
-            Ok(attr) => verdict.stamp == Some(Stamp::from(&attr)),
-            Err(CarrierError::Missing(_)) => verdict.stamp.is_none(),
-            Err(_) => false,
-        }
+        let Some(stamp) = verdict.stamp else { return false };
+        verdict.trust_is(self) && self.sidecar.stat(path).await.is_ok_and(|attr| stamp == Stamp::from(&attr))
     }
 
     /// Whether `verdict` was made under the trust that there is now, and a moment ago.
@@ -191,6 +191,15 @@ impl Verdict {
     pub(super) fn signed_size(&self) -> Option<u64> {
         self.outcome.as_ref().ok().map(|proven| proven.descriptor.size)
     }
+}
+
+/// `text`, cut: verdicts are kept in numbers, and paths may be long.
+fn brief(text: &str) -> String {
+    let mut brief: String = text.chars().take(DETAIL_MAX).collect();
+    if brief.len() < text.len() {
+        brief.push('…');
+    }
+    brief
 }
 
 fn unix_now() -> i64 {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub use args::{Arguments, HANDLE_MAX, NAME_MAX, TARGET_MAX, WRITE_MAX};
 
-use crate::export::{Caller, Export};
+use crate::export::{Caller, Export, memory_held};
 use crate::proto::rpc::{BoxFuture, CallContext, Outcome, Program};
 
 /// The program number.
@@ -29,8 +29,9 @@ pub const VERSION: u32 = 3;
 pub const READ_MAX: u32 = crate::export::READ_MAX;
 /// The most bytes of one READDIR or READDIRPLUS; larger counts are cut to it.
 pub const PAGE_MAX: u32 = 1024 * 1024;
-/// The most entries of one READDIRPLUS, since each costs the store a lookup.
-pub const PLUS_ENTRIES_MAX: usize = 4096;
+/// The most entries of one READDIR or READDIRPLUS, since each takes memory and, of the latter, costs
+/// the store a lookup.
+pub const ENTRIES_MAX: usize = 4096;
 
 /// What is allowed for everything in the results but data and entries: status, attributes, a
 /// handle, lengths, flags.
@@ -92,18 +93,21 @@ impl Program for Nfs3 {
 }
 
 fn reply_bound(procedure: u32, arguments: &[u8]) -> usize {
-    let payload = match procedure {
+    let memory = match procedure {
         procedure::READ | procedure::READDIR | procedure::READDIRPLUS => {
             match Arguments::decode(procedure, arguments) {
-                Ok(Arguments::Read { count, .. }) => count.min(READ_MAX),
-                Ok(Arguments::ReadDir { count, .. } | Arguments::ReadDirPlus { count, .. }) => {
-                    count.min(PAGE_MAX)
+                Ok(Arguments::Read { offset, count, .. }) => {
+                    usize::try_from(memory_held(offset, count.min(READ_MAX))).unwrap_or(usize::MAX)
+                }
+                Ok(Arguments::ReadDir { count, .. }) => ops::directory::memory(count),
+                Ok(Arguments::ReadDirPlus { directory_count, count, .. }) => {
+                    ops::directory::memory_plus(directory_count, count)
                 }
                 _ => 0,
             }
         }
-        procedure::READLINK => TARGET_MAX,
+        procedure::READLINK => ops::size(TARGET_MAX),
         _ => 0,
     };
-    OVERHEAD + ops::size(payload)
+    OVERHEAD + memory
 }

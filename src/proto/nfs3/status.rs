@@ -16,8 +16,6 @@ pub enum Status {
     Access = 13,
     /// `NFS3ERR_NOTDIR`
     NotDirectory = 20,
-    /// `NFS3ERR_ISDIR`
-    IsDirectory = 21,
     /// `NFS3ERR_INVAL`
     Invalid = 22,
     /// `NFS3ERR_ROFS`
@@ -49,8 +47,8 @@ impl Status {
             ExportError::Stale => Self::Stale,
             ExportError::NotFound => Self::NoEntry,
             ExportError::NotADirectory => Self::NotDirectory,
-            ExportError::IsADirectory => Self::IsDirectory,
-            ExportError::NotRegular | ExportError::NotASymlink => Self::Invalid,
+            // READ of what is no regular file is INVAL, of a directory, too: section 3.3.6.
+            ExportError::IsADirectory | ExportError::NotRegular | ExportError::NotASymlink => Self::Invalid,
             ExportError::Permission | ExportError::Denied(_) => Self::Access,
             ExportError::Corrupt(_) | ExportError::Io => Self::Io,
             ExportError::NameTooLong => Self::NameTooLong,
@@ -97,7 +95,7 @@ mod tests {
             (ExportError::BadHandle, 10001),
             (ExportError::Stale, 70),
             (ExportError::NotADirectory, 20),
-            (ExportError::IsADirectory, 21),
+            (ExportError::IsADirectory, 22),
             (ExportError::NotRegular, 22),
             (ExportError::NotASymlink, 22),
             (ExportError::Permission, 13),

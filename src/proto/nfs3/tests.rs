@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reply::{FATTR_LEN, POST_OP_LEN, STATUS_LEN};
-use super::{Nfs3, OVERHEAD, procedure, reply_bound};
+use super::{ENTRIES_MAX, Nfs3, OVERHEAD, procedure, reply_bound};
 use crate::export::Export;
 use crate::policy::Mode;
 use crate::proto::fixture::{bytes, call, content, export, many, results};
@@ -199,7 +199,7 @@ fn reads_are_cut_to_their_limit_and_end_at_the_end() {
         assert!(r.opaque(1 << 20).unwrap() == &content[from..to], "{offset} {count}");
         assert_eq!(r.finish(), Ok(()));
     }
-    assert_eq!(scene.status(procedure::READ, &scene.root, |w| w.u64(0).u32(1)), (21, FAILURE_LEN));
+    assert_eq!(scene.status(procedure::READ, &scene.root, |w| w.u64(0).u32(1)), (22, FAILURE_LEN));
 }
 
 #[test]
@@ -295,13 +295,18 @@ fn replies_are_bounded_by_what_is_asked_and_by_the_limits() {
         }
         reply_bound(procedure, &w.finish().concat())
     };
-    let most = OVERHEAD + (1 << 20);
-    assert_eq!(bound(procedure::READ, &[0, 0, 4096]), OVERHEAD + 4096);
-    assert_eq!(bound(procedure::READ, &[0, 0, u32::MAX]), most);
-    assert_eq!(bound(procedure::READDIR, &[0, 0, 0, 0, 100]), OVERHEAD + 100);
+    // All of the 64 KiB that the data are a part of, on both sides of a boundary.
+    assert_eq!(bound(procedure::READ, &[0, 0, 4096]), OVERHEAD + (64 << 10));
+    assert_eq!(bound(procedure::READ, &[0, 65_535, 2]), OVERHEAD + (128 << 10));
+    assert_eq!(bound(procedure::READ, &[0, 0, u32::MAX]), OVERHEAD + (1 << 20));
+    let [least, most] = [1, ENTRIES_MAX].map(|entries| OVERHEAD + 768 * entries);
+    assert_eq!(bound(procedure::READDIR, &[0, 0, 0, 0, 100]), OVERHEAD);
+    assert_eq!(bound(procedure::READDIR, &[0, 0, 0, 0, 150]), least);
     assert_eq!(bound(procedure::READDIR, &[0, 0, 0, 0, u32::MAX]), most);
-    assert_eq!(bound(procedure::READDIRPLUS, &[0, 0, 0, 0, u32::MAX, 300]), OVERHEAD + 300);
-    assert_eq!(bound(procedure::READDIRPLUS, &[0, 0, 0, 0, 1, u32::MAX]), most);
+    let [least, most] = [1, ENTRIES_MAX].map(|entries| OVERHEAD + 1280 * entries);
+    assert_eq!(bound(procedure::READDIRPLUS, &[0, 0, 0, 0, u32::MAX, 300]), least);
+    assert_eq!(bound(procedure::READDIRPLUS, &[0, 0, 0, 0, 1, u32::MAX]), least);
+    assert_eq!(bound(procedure::READDIRPLUS, &[0, 0, 0, 0, 0, u32::MAX]), most);
     assert_eq!(bound(procedure::READ, &[]), OVERHEAD);
     assert_eq!(bound(procedure::GETATTR, &[]), OVERHEAD);
     assert_eq!(reply_bound(u32::MAX, &[0xff; 9]), OVERHEAD);

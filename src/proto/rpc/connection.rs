@@ -30,8 +30,9 @@ use crate::event::Event;
 const INPUT: usize = 8 << 10;
 /// Less room than this is not worth a read.
 const MIN_READ: usize = 2 << 10;
-/// Calls whose reply is no longer than this are tried at once, on the connection's task.
-const INLINE: usize = 64 << 10;
+/// Calls whose reply takes no more than this are tried at once, on the connection's task: 64 KiB of
+/// data with what goes with them.
+const INLINE: usize = 66 << 10;
 /// What a call costs besides its reply: its future, and the input buffer that its arguments keep.
 const CALL_COST: usize = INPUT;
 /// What an error reply costs.
@@ -50,6 +51,8 @@ const RECORD_STEP: usize = 16 << 10;
 const BATCH: usize = 32;
 /// Rounds of reading, executing and writing before other tasks get their turn.
 const ROUNDS: usize = 8;
+/// Time after which they get it in any case; a call that is executed at once is not interrupted.
+const SLICE: Duration = Duration::from_millis(1);
 /// How long a drained connection waits for its peer to have read all.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -192,6 +195,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.now = Instant::now();
         let mut idle = true;
         for _ in 0..ROUNDS {
+            if self.now.elapsed() >= SLICE {
+                break;
+            }
             match self.round(cx) {
                 Ok(true) => idle = false,
                 Ok(false) => {
@@ -312,6 +318,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.hub.records.give(std::mem::take(&mut self.record_charge));
             self.start(parked, cx);
             moved = true;
+            if self.now.elapsed() >= SLICE {
+                break;
+            }
         }
         Ok(moved)
     }

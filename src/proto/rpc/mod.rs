@@ -61,8 +61,8 @@ pub trait Program: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// For metrics: the procedure's name in upper case, `UNKNOWN` for a number that is none.
     fn procedure_name(&self, procedure: u32) -> &'static str;
-    /// Upper bound of the bytes that the reply will hold, judged from the raw arguments. Budgets are
-    /// taken by it before the call is executed.
+    /// Upper bound of the memory that making the reply and holding it takes, in bytes, judged from the
+    /// raw arguments. Budgets are taken by it before the call is executed.
     fn reply_bound(&self, procedure: u32, arguments: &[u8]) -> usize;
     /// True when a repeated call must get the first one's reply and not be executed again.
     fn remembered(&self, procedure: u32) -> bool;

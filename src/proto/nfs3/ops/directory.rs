@@ -9,7 +9,7 @@ use super::{failed, size};
 use crate::export::{Attr, Caller, Export, Listing};
 use crate::proto::nfs3::reply::{FATTR_LEN, POST_OP_LEN, Reply};
 use crate::proto::nfs3::status::Status;
-use crate::proto::nfs3::{HANDLE_MAX, PAGE_MAX, PLUS_ENTRIES_MAX};
+use crate::proto::nfs3::{ENTRIES_MAX, HANDLE_MAX, PAGE_MAX};
 use crate::proto::rpc::Outcome;
 
 /// Bytes of results without entries: attributes, verifier, end of the list, end of the directory.
@@ -52,7 +52,7 @@ impl Room {
 
     /// The most entries that could fit when each takes `extra` bytes for its description.
     fn most(self, extra: usize) -> usize {
-        (self.names / ENTRY_MIN).min(self.all / (ENTRY_MIN + extra)).max(1)
+        (self.names / ENTRY_MIN).min(self.all / (ENTRY_MIN + extra)).clamp(1, ENTRIES_MAX)
     }
 
     /// How many of the entries fit whose lengths are given: without and for the description.
@@ -69,6 +69,22 @@ impl Room {
         };
         lengths.take_while(fits).count()
     }
+}
+
+/// The most memory that one entry takes on its way from the store into the results: a name of 255
+/// bytes twice, and what stands beside it.
+const ENTRY_MEMORY: usize = 768;
+/// The same with a handle and attributes.
+const PLUS_MEMORY: usize = 1280;
+
+/// The most memory that making the results of a READDIR takes.
+pub(in crate::proto::nfs3) fn memory(count: u32) -> usize {
+    Room::new(0, count).map_or(0, |room| room.most(0) * ENTRY_MEMORY)
+}
+
+/// The same of a READDIRPLUS.
+pub(in crate::proto::nfs3) fn memory_plus(directory_count: u32, count: u32) -> usize {
+    Room::new(directory_count, count).map_or(0, |room| room.most(DESCRIPTION_MAX) * PLUS_MEMORY)
 }
 
 /// One entry, about to be written.
@@ -170,7 +186,7 @@ pub(super) async fn read_dir_plus(
     let Some(room) = Room::new(directory_count, count) else {
         return too_small(export, directory, caller).await;
     };
-    let most = room.most(DESCRIPTION_MAX).min(PLUS_ENTRIES_MAX);
+    let most = room.most(DESCRIPTION_MAX);
     let mut listing = match export.read_dir(directory, cookie, most, caller).await {
         Ok(listing) => listing,
         Err(error) => return failed(export, directory, error, caller).await,
@@ -431,7 +447,8 @@ mod tests {
     fn claimed_counts_are_capped() {
         let room = Room::new(u32::MAX, u32::MAX).unwrap();
         assert_eq!(room.all, (1 << 20) - EMPTY_LEN);
-        assert!(room.most(0) <= (1 << 20) / ENTRY_MIN);
+        assert_eq!(room.most(0), ENTRIES_MAX);
+        assert_eq!(room.most(DESCRIPTION_MAX), ENTRIES_MAX);
         assert!(Room::new(0, 1).is_none());
         assert_eq!(Room::new(1, 104).unwrap().most(0), 1);
     }

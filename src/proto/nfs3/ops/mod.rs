@@ -1,6 +1,6 @@
 //! What each procedure does.
 
-mod directory;
+pub(super) mod directory;
 mod filesystem;
 mod mutation;
 mod object;
