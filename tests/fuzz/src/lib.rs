@@ -13,8 +13,11 @@ use nfs_verity::sign::{Expected, Keyring, Statement, read_envelope, verify_envel
 use nfs_verity::verity::Descriptor;
 use sha2::{Digest as _, Sha256};
 
-/// Every target: its name, which is also its folder's below `corpus`, and its function.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target: its name, which is also its folder's below `corpus`, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
     ("record", record),
     ("call", call),
     ("xdr", xdr),
@@ -82,7 +85,7 @@ pub fn xdr(data: &[u8]) {
         let limit = u32::from(operation / 6);
         let mut oracle = Oracle { bytes, at };
         let same = match operation % 6 {
-            0 => reader.u32() == oracle.number(4).map(|n| n as u32),
+            0 => reader.u32() == oracle.word(),
             1 => reader.u64() == oracle.number(8),
             2 => reader.bool() == oracle.boolean(),
             3 => reader.fixed(argument) == oracle.opaque(argument),
@@ -113,23 +116,27 @@ impl<'a> Oracle<'a> {
         Ok(bytes.iter().fold(0, |n, byte| n * 256 + u64::from(*byte)))
     }
 
+    fn word(&mut self) -> Result<u32, XdrError> {
+        self.number(4).map(|n| u32::try_from(n).unwrap())
+    }
+
     fn boolean(&mut self) -> Result<bool, XdrError> {
-        match self.number(4)? {
+        match self.word()? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(XdrError::Undefined(other as u32)),
+            other => Err(XdrError::Undefined(other)),
         }
     }
 
     fn count(&mut self, limit: u32) -> Result<usize, XdrError> {
-        let length = self.number(4)? as u32;
+        let length = self.word()?;
         if length > limit { Err(XdrError::TooLong { length, limit }) } else { Ok(length as usize) }
     }
 
     fn opaque(&mut self, length: usize) -> Result<&'a [u8], XdrError> {
         let start = self.at;
         let mut padded = length;
-        while padded % 4 != 0 {
+        while !padded.is_multiple_of(4) {
             padded += 1;
         }
         if self.bytes.len() < start + padded {

@@ -1,0 +1,24 @@
+//! What must hold for all inputs, and for the source itself.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cli;
+mod cli_demo;
+mod cli_keys;
+mod cli_names;
+mod cli_reload;
+mod cli_serve;
+mod cli_sign;
+mod cli_verify;
+mod corpus;
+mod order;
