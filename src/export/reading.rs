@@ -90,7 +90,7 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let (from, to) = self.span(at, self.prover.block_size() as u64);
-            let Some(block) = self.block(from, to).await? else { return Ok(()) };
+            let Some(block) = self.block(from, to, at).await? else { return Ok(()) };
             let part = block.slice(within(from, at, end.min(to)));
             if part.len() == 0 {
                 return Ok(());
@@ -144,8 +144,9 @@ impl<'a> Reading<'a> {
         Ok(Extent::Proven(bytes))
     }
 
-    /// The block `from..to`; `None` when it is not to be had. Warn mode gives bad ones as they are.
-    async fn block(&mut self, from: u64, to: u64) -> Result<Option<Part>, ExportError> {
+    /// The block `from..to`, of which bytes from `at` are wanted; `None` when they are not to be had.
+    /// Warn mode gives bad ones as they are.
+    async fn block(&mut self, from: u64, to: u64, at: u64) -> Result<Option<Part>, ExportError> {
         let index = from / self.prover.block_size() as u64;
         if let Some(bytes) = self.cached(Span::Block(index)) {
             return Ok(Some(Part::Proven(bytes)));
@@ -163,7 +164,7 @@ impl<'a> Reading<'a> {
                 self.export.open_files.remove(&self.node.tag);
             }
             let decision = decide(self.export.mode, Some(failure.cause));
-            let served = matches!(decision, Decision::AllowUnproven(_));
+            let served = matches!(decision, Decision::AllowUnproven(_)) && from + have > at;
             self.export.report_failure(self.node, &failure, self.caller, served);
             self.failure = Some(failure);
             return Ok(served.then_some(Part::Unproven(data)));

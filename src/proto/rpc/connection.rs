@@ -16,7 +16,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use super::budget::{Lease, Ticket};
+use super::budget::{Claim, Lease, Ticket};
 use super::call::{Call, CallError};
 use super::output::Output;
 use super::peers::{End, Hub, Peer};
@@ -354,8 +354,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         };
-        // What is over the whole budget is granted all of it.
-        let charge = charge.min(self.hub.replies.total());
+        // What is over the whole budget is granted what there is.
+        let charge = charge.min(self.hub.replies.most());
         Ok(Some(Parked { xid, work, charge, received: self.now, ticket: None }))
     }
 
@@ -394,8 +394,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.running >= self.limit() || (held > 0 && held.saturating_add(parked.charge) > allowed) {
                 return false;
             }
-            if !replies.try_take(parked.charge) {
-                let mut ticket = replies.wait(parked.charge);
+            let small = held == 0 && parked.charge <= replies.small_max();
+            let claim = if small { Claim::Small } else { Claim::Any };
+            if !replies.try_take(parked.charge, claim) {
+                let mut ticket = replies.wait(parked.charge, claim);
                 self.hub.memory_is_short();
                 let granted = ticket.poll(cx);
                 parked.ticket = Some(ticket);
@@ -551,12 +553,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.record_charge == 0 {
             // All that the record may need at once: who holds some must not wait for more.
             let records = &self.hub.records;
-            let amount = (self.reader.bound() + INPUT).min(records.total());
+            let amount = (self.reader.bound() + INPUT).min(records.most());
             if self.record_ticket.is_none() {
-                if records.try_take(amount) {
+                if records.try_take(amount, Claim::Any) {
                     self.record_charge = amount;
                 } else {
-                    self.record_ticket = Some(records.wait(amount));
+                    self.record_ticket = Some(records.wait(amount, Claim::Any));
                     self.hub.memory_is_short();
                 }
             }
@@ -720,6 +722,7 @@ mod tests {
         far.shutdown().await.unwrap();
         assert_eq!(served.await.unwrap(), End::plain("closed by peer"));
         let limits = Limits::default();
-        assert!(hub.replies.try_take(limits.reply_bytes) && hub.records.try_take(limits.record_bytes));
+        assert!(hub.replies.try_take(limits.reply_bytes, Claim::Small));
+        assert!(hub.records.try_take(limits.record_bytes, Claim::Any));
     }
 }

@@ -101,8 +101,8 @@ impl Hub {
         Self {
             programs,
             sink,
-            replies: Budget::new(limits.reply_bytes),
-            records: Budget::new(limits.record_bytes),
+            replies: Budget::new(limits.reply_bytes, limits.reply_bytes / 8),
+            records: Budget::new(limits.record_bytes, 0),
             limits,
             cache: Arc::default(),
             table: Mutex::default(),
