@@ -1,0 +1,22 @@
+//! Hostile clients, hostile stores, and failures at every point.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod evidence;
+mod requests;
+mod rpc;
+mod scene;
+mod siege;
+mod store;
+mod tamper;

@@ -1,0 +1,220 @@
+//! An export over a store of the test's own, asked directly, and what it reports.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nfs_verity::event::{Cause, Client, Event, Sink};
+use nfs_verity::export::{
+    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity, READ_MAX,
+};
+use nfs_verity::policy::Mode;
+use nfs_verity::sign::Keyring;
+use nfs_verity::store::{Memory, Store};
+use nfs_verity::verity::{BlockSize, HashAlgorithm, Params, Salt};
+use parking_lot::Mutex;
+
+/// Longer than anything takes that does not hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Room for all the blocks of a test's files.
+pub const CACHE: u64 = 16 << 20;
+
+pub type Answer<T> = Result<T, ExportError>;
+
+/// Data that READ gave, whether it reaches the end of the file, the size that came with it, and whether all of it is proven.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Data {
+    pub bytes: Vec<u8>,
+    pub eof: bool,
+    pub size: u64,
+    pub proven: bool,
+}
+
+impl std::fmt::Debug for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes of {}, eof {}", self.bytes.len(), self.size, self.eof)
+    }
+}
+
+impl Data {
+    /// Whether this is what a READ of `count` bytes at `offset` in `content` may give: as much as was
+    /// asked for, or less, but never nothing without end, a wrong byte, size or end of file.
+    pub fn is_of(&self, content: &[u8], offset: u64, count: u32) -> bool {
+        let rest = &content[content.len().min(usize::try_from(offset).unwrap_or(usize::MAX))..];
+        let end = offset.saturating_add(self.bytes.len() as u64);
+        rest.starts_with(&self.bytes)
+            && self.bytes.len() <= count.min(READ_MAX) as usize
+            && self.size == content.len() as u64
+            && self.eof == (end >= self.size)
+            && (!self.bytes.is_empty() || self.eof || count == 0)
+    }
+
+    /// Whether it is that, and all that was asked for.
+    pub fn is_all_of(&self, content: &[u8], offset: u64, count: u32) -> bool {
+        let asked = (content.len() as u64).saturating_sub(offset).min(count.min(READ_MAX).into());
+        self.is_of(content, offset, count) && self.bytes.len() as u64 == asked
+    }
+}
+
+/// A refusal that was reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub path: Vec<u8>,
+    pub cause: Cause,
+    pub block: Option<u64>,
+    pub level: Option<u8>,
+    pub hashes: bool,
+    pub client: Option<Client>,
+    pub served: bool,
+}
+
+/// Keeps what is reported.
+#[derive(Default)]
+pub struct Events {
+    refused: Mutex<Vec<Refused>>,
+    relaxed: Mutex<Vec<String>>,
+}
+
+impl Events {
+    /// The refusals since the last time.
+    pub fn refused(&self) -> Vec<Refused> {
+        std::mem::take(&mut *self.refused.lock())
+    }
+
+    /// The settings that were reported to relax enforcement.
+    pub fn relaxed(&self) -> Vec<String> {
+        self.relaxed.lock().clone()
+    }
+}
+
+impl Sink for Events {
+    fn emit(&self, event: &Event<'_>) {
+        match event {
+            Event::Refused(refusal) => self.refused.lock().push(Refused {
+                path: refusal.path.to_vec(),
+                cause: refusal.cause,
+                block: refusal.block,
+                level: refusal.level,
+                hashes: refusal.expected.is_some() && refusal.found.is_some(),
+                client: refusal.client,
+                served: refusal.served,
+            }),
+            Event::Relaxed { setting } => self.relaxed.lock().push((*setting).to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// An export, asked by one caller.
+pub struct Gate {
+    pub export: Export,
+    pub events: Arc<Events>,
+    mode: Mode,
+}
+
+impl Gate {
+    pub async fn new(store: Arc<dyn Store>, keyring: &Keyring) -> Self {
+        Self::try_new(store, keyring, Mode::Enforce, CACHE).await.unwrap()
+    }
+
+    pub async fn warning(store: Arc<dyn Store>, keyring: &Keyring) -> Self {
+        Self::try_new(store, keyring, Mode::Warn, CACHE).await.unwrap()
+    }
+
+    /// Gates with the same store have the same handles.
+    pub async fn try_new(
+        store: Arc<dyn Store>,
+        keyring: &Keyring,
+        mode: Mode,
+        cache_bytes: u64,
+    ) -> Option<Self> {
+        let events = Arc::<Events>::default();
+        let options = ExportOptions {
+            store,
+            namespace: String::new(),
+            keyring: keyring.clone(),
+            mode,
+            identity: Identity::default(),
+            cache_bytes,
+            handle_key: HandleKey::new(&[7; 32]),
+            sink: events.clone(),
+        };
+        Some(Self { export: Export::new(options).await.ok()?, events, mode })
+    }
+
+    /// Looks `path` up, name by name.
+    pub async fn find(&self, path: &str) -> Answer<(FileHandle, Attr)> {
+        let mut handle = self.export.root();
+        let mut attr = self.attributes(&handle).await?;
+        for name in path.split('/') {
+            (handle, attr) =
+                within(self.export.lookup(handle.as_bytes(), name.as_bytes(), &caller())).await?;
+        }
+        Ok((handle, attr))
+    }
+
+    pub async fn attributes(&self, handle: &FileHandle) -> Answer<Attr> {
+        within(self.export.attributes(handle.as_bytes(), &caller())).await
+    }
+
+    pub async fn access(&self, handle: &FileHandle) -> Answer<Access> {
+        Ok(within(self.export.access(handle.as_bytes(), &caller())).await?.0)
+    }
+
+    pub async fn read(&self, handle: &FileHandle, offset: u64, count: u32) -> Answer<Data> {
+        let reply = within(self.export.read(handle.as_bytes(), offset, count, &caller())).await?;
+        let (eof, size, proven) = (reply.eof, reply.attr.size, reply.data.is_verified());
+        assert!(proven || self.mode == Mode::Warn);
+        Ok(Data { bytes: reply.data.into_parts().concat(), eof, size, proven })
+    }
+
+    /// [`Gate::read`] by path.
+    pub async fn read_at(&self, path: &str, offset: u64, count: u32) -> Answer<Data> {
+        let (handle, _) = self.find(path).await?;
+        self.read(&handle, offset, count).await
+    }
+
+    /// The start of a file, as much of it as one READ gives.
+    pub async fn start(&self, path: &str) -> Answer<Data> {
+        self.read_at(path, 0, READ_MAX).await
+    }
+}
+
+/// Who asks in these tests.
+pub fn caller() -> Caller {
+    let client = Client { address: ([127, 0, 0, 1], 700).into(), uid: Some(1000), gid: Some(1000) };
+    Caller { client, gids: Vec::new() }
+}
+
+/// What does not hang.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it hangs")
+}
+
+/// Asks again until the answer is `wanted`: what was found out is believed for about a second.
+pub async fn eventually(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !wanted().await {
+        assert!(Instant::now() < deadline, "it never came to pass: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Where the evidence of `path` lies.
+pub fn evidence(path: &str) -> String {
+    format!(".nfs-verity/{path}")
+}
+
+/// The store as exports take it.
+pub fn shared(memory: &Memory) -> Arc<dyn Store> {
+    Arc::new(memory.clone())
+}
+
+pub fn params(algorithm: HashAlgorithm, block_size: u32, salt: &[u8]) -> Params {
+    Params { algorithm, block_size: BlockSize::new(block_size).unwrap(), salt: Salt::new(salt).unwrap() }
+}
+
+/// SHA-256 in blocks of 1024 bytes: the most blocks for the fewest bytes.
+pub fn small_blocks() -> Params {
+    params(HashAlgorithm::Sha256, 1024, b"")
+}
