@@ -19,8 +19,10 @@ const NULL: (u32, u32, u32) = (NFS, 3, 0);
 const GETATTR: (u32, u32, u32) = (NFS, 3, 1);
 const READDIR: (u32, u32, u32) = (NFS, 3, 16);
 
-/// Waits for the gateway to close or reset the connection without an answer.
+/// Waits for the gateway to close or reset the connection without an answer, and before its limits
+/// of time would.
 fn is_cut(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
         Ok(_) => {}
@@ -40,13 +42,15 @@ fn records_that_claim_gigabytes_cost_nothing() {
         streams.iter_mut().for_each(is_cut);
     }
     // Claims that are allowed are not believed before the bytes are there.
-    let claims: Vec<_> = (0..1000u32)
-        .map(|n| {
-            let mut stream = connect(siege.address());
-            stream.write_all(&[&((n % 2) << 31 | 0x2_0000).to_be_bytes()[..], b"begun"].concat()).unwrap();
-            stream
-        })
-        .collect();
+    let mut claims = Vec::new();
+    for n in 0..1000u32 {
+        let mut stream = connect(siege.address());
+        stream.write_all(&[&(((n % 2) << 31) | 0x2_0000).to_be_bytes()[..], b"begun"].concat()).unwrap();
+        claims.push(stream);
+        if n % 100 == 99 {
+            siege.others_are_served();
+        }
+    }
     siege.others_are_served();
     drop(claims);
     siege.end();
@@ -187,8 +191,11 @@ fn two_thousand_connections_are_held_and_served() {
     assert!(raise_descriptor_limit() >= 4096, "needs 4096 descriptors: raise the hard limit (ulimit -Hn)");
     let mut siege = Siege::begin(|_| {});
     let file = siege.client().find(FILE).unwrap();
-    let mut streams: Vec<_> = (0..2000).map(|_| connect(siege.address())).collect();
-    siege.others_are_served();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.extend((0..100).map(|_| connect(siege.address())));
+        siege.others_are_served();
+    }
     for stream in &mut streams {
         stream.write_all(&read(3, &file, 0, 1000)).unwrap();
     }
@@ -208,7 +215,7 @@ fn a_gateway_out_of_descriptors_goes_on() {
         Siege::begin_poor(64, |site| names.iter().for_each(|name| site.put(name, b"one of many")));
     let files: Vec<_> = names.iter().map(|name| siege.client().find(name).unwrap()).collect();
     let mut streams = Vec::new();
-    for n in 0..160 {
+    for n in 0..120 {
         let mut stream = connect(siege.address());
         // Each of these holds descriptors open, too. The gateway may cut whom it likes.
         let _ = stream.write_all(&read(1, &files[n % files.len()], 0, 10));
@@ -219,6 +226,8 @@ fn a_gateway_out_of_descriptors_goes_on() {
     }
     siege.others_are_served();
     drop(streams);
+    let cut = "nfs_verity_disconnects_total{reason=\"out of descriptors\"}";
+    assert!(siege.gateway.metric(cut) > 0.0);
     siege.end();
 }
 
@@ -275,33 +284,10 @@ fn many_that_read_their_replies_in_drips_starve_nobody() {
 }
 
 #[test]
-fn long_small_unread_parts_of_large_blocks_are_paid_for_in_full() {
-    let block_size = ["--block-size", "65536"];
-    let mut siege = Siege::begin_signed(&block_size, |site| put_zeros(site, "vast", 256 << 20));
-    let file = siege.client().find("vast").unwrap();
-    let mut offsets = (0..).map(|block| (block << 16) % (256 << 20));
-    let deaf: Vec<_> = (0..400)
-        .map(|_| {
-            let mut stream = connect_narrow(siege.address());
-            // More than the kernel keeps for us.
-            let calls: Vec<u8> =
-                offsets.by_ref().take(400).flat_map(|offset| read(1, &file, offset, 8192)).collect();
-            stream.write_all(&calls).unwrap();
-            stream
-        })
-        .collect();
-    for _ in 0..4 {
-        siege.others_are_served_throughout();
-    }
-    drop(deaf);
-    siege.end();
-}
-
-#[test]
-fn unread_listings_are_paid_for_in_full() {
+fn long_unread_listings_are_paid_for_in_full() {
     let mut siege = Siege::begin(|_| {});
-    for n in 0..40_000 {
-        siege.site.put(format!("crowd/{n}"), b"");
+    for n in 0..10_000 {
+        siege.site.put(format!("crowd/{n:0240}"), b"");
     }
     let directory = siege.client().find("crowd").unwrap();
     let page = |xid, procedure: (u32, u32, u32)| {

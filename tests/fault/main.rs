@@ -14,6 +14,7 @@ mod support;
 
 mod clients;
 mod evidence;
+mod listing;
 mod requests;
 mod rpc;
 mod scene;

@@ -48,12 +48,7 @@ pub struct Siege {
 impl Siege {
     /// A site with [`FILE`] and what `furnish` puts there, signed and served.
     pub fn begin(furnish: impl FnOnce(&Site)) -> Self {
-        Self::begin_signed(&[], furnish)
-    }
-
-    /// The same, signed with further options.
-    pub fn begin_signed(sign: &[&str], furnish: impl FnOnce(&Site)) -> Self {
-        Self::around(Command::new(COMMAND), sign, Patience::None, furnish)
+        Self::around(Command::new(COMMAND), Patience::None, furnish)
     }
 
     /// The same for a gateway that may open no more than `descriptors`. The honest client connects
@@ -61,14 +56,14 @@ impl Siege {
     pub fn begin_poor(descriptors: u32, furnish: impl FnOnce(&Site)) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""), COMMAND]);
-        Self::around(shell, &[], Patience::Comes, furnish)
+        Self::around(shell, Patience::Comes, furnish)
     }
 
-    fn around(mut command: Command, sign: &[&str], patience: Patience, furnish: impl FnOnce(&Site)) -> Self {
+    fn around(mut command: Command, patience: Patience, furnish: impl FnOnce(&Site)) -> Self {
         let site = Site::new();
         site.put(FILE, &honest_content());
         furnish(&site);
-        site.sign(sign);
+        site.sign(&[]);
         let gateway = site.serve_as(&mut command, &["--cache", "32MiB"]);
         let (rounds, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, ended, address) = (rounds.clone(), over.clone(), gateway.nfs);
@@ -122,9 +117,6 @@ impl Siege {
     /// What holds after every attack.
     pub fn end(mut self) {
         self.others_are_served();
-        if std::env::var_os("PEAK").is_some() {
-            eprintln!("PEAK {} MiB, {} rounds", self.gateway.most_resident() >> 20, self.rounds.load(SeqCst));
-        }
         self.over.store(true, SeqCst);
         self.honest.take().unwrap().join().unwrap();
         assert_eq!(self.gateway.stop(), Some(0), "it ends as it should");

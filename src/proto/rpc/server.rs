@@ -35,8 +35,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// Calls of one connection that run at once; more stay unread. 128 by default.
     pub calls_per_connection: usize,
-    /// Bytes of replies, of all connections, that are being made or not sent yet. 96 MiB by
-    /// default. Connections that do not read their replies are closed when others need it.
+    /// Memory of replies, of all connections, that are being made or not sent yet, in bytes. 96 MiB
+    /// by default; an eighth is kept for small calls of connections that hold nothing. Connections
+    /// that do not read their replies are closed when others need it.
     pub reply_bytes: usize,
     /// One connection's share of `reply_bytes`. 16 MiB by default.
     pub connection_reply_bytes: usize,
