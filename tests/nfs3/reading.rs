@@ -1,6 +1,10 @@
 //! Reading through a running gateway.
 
-use super::support::{Client, NFS3ERR_ACCES, NFS3ERR_BADHANDLE, NFS3ERR_IO, NFS3ERR_NOENT, Site, content};
+use std::process::Command;
+
+use super::support::{
+    COMMAND, Client, NFS3ERR_ACCES, NFS3ERR_BADHANDLE, NFS3ERR_IO, NFS3ERR_NOENT, Site, content,
+};
 
 #[test]
 fn a_signed_file_reads_as_it_is() {
@@ -151,4 +155,31 @@ fn a_handle_changed_anywhere_is_refused_though_its_object_is_known() {
         }
         assert_eq!(client.getattr(&handle[..handle.len() - 1]), Err(NFS3ERR_BADHANDLE));
     }
+}
+
+#[test]
+fn a_gateway_without_privileges_serves_what_another_user_signed() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    site.put("dir/file", b"signed by another");
+    site.sign(&[]);
+    // Where the test is root, the gateway is nobody.
+    let program = site.path("nfs-verity");
+    std::fs::copy(COMMAND, &program).unwrap();
+    for (path, mode) in
+        [(site.dir.path().to_owned(), 0o755), (site.path("state"), 0o777), (program.clone(), 0o755)]
+    {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        Command::new(&program)
+    };
+    let gateway = site.serve_as(&mut command, &[]);
+    let mut client = Client::connect(gateway.nfs);
+    let file = client.find("dir/file").unwrap();
+    assert_eq!(client.read(&file, 0, 100).unwrap(), (b"signed by another".to_vec(), true));
 }

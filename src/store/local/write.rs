@@ -46,10 +46,21 @@ pub(super) fn create(root: &Arc<Root>, path: &StorePath, scratch: &StorePath) ->
     if path.is_root() {
         return Err(fail("create", path)(Errno::ISDIR));
     }
-    let scratch_fd =
-        make_directories(root, scratch, 0o700, false).map_err(fail("make the directory", scratch))?;
+    let scratch_fd = open_scratch(root, scratch).map_err(fail("make the directory", scratch))?;
     let temporary = open_temporary(scratch_fd).map_err(fail("create", path))?;
     Ok(LocalWriter { root: root.clone(), target: path.clone(), temporary: Arc::new(temporary) })
+}
+
+/// Opens the scratch directory, made where it is missing: for its owner alone, while others may pass
+/// through what lies above it, where finished files are read.
+fn open_scratch(root: &Root, scratch: &StorePath) -> rustix::io::Result<OwnedFd> {
+    match (root.open(scratch, DIRECTORY, Lookup::Full), scratch.parent()) {
+        (Err(Errno::NOENT), Some(parent)) => {
+            make_directories(root, &parent, 0o755, false)?;
+            make_directories(root, scratch, 0o700, false)
+        }
+        (opened, _) => opened,
+    }
 }
 
 fn open_temporary(scratch: OwnedFd) -> rustix::io::Result<Temporary> {
