@@ -13,7 +13,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::super::{Attr, BoxFuture, READ_MAX, Result, StoreFile, StorePath};
 use super::resolve::Root;
-use super::{fail, on_pool};
+use super::{PATIENCE, fail, on_pool, patiently};
 
 /// From here on a read asks for the file's size before it takes memory.
 const LARGE: usize = 64 * 1024;
@@ -46,7 +46,9 @@ impl LocalFile {
         work: impl FnOnce(&Open) -> rustix::io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let open = self.open.clone();
-        on_pool(operation, &self.open.path, move || work(&open).map_err(fail(operation, &open.path))).await
+        let path = &self.open.path;
+        let answer = on_pool(operation, path, move || work(&open).map_err(fail(operation, &open.path)));
+        patiently(PATIENCE, operation, path, answer).await
     }
 }
 

@@ -14,6 +14,7 @@ mod write;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -60,7 +61,7 @@ impl Local {
                 answer => return answer,
             }
         }
-        self.wait(operation, path, move |root, path| work(root, path, Lookup::Full)).await
+        self.ask(operation, path, move |root, path| work(root, path, Lookup::Full)).await
     }
 
     async fn wait<T: Send + 'static>(
@@ -72,6 +73,33 @@ impl Local {
         let (root, owned) = (self.root.clone(), path.clone());
         on_pool(operation, path, move || work(&root, &owned)).await
     }
+
+    /// The same, but for no longer than [`PATIENCE`].
+    async fn ask<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        path: &StorePath,
+        work: impl FnOnce(&Arc<Root>, &StorePath) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        patiently(PATIENCE, operation, path, self.wait(operation, path, work)).await
+    }
+}
+
+/// How long looking and reading may take before the caller is told to come back later: a disk that
+/// hangs must not hold what belongs to others. Writing may take as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `answer`, but no longer than `limit`.
+async fn patiently<T>(
+    limit: Duration,
+    operation: &'static str,
+    path: &StorePath,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+        Err(StoreError::new(StoreErrorKind::Exhausted, operation, path, late))
+    })
 }
 
 /// Runs `work` on the blocking pool.
@@ -167,17 +195,17 @@ impl Store for Local {
         cookie: u64,
         max: usize,
     ) -> BoxFuture<'a, Result<DirPage>> {
-        Box::pin(self.wait("read the directory", path, move |root, path| dir::page(root, path, cookie, max)))
+        Box::pin(self.ask("read the directory", path, move |root, path| dir::page(root, path, cookie, max)))
     }
 
     fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>> {
         // Long targets lie in a block of their own, so this may wait for the disk.
-        Box::pin(self.wait("read the link", path, |root, path| read_link(root, path)))
+        Box::pin(self.ask("read the link", path, |root, path| read_link(root, path)))
     }
 
     fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
         Box::pin(async move {
-            self.wait("stat the file system", &StorePath::root(), |root, path| {
+            self.ask("stat the file system", &StorePath::root(), |root, path| {
                 root.stat_fs().map_err(fail("stat the file system", path))
             })
             .await

@@ -245,6 +245,7 @@ async fn new_files_and_directories_have_the_modes_of_the_contract() {
     assert!(waiting[0].file_name().unwrap().to_str().unwrap().starts_with("tmp-"));
     writer.commit().await.unwrap();
     let mode = |at: &str| std::fs::metadata(directory.path().join(at)).unwrap().mode() & 0o7777;
+    assert_eq!(mode(".hidden"), 0o755, "others read what is finished");
     assert_eq!(mode(".hidden/tmp"), 0o700);
     assert_eq!(mode("a/b/f") & !0o644, 0);
     assert_eq!(mode("a/b") & !0o755, 0);
@@ -259,4 +260,12 @@ async fn a_large_write_arrives_whole() {
     writer.write_at(3, &data).await.unwrap();
     writer.commit().await.unwrap();
     assert_eq!(std::fs::read(directory.path().join("f")).unwrap()[3..], data);
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_left_alone() {
+    let never = std::future::pending::<Result<()>>();
+    let error = patiently(Duration::from_millis(1), "read", &path("f"), never).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Exhausted);
+    assert!(error.to_string().contains("no answer within 1ms"), "{error}");
 }
