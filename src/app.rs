@@ -289,6 +289,8 @@ fn make_key(directory: &Path, path: &Path) -> std::io::Result<()> {
     file.sync_all()?;
     let linked = std::fs::hard_link(&unfinished, path);
     std::fs::remove_file(&unfinished)?;
+    // The name must outlive a loss of power as the bytes do.
+    std::fs::File::open(directory)?.sync_all()?;
     match linked {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
