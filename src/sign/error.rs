@@ -129,6 +129,46 @@ pub enum SignError {
         /// Number of signatures.
         found: usize,
     },
+    /// Not a PKCS#7 signature (RFC 2315, RFC 5652) that can be checked.
+    #[error("not a PKCS#7 signature that can be checked: {reason}")]
+    Pkcs7 {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not an IMA signature that can be checked.
+    #[error("not an IMA signature that can be checked: {reason}")]
+    Ima {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not an appended signature that can be checked.
+    #[error("not an appended signature that can be checked: {reason}")]
+    Modsig {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not an X.509 certificate (RFC 5280) that can be used.
+    #[error("not a certificate that can be used: {reason}")]
+    Certificate {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A signature that this key cannot make.
+    #[error("a key of algorithm {algorithm} cannot make {what}; use an RSA, P-256 or P-384 key")]
+    CannotMake {
+        /// The key's algorithm.
+        algorithm: String,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A signer outside this process did not sign.
+    #[error("the signer {signer} failed: {reason}")]
+    External {
+        /// The command or token.
+        signer: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// A statement that could not be read back as itself: a path, size, version or expiry out of bounds.
     #[error("the statement cannot be signed: {reason}")]
     Unsignable {

@@ -12,7 +12,7 @@ use der::{Decode, Encode, Reader, SliceReader};
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{SignError, pem};
+use super::{HashName, SignError, pem};
 
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -184,6 +184,14 @@ impl PublicKey {
             KeyKind::P256 => "p256".to_owned(),
             KeyKind::P384 => "p384".to_owned(),
             KeyKind::Rsa { bits } => format!("rsa{bits}"),
+        }
+    }
+
+    /// The hash under native signatures of this key; Ed25519 has its own.
+    pub const fn native_hash(&self) -> HashName {
+        match self.kind {
+            KeyKind::P384 => HashName::Sha384,
+            KeyKind::Ed25519 | KeyKind::P256 | KeyKind::Rsa { .. } => HashName::Sha256,
         }
     }
 

@@ -7,8 +7,11 @@
 //!
 //! Everything here is bytes in, bytes out: no files, no clock. The time is passed in.
 
+mod backend;
 mod dsse;
 mod error;
+mod format;
+mod hash;
 mod json;
 mod key;
 mod keygen;
@@ -22,8 +25,11 @@ mod verify;
 #[cfg(test)]
 mod fixture;
 
+pub use backend::{Sign, ToSign};
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, sign_statement};
 pub use error::SignError;
+pub use format::{Format, FormatSet, UnknownFormat};
+pub use hash::{HashName, StreamHasher};
 pub use key::{KeyId, PublicKey};
 pub use keygen::{GeneratedKey, KeyAlgorithm, generate};
 pub use keyring::{Keyring, TrustedKey};

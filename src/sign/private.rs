@@ -7,7 +7,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 
 use super::key::{KeyId, KeyKind, PublicKey};
-use super::{SignError, pem};
+use super::{HashName, SignError, ToSign, pem};
 
 /// A private key that can sign. Never shown, not even by `Debug`.
 pub struct SigningKey {
@@ -75,6 +75,14 @@ impl SigningKey {
             }
         };
         signed.map_err(|_| SignError::Sign { key_id: self.key_id() })
+    }
+
+    /// Signs a message or its digest with `hash`; Ed25519 takes a message and has its own hash.
+    pub(super) fn sign_with(&self, hash: HashName, input: ToSign<'_>) -> Result<Vec<u8>, SignError> {
+        match input {
+            ToSign::Message(message) if hash == self.public.native_hash() => self.sign(message),
+            _ => Err(SignError::Sign { key_id: self.key_id() }),
+        }
     }
 }
 
