@@ -142,7 +142,7 @@ impl Sealer {
             version,
             expires: self.expires,
         };
-        sign_statement(&statement, &[&self.key])
+        sign_statement(&statement, &[&*self.key])
             .map(Bytes::from)
             .map_err(|source| SealError::Sign { path: path.clone(), source })
     }

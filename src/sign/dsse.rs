@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::json::{self, Object};
-use super::{KeyId, SignError, SigningKey, Statement};
+use super::{KeyId, Sign, SignError, Statement, ToSign};
 
 /// The longest envelope in bytes, made or accepted.
 pub const ENVELOPE_MAX: usize = 64 * 1024;
@@ -69,6 +69,30 @@ impl Envelope {
         pae(&self.payload)
     }
 
+    /// Adds the signature of `key`.
+    fn sign(&mut self, key: &dyn Sign) -> Result<(), SignError> {
+        let (public, found) = (key.public_key(), self.signatures.len() + 1);
+        if found > SIGNATURES_MAX {
+            return Err(SignError::SignatureCount { found });
+        }
+        let key_id = public.key_id();
+        if self.signatures.iter().any(|other| other.key_id == key_id) {
+            return Err(SignError::KeyTwice { key_id });
+        }
+        let bytes = key.sign(public.native_hash(), ToSign::Message(&self.signed_bytes()))?;
+        self.signatures.push(Signature { key_id, bytes });
+        Ok(())
+    }
+
+    /// The envelope in JSON, unless it would not be read back.
+    fn finish(&self) -> Result<Vec<u8>, SignError> {
+        let envelope = self.to_json();
+        if envelope.len() > ENVELOPE_MAX {
+            return Err(SignError::TooLong { what: "envelope", found: envelope.len(), max: ENVELOPE_MAX });
+        }
+        Ok(envelope)
+    }
+
     /// The envelope in JSON, always the same bytes for the same envelope.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let signatures: Vec<String> = self
@@ -101,25 +125,32 @@ fn pae(payload: &[u8]) -> Vec<u8> {
 /// Signs `statement` with each of `keys`, 1 to [`SIGNATURES_MAX`] different ones, and gives the
 /// envelope in JSON. The same input gives the same bytes, but for the signatures of ECDSA keys,
 /// which are random.
-pub fn sign_statement(statement: &Statement, keys: &[&SigningKey]) -> Result<Vec<u8>, SignError> {
-    if keys.is_empty() || keys.len() > SIGNATURES_MAX {
-        return Err(SignError::SignatureCount { found: keys.len() });
+pub fn sign_statement(statement: &Statement, keys: &[&dyn Sign]) -> Result<Vec<u8>, SignError> {
+    if keys.is_empty() {
+        return Err(SignError::SignatureCount { found: 0 });
     }
-    let payload = statement.to_signable()?;
-    let message = pae(&payload);
-    let mut signatures: Vec<Signature> = Vec::with_capacity(keys.len());
-    for key in keys {
-        let key_id = key.key_id();
-        if signatures.iter().any(|other| other.key_id == key_id) {
-            return Err(SignError::KeyTwice { key_id });
-        }
-        signatures.push(Signature { key_id, bytes: key.sign(&message)? });
-    }
-    let envelope = Envelope { payload, signatures }.to_json();
-    if envelope.len() > ENVELOPE_MAX {
-        return Err(SignError::TooLong { what: "envelope", found: envelope.len(), max: ENVELOPE_MAX });
-    }
-    Ok(envelope)
+    let mut envelope = Envelope { payload: statement.to_signable()?, signatures: Vec::new() };
+    keys.iter().try_for_each(|key| envelope.sign(*key))?;
+    envelope.finish()
+}
+
+/// One more signature, made with `key`, over the statement of an envelope; the others stay. What the
+/// statement says, and whether anyone vouches for it, is for the caller to have proven.
+///
+/// # Errors
+/// [`SignError::KeyTwice`] when the key has signed already, [`SignError::SignatureCount`] and
+/// [`SignError::TooLong`] when there is no room.
+pub fn add_signature(envelope: &[u8], key: &dyn Sign) -> Result<Vec<u8>, SignError> {
+    let mut envelope = Envelope::parse(envelope)?;
+    envelope.sign(key)?;
+    envelope.finish()
+}
+
+/// The envelope without the signature of the key `id`; `None` when no signature is left.
+pub fn remove_signature(envelope: &[u8], id: &KeyId) -> Result<Option<Vec<u8>>, SignError> {
+    let mut envelope = Envelope::parse(envelope)?;
+    envelope.signatures.retain(|signature| signature.key_id != *id);
+    if envelope.signatures.is_empty() { Ok(None) } else { envelope.finish().map(Some) }
 }
 
 #[cfg(test)]
@@ -258,12 +289,33 @@ mod tests {
         let statement = fixture::statement();
         let key = fixture::key("ed25519");
         assert!(matches!(sign_statement(&statement, &[]), Err(SignError::SignatureCount { found: 0 })));
-        assert!(matches!(
-            sign_statement(&statement, &[key; 17]),
-            Err(SignError::SignatureCount { found: 17 })
-        ));
         assert!(matches!(sign_statement(&statement, &[key, key]), Err(SignError::KeyTwice { .. })));
         let long = Statement { path: vec![b'a'; 50_000], ..statement };
         assert!(matches!(sign_statement(&long, &[key]), Err(SignError::TooLong { what: "envelope", .. })));
+    }
+
+    #[test]
+    fn a_signature_is_added_beside_the_others_and_taken_off_again() {
+        let (old, new) = (fixture::key("ed25519"), fixture::key("p256"));
+        let before = fixture::envelope(&["ed25519"]);
+        let both = add_signature(&before, new).unwrap();
+        let (was, is) = (Envelope::parse(&before).unwrap(), Envelope::parse(&both).unwrap());
+        assert_eq!(is.payload, was.payload);
+        assert_eq!(is.signatures[0].bytes, was.signatures[0].bytes);
+        assert!(new.public_key().verify(&is.signed_bytes(), &is.signatures[1].bytes));
+        assert!(matches!(add_signature(&both, old), Err(SignError::KeyTwice { .. })));
+        assert_eq!(remove_signature(&both, &new.key_id()).unwrap().unwrap(), before);
+        assert_eq!(remove_signature(&before, &new.key_id()).unwrap().unwrap(), before);
+        assert_eq!(remove_signature(&before, &old.key_id()).unwrap(), None);
+        assert!(add_signature(&before[1..], new).is_err());
+    }
+
+    #[test]
+    fn no_signature_is_added_where_none_fits() {
+        let mut full = Envelope::parse(&fixture::envelope(&["ed25519"])).unwrap();
+        let other = |n: u8| Signature { key_id: hex::encode([n; 32]).parse().unwrap(), bytes: vec![1] };
+        full.signatures.extend((1..16).map(other));
+        let result = add_signature(&full.to_json(), fixture::key("p256"));
+        assert!(matches!(result, Err(SignError::SignatureCount { found: 17 })), "{result:?}");
     }
 }

@@ -45,6 +45,9 @@ pub enum SignError {
         /// What is wrong; never a part of the key.
         reason: String,
     },
+    /// A private key that another passphrase opens, or that is damaged.
+    #[error("the passphrase does not open the key; if it is the right one, the file is damaged")]
+    Passphrase,
     /// A key of an algorithm that is not supported.
     #[error(
         "keys of algorithm {oid} are not supported; ed25519, p256, p384 and rsa of 2048 to 8192 bits are"

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::{
-    Expected, KeyAlgorithm, Keyring, SigningKey, Statement, TrustedKey, generate, pem, sign_statement,
+    Expected, KeyAlgorithm, Keyring, Sign, SigningKey, Statement, TrustedKey, generate, pem, sign_statement,
 };
 use crate::verity::{BlockSize, Descriptor, Digest, HashAlgorithm, Params, Salt};
 
@@ -87,6 +87,6 @@ pub(super) fn expected(descriptor: &Descriptor) -> Expected<'_> {
 
 /// [`statement`] signed with the keys of these algorithms.
 pub(super) fn envelope(names: &[&str]) -> Vec<u8> {
-    let keys: Vec<&SigningKey> = names.iter().map(|name| key(name)).collect();
+    let keys: Vec<&dyn Sign> = names.iter().map(|name| key(name) as &dyn Sign).collect();
     sign_statement(&statement(), &keys).unwrap()
 }

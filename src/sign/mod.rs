@@ -9,6 +9,7 @@
 
 mod backend;
 mod dsse;
+mod encrypted;
 mod error;
 mod format;
 mod hash;
@@ -20,13 +21,14 @@ mod pem;
 mod private;
 mod statement;
 mod text;
+mod token;
 mod verify;
 
 #[cfg(test)]
 mod fixture;
 
 pub use backend::{Sign, ToSign};
-pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, sign_statement};
+pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, add_signature, remove_signature, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};
 pub use hash::{HashName, StreamHasher};
@@ -36,4 +38,5 @@ pub use keyring::{Keyring, TrustedKey};
 pub use pem::KEY_FILE_MAX;
 pub use private::SigningKey;
 pub use statement::Statement;
+pub use token::{digest_info, ecdsa_to_der};
 pub use verify::{Claim, Expected, Proof, Rejection, Signer, read_envelope, verify_envelope};

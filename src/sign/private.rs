@@ -1,10 +1,11 @@
-//! Private keys: PKCS#8 (RFC 5958), not encrypted, and signing with them.
+//! Private keys: PKCS#8 (RFC 5958), and signing with them.
 
 use std::fmt;
 
 use der::Decode;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+use zeroize::Zeroizing;
 
 use super::key::{KeyId, KeyKind, PublicKey};
 use super::{HashName, SignError, ToSign, pem};
@@ -26,7 +27,7 @@ impl SigningKey {
     ///
     /// RSA keys have 2048 to 4096 bits. ECDSA keys carry their public half, as OpenSSL writes them.
     pub fn from_pkcs8_pem(text: &[u8]) -> Result<Self, SignError> {
-        Self::from_pkcs8_der(&pem::decode(text, pem::PRIVATE)?)
+        Self::from_pkcs8_der(&Zeroizing::new(pem::decode(text, pem::PRIVATE)?))
     }
 
     /// The same from the DER inside.
