@@ -8,6 +8,7 @@
 //! Everything here is bytes in, bytes out: no files, no clock. The time is passed in.
 
 mod backend;
+mod certificate;
 mod dsse;
 mod encrypted;
 mod error;
@@ -18,7 +19,9 @@ mod key;
 mod keygen;
 mod keyring;
 mod pem;
+mod prehash;
 mod private;
+mod random;
 mod statement;
 mod text;
 mod token;
@@ -28,6 +31,7 @@ mod verify;
 mod fixture;
 
 pub use backend::{Sign, ToSign};
+pub use certificate::Certificate;
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, add_signature, remove_signature, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};

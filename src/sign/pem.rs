@@ -12,6 +12,8 @@ pub(super) const PUBLIC: &str = "PUBLIC KEY";
 pub(super) const PRIVATE: &str = "PRIVATE KEY";
 /// Label of a private key under a passphrase (PKCS#8 EncryptedPrivateKeyInfo).
 pub(super) const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+/// Label of an X.509 certificate.
+pub(super) const CERTIFICATE: &str = "CERTIFICATE";
 
 /// The content of the one block in `pem`, which must be labelled `expected`.
 pub(super) fn decode(pem: &[u8], expected: &'static str) -> Result<Vec<u8>, SignError> {
