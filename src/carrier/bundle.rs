@@ -6,7 +6,7 @@
 //! offset  size  field
 //!      0     8  magic 89 'n' 'f' 's' 'v' 't' 'y' 0a
 //!      8     2  version, 1
-//!     10     2  number of sections, 1 to 16
+//!     10     2  number of sections, 1 to 64
 //!     12     4  length of the head: header, section table, sections, checksum
 //!     16     8  offset of the tree; without a tree the length of the head,
 //!               otherwise a multiple of 4096, with zeros between head and tree
@@ -16,6 +16,17 @@
 //!   -32     32  SHA-256 of the head before it
 //! ```
 //!
+//! | kind | section | how many | bytes at most |
+//! |---|---|---|---|
+//! | 1 | descriptor, 256 bytes as the kernel has them | 1 | |
+//! | 2 | statement, a DSSE envelope | 0 or 1 | |
+//! | 3 | what the signer saw, see [`Observed`] | 0 or 1 | 32 |
+//! | 4 | PKCS#7 message, as in `FS_IOC_ENABLE_VERITY` | 0 to 16 | 16128 |
+//! | 5 | IMA signature, as in `security.ima` | 0 to 16 | 1024 |
+//! | 6 | X.509 certificate in DER | 0 to 16 | 16384 |
+//!
+//! Sections of other kinds are carried under the checksum and have no meaning here.
+//!
 //! The checksum protects nothing: it tells damage from a forgery. What the bundle says is
 //! believed only after its signatures were checked.
 
@@ -24,12 +35,15 @@ use std::ops::Range;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::evidence::{Evidence, Observed};
+use super::le::Le;
+
 const MAGIC: [u8; 8] = *b"\x89nfsvty\n";
 const VERSION: u16 = 1;
 const FIXED: usize = 32;
 const ENTRY: usize = 12;
 const CHECKSUM: usize = 32;
-const SECTIONS_MAX: usize = 16;
+const SECTIONS_MAX: usize = 64;
 const TREE_ALIGN: u64 = 4096;
 
 /// The longest head that is accepted, padding before the tree included.
@@ -67,58 +81,11 @@ pub enum BundleError {
     Section(&'static str),
 }
 
-/// What a signer saw of the file, so that an unchanged file need not be hashed again. A hint for
-/// the signer alone: no proof rests on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Observed {
-    /// The file's number in the store.
-    pub fileid: u64,
-    /// Last change of the content: seconds and nanoseconds.
-    pub mtime: (i64, u32),
-    /// Last change of content or attributes: seconds and nanoseconds.
-    pub ctime: (i64, u32),
-}
-
-impl Observed {
-    const SIZE: usize = 32;
-
-    fn encode(self) -> [u8; Self::SIZE] {
-        let mut out = [0; Self::SIZE];
-        let fields = [
-            &self.fileid.to_le_bytes()[..],
-            &self.mtime.0.to_le_bytes(),
-            &self.ctime.0.to_le_bytes(),
-            &self.mtime.1.to_le_bytes(),
-            &self.ctime.1.to_le_bytes(),
-        ];
-        for (to, from) in out.iter_mut().zip(fields.concat()) {
-            *to = from;
-        }
-        out
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Le(bytes);
-        let (fileid, mtime, ctime) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let (mtime_nanos, ctime_nanos) = (reader.u32()?, reader.u32()?);
-        let seconds = u64::cast_signed;
-        reader.0.is_empty().then_some(Self {
-            fileid,
-            mtime: (seconds(mtime), mtime_nanos),
-            ctime: (seconds(ctime), ctime_nanos),
-        })
-    }
-}
-
 /// All of a bundle but the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The fs-verity descriptor.
-    pub descriptor: Bytes,
-    /// The DSSE envelope.
-    pub statement: Bytes,
-    /// What the signer saw.
-    pub observed: Option<Observed>,
+    /// What the sections hold; a descriptor is always there.
+    pub evidence: Evidence,
     /// Where the tree starts.
     pub tree_offset: u64,
     /// Bytes of tree.
@@ -128,6 +95,18 @@ pub struct Head {
 const DESCRIPTOR: u16 = 1;
 const STATEMENT: u16 = 2;
 const OBSERVED: u16 = 3;
+const PKCS7: u16 = 4;
+const IMA: u16 = 5;
+const CERTIFICATE: u16 = 6;
+
+/// The most sections of one kind that may be repeated.
+pub const REPEATED_MAX: usize = 16;
+/// The longest PKCS#7 message: what the kernel takes beside a descriptor.
+pub const PKCS7_MAX: usize = 16128;
+/// The longest IMA signature.
+pub const IMA_MAX: usize = 1024;
+/// The longest certificate.
+pub const CERTIFICATE_MAX: usize = 16384;
 
 impl Head {
     /// How many bytes the head takes, padding included, judged from the first bytes of a bundle
@@ -160,7 +139,7 @@ impl Head {
             return Err(BundleError::Checksum);
         }
 
-        let (mut descriptor, mut statement, mut observed) = (None, None, None);
+        let (mut evidence, mut observed) = (Evidence::default(), None);
         let mut end = FIXED + fixed.sections * ENTRY;
         let mut table = Le(body.get(FIXED..end).ok_or(BundleError::Bounds("the section table"))?);
         while !table.0.is_empty() {
@@ -170,42 +149,37 @@ impl Head {
             };
             let range = section(end, offset, length, body.len())?;
             end = range.end;
-            let (slot, name) = match kind {
-                DESCRIPTOR => (&mut descriptor, "descriptor"),
-                STATEMENT => (&mut statement, "statement"),
-                OBSERVED => (&mut observed, "observed"),
+            let bytes = bytes.slice(range);
+            match kind {
+                DESCRIPTOR => once(&mut evidence.descriptor, bytes, "descriptor")?,
+                STATEMENT => once(&mut evidence.statement, bytes, "statement")?,
+                OBSERVED => once(&mut observed, bytes, "observed")?,
+                PKCS7 => evidence.pkcs7.push(bytes),
+                IMA => evidence.ima.push(bytes),
+                CERTIFICATE => evidence.certificates.push(bytes),
                 // Kinds of later versions: carried under the checksum, of no meaning here.
-                _ => continue,
-            };
-            if slot.replace(bytes.slice(range)).is_some() {
-                return Err(BundleError::Section(name));
+                _ => {}
             }
         }
         if end != body.len() {
             return Err(BundleError::Bounds("the last section"));
         }
-        let observed = match observed {
-            Some(bytes) => Some(Observed::parse(&bytes).ok_or(BundleError::Bounds("the observed section"))?),
-            None => None,
-        };
-        Ok(Self {
-            descriptor: descriptor.ok_or(BundleError::Section("descriptor"))?,
-            statement: statement.ok_or(BundleError::Section("statement"))?,
-            observed,
-            tree_offset: fixed.tree_offset,
-            tree_len: fixed.tree_len,
-        })
+        if let Some(bytes) = observed {
+            let parsed = Observed::parse(&bytes).ok_or(BundleError::Bounds("the observed section"))?;
+            evidence.observed = Some(parsed);
+        }
+        within_limits(&evidence)?;
+        Ok(Self { evidence, tree_offset: fixed.tree_offset, tree_len: fixed.tree_len })
     }
 
     /// The head as bytes, padding included. With a tree, `tree_offset`
     /// must leave room for the head; without one it is not looked at.
     pub fn encode(&self) -> Result<Vec<u8>, BundleError> {
-        let observed = self.observed.map(Observed::encode);
-        let mut sections = vec![(DESCRIPTOR, &self.descriptor[..]), (STATEMENT, &self.statement[..])];
-        sections.extend(observed.as_ref().map(|bytes| (OBSERVED, &bytes[..])));
-
+        within_limits(&self.evidence)?;
+        let observed = self.evidence.observed.map(Observed::encode);
+        let sections = sections(&self.evidence, observed.as_ref());
         let mut offset = FIXED + sections.len() * ENTRY;
-        let head_len = sections.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + offset + CHECKSUM;
+        let head_len = length(&sections);
         if head_len > HEAD_MAX {
             return Err(BundleError::Bounds("the head"));
         }
@@ -233,6 +207,56 @@ impl Head {
         Fixed::parse(&out)?;
         Ok(out)
     }
+}
+
+/// How many bytes the head of a bundle with `evidence` takes without padding.
+pub fn head_len(evidence: &Evidence) -> usize {
+    let observed = evidence.observed.map(Observed::encode);
+    length(&sections(evidence, observed.as_ref()))
+}
+
+/// Where the tree of a bundle with `evidence` starts: [`TREE_OFFSET`], or behind it as far as the head
+/// needs, with `spare` bytes for signatures that turn out longer.
+pub fn tree_offset(evidence: &Evidence, spare: usize) -> u64 {
+    len64(head_len(evidence).saturating_add(spare)).next_multiple_of(TREE_OFFSET).max(TREE_OFFSET)
+}
+
+fn sections<'a>(evidence: &'a Evidence, observed: Option<&'a [u8; Observed::SIZE]>) -> Vec<(u16, &'a [u8])> {
+    let Evidence { descriptor, statement, pkcs7, ima, certificates, observed: _ } = evidence;
+    let mut sections = Vec::new();
+    sections.extend(descriptor.iter().map(|bytes| (DESCRIPTOR, &bytes[..])));
+    sections.extend(statement.iter().map(|bytes| (STATEMENT, &bytes[..])));
+    sections.extend(observed.map(|bytes| (OBSERVED, &bytes[..])));
+    sections.extend(pkcs7.iter().map(|bytes| (PKCS7, &bytes[..])));
+    sections.extend(ima.iter().map(|bytes| (IMA, &bytes[..])));
+    sections.extend(certificates.iter().map(|bytes| (CERTIFICATE, &bytes[..])));
+    sections
+}
+
+fn length(sections: &[(u16, &[u8])]) -> usize {
+    let bodies: usize = sections.iter().map(|(_, bytes)| bytes.len()).sum();
+    FIXED + sections.len() * ENTRY + bodies + CHECKSUM
+}
+
+fn once(slot: &mut Option<Bytes>, bytes: Bytes, name: &'static str) -> Result<(), BundleError> {
+    if slot.replace(bytes).is_some() { Err(BundleError::Section(name)) } else { Ok(()) }
+}
+
+/// A descriptor is there, and neither number nor length of what may be repeated is over its limit.
+fn within_limits(evidence: &Evidence) -> Result<(), BundleError> {
+    if evidence.descriptor.is_none() {
+        return Err(BundleError::Section("descriptor"));
+    }
+    for (list, longest, name) in [
+        (&evidence.pkcs7, PKCS7_MAX, "a PKCS#7 section"),
+        (&evidence.ima, IMA_MAX, "an IMA section"),
+        (&evidence.certificates, CERTIFICATE_MAX, "a certificate section"),
+    ] {
+        if list.len() > REPEATED_MAX || list.iter().any(|bytes| bytes.is_empty() || bytes.len() > longest) {
+            return Err(BundleError::Bounds(name));
+        }
+    }
+    Ok(())
 }
 
 /// Where a section lies: right behind the one before, and inside the body.
@@ -286,35 +310,6 @@ impl Fixed {
     }
 }
 
-/// Reads little-endian integers from the front.
-struct Le<'a>(&'a [u8]);
-
-impl<'a> Le<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.chunk().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.chunk().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.chunk().map(u64::from_le_bytes)
-    }
-}
-
 /// Lengths here are at most [`HEAD_MAX`].
 fn len32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
@@ -329,13 +324,13 @@ mod tests {
     use super::*;
 
     fn head(tree_len: u64) -> Head {
-        let mut head = Head {
-            descriptor: Bytes::from(vec![1; 256]),
-            statement: Bytes::from(vec![b'{'; 777]),
+        let evidence = Evidence {
+            descriptor: Some(Bytes::from(vec![1; 256])),
+            statement: Some(Bytes::from(vec![b'{'; 777])),
             observed: Some(Observed { fileid: 7, mtime: (-1, 2), ctime: (3, 4) }),
-            tree_offset: TREE_OFFSET,
-            tree_len,
+            ..Evidence::default()
         };
+        let mut head = Head { evidence, tree_offset: TREE_OFFSET, tree_len };
         if tree_len == 0 {
             head.tree_offset = head.encode().unwrap().len() as u64;
         }
@@ -396,7 +391,9 @@ mod tests {
         assert!(resealed(good.clone(), |_| ()).is_ok());
         let (kind, offset, length) = (FIXED + ENTRY, FIXED + 4, FIXED + 8);
         assert_eq!(resealed(good.clone(), |b| b[kind] = 1), Err(BundleError::Section("descriptor")));
-        assert_eq!(resealed(good.clone(), |b| b[kind] = 99), Err(BundleError::Section("statement")));
+        assert_eq!(resealed(good.clone(), |b| b[FIXED] = 99), Err(BundleError::Section("descriptor")));
+        assert_eq!(resealed(good.clone(), |b| b[kind] = 99).unwrap().evidence.statement, None);
+        assert!(!resealed(good.clone(), |b| b[kind] = 99).unwrap().evidence.is_signed());
         assert_eq!(resealed(good.clone(), |b| b[offset] += 1), Err(BundleError::Bounds("a section")));
         assert_eq!(resealed(good.clone(), |b| b[length] += 1), Err(BundleError::Bounds("a section")));
         assert_eq!(
@@ -407,7 +404,8 @@ mod tests {
 
     #[test]
     fn a_head_over_the_limit_is_not_written() {
-        let huge = Head { statement: Bytes::from(vec![0; HEAD_MAX]), ..head(0) };
+        let mut huge = head(0);
+        huge.evidence.statement = Some(Bytes::from(vec![0; HEAD_MAX]));
         assert_eq!(huge.encode(), Err(BundleError::Bounds("the head")));
     }
 }

@@ -2,50 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::bundle::{BundleError, HEAD_READ, Head};
-use crate::store::{
-    Attr, Kind, PathError, Store, StoreError, StoreErrorKind, StoreFile, StorePath, StoreWriter,
-};
+use super::bundle::{self, HEAD_READ, Head};
+use super::error::missing_or;
+use super::tree::{FileTree, Pieces, Runs, read_at};
+use super::{Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, OpenEvidence, Refusal, Stamp};
+use crate::store::{BoxFuture, Kind, Store, StoreError, StoreErrorKind, StoreFile, StorePath, StoreWriter};
 
 /// The directory in the store's root that holds the bundles. Clients never see it.
 pub const SIDECAR_DIRECTORY: &[u8] = b".nfs-verity";
 
-/// Tree bytes gathered before they are written.
-const RUN_MAX: usize = 256 * 1024;
-
-/// What goes wrong with evidence.
-#[derive(Debug, thiserror::Error)]
-pub enum CarrierError {
-    /// There is no evidence for the file.
-    #[error("no evidence at {0}")]
-    Missing(StorePath),
-    /// There is something, but no bundle.
-    #[error("{path}: {source}")]
-    Malformed {
-        /// Where the evidence lies in the store.
-        path: StorePath,
-        /// What is wrong with it.
-        source: BundleError,
-    },
-    /// The path leaves no room for the evidence's own path.
-    #[error("{path}: {source}")]
-    Path {
-        /// The file's path.
-        path: StorePath,
-        /// Why it has none.
-        source: PathError,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// The sidecar directory of one store.
 #[derive(Clone)]
 pub struct Sidecar {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     /// Held while stale evidence is removed: many files may take the place of one, and what the
     /// first of them has put there is not stale.
     clearing: Arc<tokio::sync::Mutex<()>>,
@@ -63,7 +32,7 @@ impl Sidecar {
     }
 
     /// Where unfinished bundles lie: the evidence of the evidence, which there never is.
-    fn scratch() -> StorePath {
+    pub(super) fn scratch() -> StorePath {
         Self::directory().join(SIDECAR_DIRECTORY).unwrap_or_else(|_| Self::directory())
     }
 
@@ -73,40 +42,67 @@ impl Sidecar {
         StorePath::parse(&bytes).map_err(|source| CarrierError::Path { path: path.clone(), source })
     }
 
-    /// Attributes of the bundle of `path`, or [`CarrierError::Missing`].
-    pub async fn stat(&self, path: &StorePath) -> Result<Attr, CarrierError> {
-        let place = Self::place(path)?;
-        self.store.stat(&place).await.map_err(|error| missing_or(error, place))
-    }
-
-    /// Opens the bundle of `path` and reads its head, once.
-    pub async fn open(&self, path: &StorePath) -> Result<OpenBundle, CarrierError> {
+    /// Opens the bundle of `path` and reads its head, once, signed or not.
+    pub(super) async fn open_any(&self, path: &StorePath) -> Result<OpenEvidence, CarrierError> {
         let place = Self::place(path)?;
         let file = self.store.open(&place).await.map_err(|error| missing_or(error, place.clone()))?;
         let attr = file.stat().await?;
-        let malformed = |source| CarrierError::Malformed { path: place.clone(), source };
-        let mut bytes = read_at(&*file, 0, HEAD_READ).await?;
-        let extent = Head::extent(&bytes, attr.size).map_err(malformed)?;
-        if extent > bytes.len() {
-            bytes = read_at(&*file, 0, extent).await?;
-        }
-        bytes.truncate(extent);
-        let head = Head::parse(&bytes).map_err(malformed)?;
-        Ok(OpenBundle { head, attr, place, file })
+        let head = read_head(&file, &place, 0, attr.size).await?;
+        Ok(OpenEvidence {
+            evidence: head.evidence,
+            carrier: CarrierKind::Sidecar,
+            trailer: 0,
+            stamp: Stamp::of(CarrierKind::Sidecar, &attr),
+            head_bytes: attr.size - head.tree_len,
+            tree: Some(Arc::new(FileTree {
+                file,
+                place: place.clone(),
+                start: head.tree_offset,
+                size: head.tree_len,
+            })),
+            place,
+        })
     }
 
     /// Starts a new bundle for `path`, whose tree will start at `tree_offset`. Evidence of what
     /// stood at this name or at a directory above it before, and is no more, is removed.
-    pub async fn create(&self, path: &StorePath, tree_offset: u64) -> Result<SidecarWriter, CarrierError> {
+    pub(super) async fn begin(
+        &self,
+        path: &StorePath,
+        tree_offset: u64,
+    ) -> Result<SidecarWriter, CarrierError> {
         let place = Self::place(path)?;
         self.clear(&place).await?;
         let writer = self.store.create(&place, &Self::scratch()).await?;
-        Ok(SidecarWriter { writer, place, tree_offset, runs: Vec::new() })
+        Ok(SidecarWriter { writer, place, tree_offset, runs: Runs::default() })
     }
 
-    /// Removes the evidence of `path`.
-    pub async fn remove(&self, path: &StorePath) -> Result<(), CarrierError> {
-        Ok(self.store.remove(&Self::place(path)?).await?)
+    /// Puts a bundle with `evidence` around the tree of `open` in place.
+    pub(super) async fn rewrite(
+        &self,
+        path: &StorePath,
+        open: &OpenEvidence,
+        evidence: &Evidence,
+    ) -> Result<(), CarrierError> {
+        let tree = open.tree.as_ref().ok_or_else(|| CarrierError::refused(path, Refusal::NoTree))?;
+        let mut writer = self.begin(path, bundle::tree_offset(evidence, 0)).await?;
+        let mut pieces = Pieces::of(&**tree);
+        while let Some((offset, piece)) = pieces.next().await? {
+            writer.push(offset, &piece);
+            writer.flush().await?;
+        }
+        writer.finish(evidence).await?.commit().await?;
+        Ok(())
+    }
+
+    /// Removes the bundle of `path`, if there is one that is a tree and nothing more.
+    pub(super) async fn remove_tree(&self, path: &StorePath) -> Result<(), CarrierError> {
+        match self.open_any(path).await {
+            Ok(open) if open.evidence.is_signed() => Ok(()),
+            Ok(_) | Err(CarrierError::Malformed { .. }) => self.remove(path).await,
+            Err(error) if error.is_missing() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes way for a file at `place`.
@@ -152,95 +148,126 @@ impl Sidecar {
     }
 }
 
-fn missing_or(error: StoreError, place: StorePath) -> CarrierError {
-    match error.kind {
-        // Whatever stands in the way, a file at this name has no evidence.
-        StoreErrorKind::NotFound
-        | StoreErrorKind::NotADirectory
-        | StoreErrorKind::NotRegular
-        | StoreErrorKind::IsADirectory
-        | StoreErrorKind::Symlink => CarrierError::Missing(place),
-        _ => CarrierError::Store(error),
+/// The head of the bundle of `size` bytes that starts at `base` in `file`.
+pub(super) async fn read_head(
+    file: &Arc<dyn StoreFile>,
+    place: &StorePath,
+    base: u64,
+    size: u64,
+) -> Result<Head, CarrierError> {
+    let malformed = |source| CarrierError::Malformed { path: place.clone(), source };
+    let first = usize::try_from(size).map_or(HEAD_READ, |size| size.min(HEAD_READ));
+    let mut bytes = read_at(&**file, base, first).await?;
+    let extent = Head::extent(&bytes, size).map_err(malformed)?;
+    if extent > bytes.len() {
+        bytes = read_at(&**file, base, extent).await?;
     }
+    bytes.truncate(extent);
+    Head::parse(&bytes).map_err(malformed)
 }
 
-async fn read_at(file: &dyn StoreFile, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-    match file.try_read_at(offset, len) {
-        Some(bytes) => Ok(bytes),
-        None => file.read_at(offset, len).await,
+impl Carrier for Sidecar {
+    fn kind(&self) -> CarrierKind {
+        CarrierKind::Sidecar
     }
-}
 
-/// An open bundle: its head in memory, its tree to be read block by block.
-pub struct OpenBundle {
-    /// The head as it was at opening.
-    pub head: Head,
-    /// The bundle's attributes at opening.
-    pub attr: Attr,
-    place: StorePath,
-    file: Arc<dyn StoreFile>,
-}
+    fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<OpenEvidence, CarrierError>> {
+        Box::pin(async move {
+            let open = self.open_any(path).await?;
+            if open.evidence.is_signed() { Ok(open) } else { Err(CarrierError::Missing(open.place)) }
+        })
+    }
 
-impl OpenBundle {
-    /// Exactly `len` bytes of tree from `offset` in the tree.
-    pub async fn read_tree(&self, offset: u64, len: usize) -> Result<Bytes, CarrierError> {
-        let cut = |have: u64| CarrierError::Malformed {
-            path: self.place.clone(),
-            source: BundleError::Cut { have, need: offset.saturating_add(len as u64) },
-        };
-        let end = offset.checked_add(len as u64).filter(|end| *end <= self.head.tree_len);
-        let start = self.head.tree_offset.checked_add(offset);
-        let (Some(_), Some(start)) = (end, start) else {
-            return Err(cut(self.head.tree_len));
-        };
-        let bytes = read_at(&*self.file, start, len).await?;
-        if bytes.len() != len {
-            return Err(cut(offset + bytes.len() as u64));
-        }
-        Ok(bytes)
+    fn stamp<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Stamp, CarrierError>> {
+        Box::pin(async move {
+            let place = Self::place(path)?;
+            let attr = self.store.stat(&place).await.map_err(|error| missing_or(error, place))?;
+            Ok(Stamp::of(CarrierKind::Sidecar, &attr))
+        })
+    }
+
+    fn create<'a>(
+        &'a self,
+        path: &'a StorePath,
+        tree_offset: u64,
+    ) -> BoxFuture<'a, Result<Box<dyn EvidenceWriter>, CarrierError>> {
+        Box::pin(async move {
+            let writer: Box<dyn EvidenceWriter> = Box::new(self.begin(path, tree_offset).await?);
+            Ok(writer)
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        path: &'a StorePath,
+        open: &'a OpenEvidence,
+        evidence: &'a Evidence,
+    ) -> BoxFuture<'a, Result<(), CarrierError>> {
+        Box::pin(self.rewrite(path, open, evidence))
+    }
+
+    fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<(), CarrierError>> {
+        Box::pin(async move { Ok(self.store.remove(&Self::place(path)?).await?) })
+    }
+
+    fn retire<'a>(&'a self, path: &'a StorePath, to: CarrierKind) -> BoxFuture<'a, Result<(), CarrierError>> {
+        Box::pin(async move {
+            if to != CarrierKind::Xattr {
+                return self.remove(path).await;
+            }
+            let open = self.open_any(path).await?;
+            match open.tree_len() {
+                None | Some(0) => self.remove(path).await,
+                Some(_) => self.rewrite(path, &open, &open.evidence.unsigned()).await,
+            }
+        })
     }
 }
 
 /// A bundle that is being written. Dropping it leaves the old one.
-pub struct SidecarWriter {
+pub(super) struct SidecarWriter {
     writer: Box<dyn StoreWriter>,
     place: StorePath,
     tree_offset: u64,
-    /// Tree bytes not written yet, each with its offset in the tree. One a level: every level grows at its end.
-    runs: Vec<(u64, Vec<u8>)>,
+    runs: Runs,
 }
 
 impl SidecarWriter {
-    /// Takes a tree block that belongs at `offset` in the tree.
-    pub fn push(&mut self, offset: u64, block: &[u8]) {
-        match self.runs.iter_mut().find(|(start, run)| *start + run.len() as u64 == offset) {
-            Some((_, run)) => run.extend_from_slice(block),
-            None => self.runs.push((offset, block.to_vec())),
-        }
+    /// Bytes of tree that were pushed.
+    pub(super) fn tree_len(&self) -> u64 {
+        self.runs.size()
     }
 
-    /// Writes what has gathered, if it is enough to be worth it.
-    pub async fn flush(&mut self) -> Result<(), StoreError> {
-        self.write_runs(RUN_MAX).await
+    pub(super) fn push(&mut self, offset: u64, block: &[u8]) {
+        self.runs.push(offset, block);
     }
 
-    async fn write_runs(&mut self, at_least: usize) -> Result<(), StoreError> {
-        for (start, run) in &mut self.runs {
-            if !run.is_empty() && run.len() >= at_least {
-                self.writer.write_at(self.tree_offset + *start, run).await?;
-                *start += run.len() as u64;
-                run.clear();
-            }
-        }
-        Ok(())
+    pub(super) async fn flush(&mut self) -> Result<(), CarrierError> {
+        Ok(self.runs.flush(&mut *self.writer, self.tree_offset).await?)
     }
 
-    /// Puts the bundle in place, whole and durable.
-    pub async fn commit(mut self, head: &Head) -> Result<(), CarrierError> {
+    /// Writes all that is left; what is given puts the bundle in place.
+    pub(super) async fn finish(mut self, evidence: &Evidence) -> Result<Box<dyn StoreWriter>, CarrierError> {
+        let head =
+            Head { evidence: evidence.clone(), tree_offset: self.tree_offset, tree_len: self.runs.size() };
         let bytes =
             head.encode().map_err(|source| CarrierError::Malformed { path: self.place.clone(), source })?;
-        self.write_runs(1).await?;
+        self.runs.finish(&mut *self.writer, self.tree_offset).await?;
         self.writer.write_at(0, &bytes).await?;
-        Ok(self.writer.commit().await?)
+        Ok(self.writer)
+    }
+}
+
+impl EvidenceWriter for SidecarWriter {
+    fn push(&mut self, offset: u64, block: &[u8]) {
+        self.push(offset, block);
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), CarrierError>> {
+        Box::pin(self.flush())
+    }
+
+    fn commit<'a>(self: Box<Self>, evidence: &'a Evidence) -> BoxFuture<'a, Result<(), CarrierError>> {
+        Box::pin(async move { Ok(self.finish(evidence).await?.commit().await?) })
     }
 }

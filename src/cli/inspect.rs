@@ -10,7 +10,7 @@ use super::pool::runtime;
 use super::verify::offline_export;
 use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
-use crate::carrier::{CarrierError, Sidecar};
+use crate::carrier::{Carrier, CarrierError, Sidecar};
 use crate::config::load_keyring;
 use crate::event::Cause;
 use crate::export::Examination;
@@ -102,17 +102,18 @@ async fn read(
             return Ok(Err((Cause::Unsigned, String::new())));
         }
         Err(CarrierError::Malformed { source, .. }) => return malformed(source.to_string()),
+        Err(CarrierError::Refused { reason, .. }) => return malformed(reason.to_string()),
         Err(CarrierError::Store(error)) => return Err(error.into()),
     };
-    let descriptor = match Descriptor::parse(&bundle.head.descriptor) {
+    let descriptor = match Descriptor::parse(bundle.evidence.descriptor.as_deref().unwrap_or_default()) {
         Ok(descriptor) => descriptor,
         Err(error) => return malformed(error.to_string()),
     };
-    let claim = match read_envelope(&bundle.head.statement) {
+    let claim = match read_envelope(bundle.evidence.statement.as_deref().unwrap_or_default()) {
         Ok(claim) => claim,
         Err(error) => return malformed(error.to_string()),
     };
-    Ok(Ok(Evidence { descriptor, claim, head_bytes: bundle.attr.size - bundle.head.tree_len }))
+    Ok(Ok(Evidence { descriptor, claim, head_bytes: bundle.head_bytes }))
 }
 
 fn expiry(claim: &Claim) -> Option<String> {

@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::carrier::bundle::{Head, Observed, TREE_OFFSET};
-use crate::carrier::{CarrierError, OpenBundle, Sidecar, SidecarWriter};
+use crate::carrier::bundle::{TREE_OFFSET, tree_offset};
+use crate::carrier::{
+    Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, Observed, OpenEvidence, Sidecar,
+};
 use crate::sign::{Expected, Keyring, SignError, SigningKey, Statement, sign_statement, verify_envelope};
 use crate::store::{Attr, Store, StoreError, StoreFile, StorePath, Time};
 use crate::verity::{Descriptor, Digest, Params, TreeBuilder, VerityError};
@@ -80,9 +82,8 @@ impl Sealer {
         let mut writer = self.sidecar.create(path, tree_offset).await?;
         let verity = |source| SealError::Verity { path: path.clone(), source };
         let mut builder = TreeBuilder::new(self.params, before.size).map_err(verity)?;
-        let tree_len = builder.geometry().tree_size();
-        self.hash(path, &*file, &mut builder, &mut writer, progress).await?;
-        let root_hash = builder.finish(&mut sink(&mut writer)).map_err(verity)?;
+        self.hash(path, &*file, &mut builder, &mut *writer, progress).await?;
+        let root_hash = builder.finish(&mut sink(&mut *writer)).map_err(verity)?;
 
         // The open file and the name must still be what they were.
         let named = self.store.stat(path).await?;
@@ -96,8 +97,7 @@ impl Sealer {
             Some((_, statement)) => statement.version.saturating_add(1),
             None => 1,
         };
-        let head = Head { tree_offset, tree_len, ..self.head(path, &before, &descriptor, version)? };
-        writer.commit(&head).await?;
+        writer.commit(&self.evidence(path, &before, &descriptor, version)?).await?;
         Ok(Sealed::Signed)
     }
 
@@ -108,27 +108,23 @@ impl Sealer {
         }
         let root_hash = Digest::zero(self.params.algorithm);
         let largest = Descriptor { params: self.params, size: attr.size, root_hash };
-        let head = self.head(path, attr, &largest, i64::MAX.unsigned_abs())?.encode();
-        let head = head.map_err(|source| CarrierError::Malformed { path: path.clone(), source })?;
+        let evidence = self.evidence(path, attr, &largest, i64::MAX.unsigned_abs())?;
         // Signatures of one key differ by a few bytes in length.
-        let room = (head.len() as u64 + 64).next_multiple_of(TREE_OFFSET);
-        Ok(room.max(TREE_OFFSET))
+        Ok(tree_offset(&evidence, 64))
     }
 
-    /// The head of evidence without a tree.
-    fn head(
+    fn evidence(
         &self,
         path: &StorePath,
         attr: &Attr,
         descriptor: &Descriptor,
         version: u64,
-    ) -> Result<Head, SealError> {
-        Ok(Head {
-            descriptor: Bytes::copy_from_slice(&descriptor.encode()),
-            statement: self.statement(path, descriptor, version)?,
-            observed: Some(observed(attr)),
-            tree_offset: 0,
-            tree_len: 0,
+    ) -> Result<Evidence, SealError> {
+        Ok(Evidence {
+            descriptor: Some(Bytes::copy_from_slice(&descriptor.encode())),
+            statement: Some(self.statement(path, descriptor, version)?),
+            observed: Some(Observed::of(attr)),
+            ..Evidence::default()
         })
     }
 
@@ -149,30 +145,35 @@ impl Sealer {
 
     /// The evidence that this key made for this file, whatever the file is now. Expired evidence
     /// counts, for its version goes on.
-    async fn old_evidence(&self, path: &StorePath) -> Result<Option<(OpenBundle, Statement)>, SealError> {
+    async fn old_evidence(&self, path: &StorePath) -> Result<Option<(OpenEvidence, Statement)>, SealError> {
         let bundle = match self.sidecar.open(path).await {
             Ok(bundle) => bundle,
             Err(CarrierError::Missing(_) | CarrierError::Malformed { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Ok(descriptor) = Descriptor::parse(&bundle.head.descriptor) else { return Ok(None) };
+        let (Some(descriptor), Some(statement)) = (&bundle.evidence.descriptor, &bundle.evidence.statement)
+        else {
+            return Ok(None);
+        };
+        let Ok(descriptor) = Descriptor::parse(descriptor) else { return Ok(None) };
         let expected = Expected {
             namespace: &self.namespace,
             path: path.as_bytes(),
             descriptor: &descriptor,
             now: i64::MIN,
         };
-        let proof = verify_envelope(&bundle.head.statement, &self.own, &expected);
+        let proof = verify_envelope(statement, &self.own, &expected);
         Ok(proof.ok().map(|proof| (bundle, proof.statement)))
     }
 
     /// Whether evidence of this key speaks of the file as it is, in the form that is asked for.
-    fn still_fits(&self, bundle: &OpenBundle, attr: &Attr) -> bool {
-        let Ok(descriptor) = Descriptor::parse(&bundle.head.descriptor) else { return false };
+    fn still_fits(&self, bundle: &OpenEvidence, attr: &Attr) -> bool {
+        let Some(descriptor) = &bundle.evidence.descriptor else { return false };
+        let Ok(descriptor) = Descriptor::parse(descriptor) else { return false };
         descriptor.params == self.params
             && descriptor.size == attr.size
-            && bundle.head.observed == Some(observed(attr))
-            && descriptor.geometry().is_ok_and(|geometry| geometry.tree_size() == bundle.head.tree_len)
+            && bundle.evidence.observed.is_some_and(|seen| seen.matches(attr, CarrierKind::Sidecar))
+            && descriptor.geometry().is_ok_and(|geometry| Some(geometry.tree_size()) == bundle.tree_len())
     }
 
     /// Gives all of the file to `builder`, and the finished tree blocks to `writer`.
@@ -181,7 +182,7 @@ impl Sealer {
         path: &StorePath,
         file: &dyn StoreFile,
         builder: &mut TreeBuilder,
-        writer: &mut SidecarWriter,
+        writer: &mut dyn EvidenceWriter,
         progress: &(impl Fn(u64) + Sync),
     ) -> Result<(), SealError> {
         let size = builder.geometry().size();
@@ -219,7 +220,7 @@ impl Sealer {
     }
 }
 
-fn sink(writer: &mut SidecarWriter) -> impl FnMut(u64, &[u8]) -> Result<(), VerityError> {
+fn sink(writer: &mut dyn EvidenceWriter) -> impl FnMut(u64, &[u8]) -> Result<(), VerityError> {
     |offset, block| {
         writer.push(offset, block);
         Ok(())
@@ -248,12 +249,7 @@ fn age(time: Time) -> Duration {
 }
 
 fn same_state(a: &Attr, b: &Attr) -> bool {
-    observed(a) == observed(b) && a.size == b.size
-}
-
-fn observed(attr: &Attr) -> Observed {
-    let pair = |time: Time| (time.seconds, time.nanos);
-    Observed { fileid: attr.fileid, mtime: pair(attr.mtime), ctime: pair(attr.ctime) }
+    Observed::of(a) == Observed::of(b) && a.size == b.size
 }
 
 #[cfg(test)]

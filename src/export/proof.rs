@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::cache::{BlockCache, Span};
 use super::trust::Proven;
 use super::verified::Verified;
-use crate::carrier::{CarrierError, OpenBundle};
+use crate::carrier::{CarrierError, OpenEvidence};
 use crate::event::Cause;
 use crate::verity::{Digest, Slot};
 
@@ -25,7 +25,7 @@ pub(super) struct Failure {
 /// One file's tree and the cache of what was proven of it.
 pub(super) struct Prover<'a> {
     pub(super) proven: &'a Proven,
-    pub(super) bundle: &'a OpenBundle,
+    pub(super) bundle: &'a OpenEvidence,
     pub(super) cache: &'a BlockCache,
     /// Tree blocks that were read and proven, for the metrics.
     pub(super) tree_blocks: u64,
@@ -110,9 +110,10 @@ impl Prover<'_> {
         };
         let bytes = self.bundle.read_tree(offset, self.block_size()).await.map_err(|error| {
             let cause = match &error {
-                CarrierError::Malformed { .. } | CarrierError::Missing(_) | CarrierError::Path { .. } => {
-                    Cause::MalformedEvidence
-                }
+                CarrierError::Malformed { .. }
+                | CarrierError::Missing(_)
+                | CarrierError::Path { .. }
+                | CarrierError::Refused { .. } => Cause::MalformedEvidence,
                 CarrierError::Store(_) => Cause::Unreadable,
             };
             self.tree_failure(cause, level, index, &error.to_string())

@@ -13,7 +13,7 @@ use super::reading::Reading;
 use super::trust::{Finding, RECHECK, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
-use crate::carrier::OpenBundle;
+use crate::carrier::OpenEvidence;
 use crate::event::{Event, Read, Refusal};
 use crate::policy::{Decision, decide};
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile};
@@ -37,7 +37,7 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<dyn StoreFile>,
     verdict: Verdict,
     /// There when the verdict is good.
-    bundle: Option<OpenBundle>,
+    bundle: Option<OpenEvidence>,
     /// When name and evidence were last found unchanged, in milliseconds of the export's life.
     checked: AtomicU64,
 }

@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 
 use super::cache::FileKey;
 use super::error::{ExportError, exhausted};
-use crate::carrier::{CarrierError, OpenBundle, Sidecar};
+use crate::carrier::{Carrier, CarrierError, Evidence, OpenEvidence, Sidecar, Stamp};
 use crate::event::Cause;
 use crate::sign::{Expected, Keyring, verify_envelope};
-use crate::store::{Attr, StorePath, Time};
+use crate::store::{Attr, StorePath};
 use crate::verity::{BlockHasher, Descriptor, Geometry, VerityError};
 
 /// How long a verdict stands before the evidence is looked at again.
@@ -46,21 +46,6 @@ pub(super) struct Verdict {
     checked: Instant,
 }
 
-/// Tells one state of a file in the store from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    fileid: u64,
-    size: u64,
-    mtime: Time,
-    ctime: Time,
-}
-
-impl From<&Attr> for Stamp {
-    fn from(attr: &Attr) -> Self {
-        Self { fileid: attr.fileid, size: attr.size, mtime: attr.mtime, ctime: attr.ctime }
-    }
-}
-
 /// The keys that are trusted now.
 struct Trusted {
     keyring: Keyring,
@@ -85,7 +70,10 @@ impl Trust {
     }
 
     /// Judges the evidence of `path` as it is now. Gives the open bundle too when it holds.
-    pub(super) async fn judge(&self, path: &StorePath) -> Result<(Verdict, Option<OpenBundle>), ExportError> {
+    pub(super) async fn judge(
+        &self,
+        path: &StorePath,
+    ) -> Result<(Verdict, Option<OpenEvidence>), ExportError> {
         let trusted = self.trusted.load_full();
         let checked = Instant::now();
         let verdict = |outcome, stamp| Verdict { outcome, stamp, trust: trusted.generation, checked };
@@ -95,7 +83,7 @@ impl Trust {
             Err(error) => {
                 let cause = match &error {
                     CarrierError::Missing(_) => Cause::Unsigned,
-                    CarrierError::Malformed { .. } => Cause::MalformedEvidence,
+                    CarrierError::Malformed { .. } | CarrierError::Refused { .. } => Cause::MalformedEvidence,
                     CarrierError::Path { .. } => Cause::Unsigned,
                     CarrierError::Store(_) => Cause::Unreadable,
                 };
@@ -105,19 +93,23 @@ impl Trust {
         };
         match self.examine(path, &bundle, &trusted.keyring) {
             Ok(proven) => {
-                let stamp = Some(Stamp::from(&bundle.attr));
+                let stamp = Some(bundle.stamp);
                 // Read and done with; up to a quarter of a megabyte for each file that is held open.
-                (bundle.head.descriptor, bundle.head.statement) = Default::default();
+                bundle.evidence = Evidence::default();
                 Ok((verdict(Ok(Arc::new(proven)), stamp), Some(bundle)))
             }
             Err(finding) => Ok((verdict(Err(Arc::new(finding)), None), None)),
         }
     }
 
-    fn examine(&self, path: &StorePath, bundle: &OpenBundle, keyring: &Keyring) -> Result<Proven, Finding> {
+    fn examine(&self, path: &StorePath, bundle: &OpenEvidence, keyring: &Keyring) -> Result<Proven, Finding> {
         let malformed =
             |error: VerityError| Finding { cause: Cause::MalformedEvidence, detail: error.to_string() };
-        let descriptor = Descriptor::parse(&bundle.head.descriptor).map_err(malformed)?;
+        let Evidence { descriptor: Some(descriptor), statement: Some(statement), .. } = &bundle.evidence
+        else {
+            return Err(Finding { cause: Cause::Unsigned, detail: "no statement".into() });
+        };
+        let descriptor = Descriptor::parse(descriptor).map_err(malformed)?;
         let geometry = descriptor.geometry().map_err(malformed)?;
         let expected = Expected {
             namespace: &self.namespace,
@@ -125,14 +117,12 @@ impl Trust {
             descriptor: &descriptor,
             now: unix_now(),
         };
-        let proof = verify_envelope(&bundle.head.statement, keyring, &expected)
+        let proof = verify_envelope(statement, keyring, &expected)
             .map_err(|rejection| Finding { cause: rejection.cause, detail: rejection.detail })?;
-        if bundle.head.tree_len != geometry.tree_size() {
-            let detail = format!(
-                "the tree has {} bytes, the descriptor wants {}",
-                bundle.head.tree_len,
-                geometry.tree_size()
-            );
+        let tree_len = bundle.tree_len().unwrap_or(0);
+        if tree_len != geometry.tree_size() {
+            let wanted = geometry.tree_size();
+            let detail = format!("the tree has {tree_len} bytes, the descriptor wants {wanted}");
             return Err(Finding { cause: Cause::MalformedEvidence, detail });
         }
         Ok(Proven {
@@ -148,7 +138,7 @@ impl Trust {
     /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
         let Some(stamp) = verdict.stamp else { return false };
-        verdict.trust_is(self) && self.sidecar.stat(path).await.is_ok_and(|attr| stamp == Stamp::from(&attr))
+        verdict.trust_is(self) && self.sidecar.stamp(path).await.is_ok_and(|now| stamp == now)
     }
 
     /// Whether `verdict` was made under the trust that there is now, and a moment ago.

@@ -218,10 +218,10 @@ async fn evidence_that_is_none_for_this_file_has_its_cause() {
     for signed in [true, false] {
         // A signature that is taken away, or that was made for something else.
         let spoiled = scene.with_head(|head| {
-            let text = String::from_utf8(head.statement.to_vec()).unwrap();
+            let text = String::from_utf8(head.evidence.statement.clone().unwrap().to_vec()).unwrap();
             let (start, signature) = text.split_once(r#""sig":""#).unwrap();
             let signature = if signed { format!("AAAA{}", &signature[4..]) } else { r#""}]}"#.to_owned() };
-            head.statement = Bytes::from(format!(r#"{start}"sig":"{signature}"#));
+            head.evidence.statement = Some(Bytes::from(format!(r#"{start}"sig":"{signature}"#)));
         });
         scene.store.put(&place, &spoiled).unwrap();
         let expected = if signed { Denied(Cause::BadSignature) } else { Corrupt(Cause::MalformedEvidence) };

@@ -560,13 +560,13 @@ impl Version {
     }
 
     fn statement(&self) -> String {
-        String::from_utf8(self.head().0.statement.to_vec()).unwrap()
+        String::from_utf8(self.head().0.evidence.statement.unwrap().to_vec()).unwrap()
     }
 
     /// The same with another envelope in the evidence.
     fn with_statement(&self, change: impl FnOnce(String) -> String) -> Self {
         let (mut head, extent) = self.head();
-        head.statement = Bytes::from(change(self.statement()));
+        head.evidence.statement = Some(Bytes::from(change(self.statement())));
         let evidence = [&head.encode().unwrap()[..], &self.evidence[extent..]].concat();
         Self { content: self.content.clone(), evidence, block_size: self.block_size }
     }

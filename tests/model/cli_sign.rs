@@ -397,7 +397,9 @@ fn long_killed_at_any_moment_every_file_has_old_or_new_evidence() {
         assert!(only_unsigned && summary["unreadable"] == 0, "round {round}: {lines:#?}");
         let mut evidence = contents(&site.evidence(""));
         evidence.retain(|(path, _)| !path.starts_with(site.evidence(".nfs-verity")));
-        let salt = |path: &Path| Descriptor::parse(&head(path).descriptor).unwrap().params.salt.to_string();
+        let salt = |path: &Path| {
+            Descriptor::parse(&head(path).evidence.descriptor.unwrap()).unwrap().params.salt.to_string()
+        };
         let new = evidence.iter().filter(|(path, _)| salt(path) == "bb").count() as u64;
         mixed += u32::from((1..KILLED).contains(&new));
         sign(&site).args(["--salt", "aa"]).ends(0);

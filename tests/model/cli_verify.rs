@@ -29,11 +29,11 @@ fn set_len(path: &Path, len: u64) {
 /// Changes a signature in the evidence, and seals the evidence again.
 fn forge(evidence: &Path) {
     let mut head = head(evidence);
-    let statement = String::from_utf8(head.statement.to_vec()).unwrap();
+    let statement = String::from_utf8(head.evidence.statement.clone().unwrap().to_vec()).unwrap();
     let at = statement.find("\"sig\":").unwrap() + 9;
     let mut bytes = statement.into_bytes();
     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-    head.statement = bytes.into();
+    head.evidence.statement = Some(bytes.into());
     File::options().write(true).open(evidence).unwrap().write_all_at(&head.encode().unwrap(), 0).unwrap();
 }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nfs_verity::carrier::Sidecar;
-use nfs_verity::carrier::bundle::{Head, TREE_OFFSET};
+use nfs_verity::carrier::bundle::TREE_OFFSET;
+use nfs_verity::carrier::{Carrier, Evidence, Sidecar};
 use nfs_verity::proto::xdr::{Reader, Writer};
 use nfs_verity::sign::{KeyAlgorithm, Keyring, SigningKey, Statement, TrustedKey, generate, sign_statement};
 use nfs_verity::store::{Store, StorePath};
@@ -453,14 +453,12 @@ pub async fn seal_with(
         expires: None,
     };
     change(&mut statement);
-    let head = Head {
-        descriptor: Bytes::copy_from_slice(&descriptor.encode()),
-        statement: Bytes::from(sign_statement(&statement, &[key]).unwrap()),
-        observed: None,
-        tree_offset: TREE_OFFSET,
-        tree_len: tree.len() as u64,
+    let evidence = Evidence {
+        descriptor: Some(Bytes::copy_from_slice(&descriptor.encode())),
+        statement: Some(Bytes::from(sign_statement(&statement, &[key]).unwrap())),
+        ..Evidence::default()
     };
     let mut writer = Sidecar::new(store.clone()).create(&path, TREE_OFFSET).await.unwrap();
     writer.push(0, &tree);
-    writer.commit(&head).await.unwrap();
+    writer.commit(&evidence).await.unwrap();
 }

@@ -202,15 +202,13 @@ pub fn bundle(data: &[u8]) {
     let Ok(extent) = Head::extent(&bytes, total) else { return };
     let Some(head) = bytes.get(..extent).map(Bytes::copy_from_slice) else { return };
     let Ok(parsed) = Head::parse(&head) else { return };
-    let _ = Descriptor::parse(&parsed.descriptor).map(|descriptor| {
-        assert_eq!(descriptor.encode()[..], parsed.descriptor[..]);
-    });
+    let descriptor = parsed.evidence.descriptor.as_deref().expect("a bundle has a descriptor");
+    let _ = Descriptor::parse(descriptor).map(|parsed| assert_eq!(parsed.encode()[..], *descriptor));
     match parsed.encode() {
         Ok(again) => {
             let again = Bytes::from(again);
             let read = Head::parse(&again).expect("what was written is read");
-            assert_eq!((&read.descriptor, &read.statement), (&parsed.descriptor, &parsed.statement));
-            assert_eq!((read.observed, read.tree_len), (parsed.observed, parsed.tree_len));
+            assert_eq!((&read.evidence, read.tree_len), (&parsed.evidence, parsed.tree_len));
         }
         // Unknown sections are dropped, never added, so only the tree's place can be the matter.
         Err(BundleError::Bounds(_)) => assert!(parsed.tree_len > 0),
