@@ -9,6 +9,7 @@ mod progress;
 mod seal;
 mod serve;
 mod sign;
+mod signer;
 mod trouble;
 mod verify;
 mod walk;

@@ -9,7 +9,7 @@ use crate::carrier::bundle::{TREE_OFFSET, tree_offset};
 use crate::carrier::{
     Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, Observed, OpenEvidence, Sidecar,
 };
-use crate::sign::{Expected, Keyring, SignError, SigningKey, Statement, sign_statement, verify_envelope};
+use crate::sign::{Expected, Keyring, Sign, SignError, Statement, sign_statement, verify_envelope};
 use crate::store::{Attr, Store, StoreError, StoreFile, StorePath, Time};
 use crate::verity::{Descriptor, Digest, Params, TreeBuilder, VerityError};
 
@@ -26,7 +26,7 @@ const SHORT: usize = 512;
 pub(super) struct Sealer {
     pub(super) store: Arc<dyn Store>,
     pub(super) sidecar: Sidecar,
-    pub(super) key: Arc<SigningKey>,
+    pub(super) key: Arc<dyn Sign>,
     /// The signing key alone: what it signed before need not be signed again.
     pub(super) own: Keyring,
     pub(super) params: Params,

@@ -9,25 +9,19 @@ use clap::Args;
 use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
 use super::seal::{SealError, Sealed, Sealer};
+use super::signer::{HELP, SignerArgs, open_signer};
 use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
 use crate::carrier::Sidecar;
-use crate::sign::{Keyring, SigningKey, TrustedKey};
+use crate::sign::{Keyring, TrustedKey};
 use crate::verity::{BlockSize, HashAlgorithm, Params, Salt};
 
 /// Sign every regular file below ROOT and keep the evidence in ROOT/.nfs-verity
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  nfs-verity sign --key keys/release.key /srv/data
-  nfs-verity sign --key keys/release.key /srv/data docs/manual.pdf photos
-
-Files that this key signed before and that are unchanged are skipped. Exit status: 0 all signed,
-1 something was left unsigned, 2 usage, 3 I/O trouble.")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{HELP}"))]
 pub(super) struct SignArgs {
-    /// The private key, PKCS#8 PEM
-    #[arg(long, value_name = "NAME.key")]
-    key: PathBuf,
+    #[command(flatten)]
+    signer: SignerArgs,
     /// The tree
     root: PathBuf,
     /// Files and directories to sign, relative to ROOT; all of ROOT when there are none
@@ -57,6 +51,14 @@ pub(super) struct SignArgs {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  nfs-verity sign --key keys/release.key /srv/data
+  nfs-verity sign --key keys/release.key /srv/data docs/manual.pdf photos
+
+Files that this key signed before and that are unchanged are skipped. Exit status: 0 all signed,
+1 something was left unsigned, 2 usage, 3 I/O trouble.";
 
 #[derive(Default)]
 struct Counts {
@@ -144,9 +146,6 @@ fn rate_for_people(rate: f64) -> indicatif::HumanBytes {
 }
 
 fn sealer(args: &SignArgs) -> Result<Sealer, Trouble> {
-    let pem = std::fs::read(&args.key).map_err(|source| Trouble::file("read", &args.key, source))?;
-    let key = SigningKey::from_pkcs8_pem(&pem)
-        .map_err(|error| Trouble::usage(format!("{}: {error}", args.key.display())))?;
     let salt = hex::decode(&args.salt)
         .map_err(|error| Trouble::usage(format!("--salt must be hex digits, two a byte: {error}")))?;
     let params = Params {
@@ -154,12 +153,13 @@ fn sealer(args: &SignArgs) -> Result<Sealer, Trouble> {
         block_size: BlockSize::new(args.block_size).map_err(Trouble::usage)?,
         salt: Salt::new(&salt).map_err(Trouble::usage)?,
     };
-    let own = TrustedKey { key: key.public_key().clone(), name: args.key.display().to_string() };
     let store = open_store(&args.root)?;
+    let key = open_signer(&args.signer)?;
+    let own = TrustedKey { key: key.public_key().clone(), name: "signer".to_owned() };
     Ok(Sealer {
         sidecar: Sidecar::new(store.clone()),
         store,
-        key: Arc::new(key),
+        key,
         own: Keyring::new(vec![own]),
         params,
         namespace: args.namespace.clone(),

@@ -80,7 +80,7 @@ impl Site {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let pair = generate(KeyAlgorithm::Ed25519).unwrap();
-        std::fs::write(dir.path().join("release.key"), &pair.private_pem).unwrap();
+        write_private(&dir.path().join("release.key"), pair.private_pem.as_bytes());
         std::fs::write(dir.path().join("trust/release.pub"), &pair.public_pem).unwrap();
         let site = Self { dir };
         // Where the tests run as root, the files are everybody's to read, as in a public tree.
@@ -145,6 +145,15 @@ impl Site {
         args.extend(more.iter().map(OsStr::new));
         Served::spawn(command.args(args))
     }
+}
+
+/// Writes a file that its owner alone may read, as private keys must be.
+pub fn write_private(path: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut file =
+        std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 /// A gateway in a process of its own, killed when dropped.
