@@ -63,6 +63,15 @@ Every signature is checked with the public key before it is used.";
 
 /// The signer that the command line names.
 pub(in crate::cli) fn open_signer(args: &SignerArgs) -> Result<Arc<dyn Sign>, Trouble> {
+    // Clap drops what an option requires where that conflicts with another one that is given.
+    if args.public.is_some() && args.signer_command.is_none() {
+        return Err(Trouble::usage(
+            "--public belongs to --signer-command; a key in a file or on a token knows its own",
+        ));
+    }
+    if args.pkcs11.is_none() && (args.pkcs11_key.is_some() || args.pkcs11_token.is_some()) {
+        return Err(Trouble::usage("--pkcs11-key and --pkcs11-token belong to --pkcs11 MODULE"));
+    }
     let secret = passphrase::Source { file: args.passphrase_file.as_deref(), descriptor: args.passphrase_fd };
     match (&args.key, &args.signer_command, &args.pkcs11) {
         (Some(key), None, None) => Ok(Arc::new(file::open(key, &secret)?)),
