@@ -10,6 +10,7 @@ use std::sync::Arc;
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use der::{Decode, Encode, Reader, SliceReader};
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use sha1::{Digest as _, Sha1};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
 use super::{HashName, SignError, pem};
@@ -193,6 +194,14 @@ impl PublicKey {
             KeyKind::P384 => HashName::Sha384,
             KeyKind::Ed25519 | KeyKind::P256 | KeyKind::Rsa { .. } => HashName::Sha256,
         }
+    }
+
+    /// The key's id in IMA signatures: the last four bytes of the SHA-1 of the subjectPublicKey (the
+    /// kernel's `crypto/asymmetric_keys/x509_cert_parser.c` and evmctl). It names a key and proves
+    /// nothing.
+    pub fn ima_key_id(&self) -> [u8; 4] {
+        let digest: [u8; 20] = Sha1::digest(&self.point).into();
+        digest.last_chunk().copied().unwrap_or_default()
     }
 
     /// The SubjectPublicKeyInfo in DER.

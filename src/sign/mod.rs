@@ -8,6 +8,7 @@
 //! Everything here is bytes in, bytes out: no files, no clock. The time is passed in.
 
 mod backend;
+mod certificate;
 mod dsse;
 mod error;
 mod format;
@@ -26,6 +27,7 @@ mod verify;
 mod fixture;
 
 pub use backend::{Sign, ToSign};
+pub use certificate::Certificate;
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};

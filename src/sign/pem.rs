@@ -10,6 +10,8 @@ pub const KEY_FILE_MAX: usize = 16 * 1024;
 pub(super) const PUBLIC: &str = "PUBLIC KEY";
 /// Label of a private key (PKCS#8, not encrypted).
 pub(super) const PRIVATE: &str = "PRIVATE KEY";
+/// Label of an X.509 certificate.
+pub(super) const CERTIFICATE: &str = "CERTIFICATE";
 
 /// The content of the one block in `pem`, which must be labelled `expected`.
 pub(super) fn decode(pem: &[u8], expected: &'static str) -> Result<Vec<u8>, SignError> {
