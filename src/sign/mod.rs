@@ -9,6 +9,7 @@
 
 mod backend;
 mod certificate;
+mod chain;
 mod dsse;
 mod error;
 mod format;
@@ -17,8 +18,10 @@ mod json;
 mod key;
 mod keygen;
 mod keyring;
+mod limits;
 mod pem;
 mod private;
+mod revoked;
 mod statement;
 mod text;
 mod verify;
@@ -28,14 +31,17 @@ mod fixture;
 
 pub use backend::{Sign, ToSign};
 pub use certificate::Certificate;
+pub use chain::{ChainError, ChainPath, INTERMEDIATES_MAX, verify_chain};
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};
 pub use hash::{HashName, StreamHasher};
 pub use key::{KeyId, PublicKey};
 pub use keygen::{GeneratedKey, KeyAlgorithm, generate};
-pub use keyring::{Keyring, TrustedKey};
+pub use keyring::{Authority, Keyring, TrustedKey};
+pub use limits::{Limits, PathGlobs, Requirements};
 pub use pem::KEY_FILE_MAX;
 pub use private::SigningKey;
+pub use revoked::{Revoked, RevokedItem};
 pub use statement::Statement;
 pub use verify::{Claim, Expected, Proof, Rejection, Signer, read_envelope, verify_envelope};
