@@ -155,7 +155,7 @@ fn sealer(args: &SignArgs) -> Result<Sealer, Trouble> {
     };
     let store = open_store(&args.root)?;
     let key = open_signer(&args.signer)?;
-    let own = TrustedKey { key: key.public_key().clone(), name: "signer".to_owned() };
+    let own = TrustedKey::new(key.public_key().clone(), "signer");
     Ok(Sealer {
         sidecar: Sidecar::new(store.clone()),
         store,
