@@ -10,7 +10,7 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands: serve, sign, verify, keygen, inspect, demo |
+//! | 6 | [`cli`] | the commands: serve, sign, verify, keygen, inspect, convert, strip, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT and NFSv3 |
@@ -22,6 +22,7 @@
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
+//! | 0 | [`sys`] | system calls that no crate wraps; unsafe code lives here |
 //!
 //! [`verity`], [`sign`] and [`policy`] do no I/O and know no clock. [`proto`] and [`monitor`] meet
 //! only through [`export`] and [`event`].
@@ -45,4 +46,5 @@ pub mod policy;
 pub mod proto;
 pub mod sign;
 pub mod store;
+pub mod sys;
 pub mod verity;

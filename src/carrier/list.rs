@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Carrier, CarrierError, CarrierKind, OpenEvidence, Stamp};
-use crate::store::StorePath;
+use super::{Appended, Carrier, CarrierError, CarrierKind, Kernel, OpenEvidence, Sidecar, Stamp, Xattr};
+use crate::store::{Store, StorePath};
+use crate::verity::Descriptor;
 
 /// An ordered list of carriers. A clone is the same list.
 #[derive(Clone)]
@@ -15,6 +16,12 @@ impl Carriers {
     /// Tries `list` in its order.
     pub fn new(list: Vec<Arc<dyn Carrier>>) -> Self {
         Self { list: list.into() }
+    }
+
+    /// The carriers of `store` that `kinds` names, in its order.
+    pub fn over(store: &Arc<dyn Store>, kinds: &[CarrierKind]) -> Self {
+        let sidecar = Sidecar::new(store.clone());
+        Self::new(kinds.iter().map(|kind| make(*kind, &sidecar)).collect())
     }
 
     /// The first of a kind.
@@ -33,18 +40,43 @@ impl Carriers {
     /// [`CarrierError::Malformed`] of the first that is, where no other has evidence;
     /// [`CarrierError::Missing`] where none has; whatever else a carrier says on the way.
     pub async fn open(&self, path: &StorePath) -> Result<OpenEvidence, CarrierError> {
-        let mut worst = None;
+        self.first(path, |_| true).await
+    }
+
+    /// [`Carriers::open`] for a file of `size` bytes: evidence of a file of another size is passed over
+    /// where there is any that fits. A file that is on its way between carriers has both.
+    ///
+    /// # Errors
+    /// Those of [`Carriers::open`].
+    pub async fn open_for(&self, path: &StorePath, size: u64) -> Result<OpenEvidence, CarrierError> {
+        self.first(path, |open| match open.evidence.descriptor.as_deref().map(Descriptor::parse) {
+            Some(Ok(descriptor)) => descriptor.size.checked_add(open.trailer) == Some(size),
+            Some(Err(_)) => false,
+            None => true,
+        })
+        .await
+    }
+
+    /// The first evidence that `fits`, or else the first.
+    async fn first(
+        &self,
+        path: &StorePath,
+        fits: impl Fn(&OpenEvidence) -> bool + Send,
+    ) -> Result<OpenEvidence, CarrierError> {
+        let (mut spare, mut worst) = (None, None);
         for carrier in self.list.iter() {
             match carrier.open(path).await {
+                Ok(open) if fits(&open) => return Ok(open),
+                Ok(open) => spare = spare.or(Some(open)),
                 Err(error @ CarrierError::Malformed { .. }) => match worst {
                     Some(CarrierError::Malformed { .. }) => {}
                     _ => worst = Some(error),
                 },
                 Err(error) if error.is_missing() => worst = worst.or(Some(error)),
-                answer => return answer,
+                Err(error) => return Err(error),
             }
         }
-        Err(worst.unwrap_or_else(|| CarrierError::Missing(path.clone())))
+        spare.ok_or_else(|| worst.unwrap_or_else(|| CarrierError::Missing(path.clone())))
     }
 
     /// The state of the evidence of `path` in the carrier of this kind.
@@ -56,5 +88,14 @@ impl Carriers {
             Some(carrier) => carrier.stamp(path).await,
             None => Err(CarrierError::Missing(path.clone())),
         }
+    }
+}
+
+fn make(kind: CarrierKind, sidecar: &Sidecar) -> Arc<dyn Carrier> {
+    match kind {
+        CarrierKind::Sidecar => Arc::new(sidecar.clone()),
+        CarrierKind::Kernel => Arc::new(Kernel::new(sidecar.store.clone())),
+        CarrierKind::Xattr => Arc::new(Xattr::new(sidecar.clone())),
+        CarrierKind::Appended => Arc::new(Appended::new(sidecar.store.clone())),
     }
 }

@@ -1,16 +1,22 @@
 //! Where the evidence of a file lives: opaque bytes in and out.
 //!
-//! A [`Carrier`] is one such place. [`bundle`] is the layout that they share; [`Sidecar`] keeps
-//! bundles in a directory of the store itself. Nothing here is proven: evidence is as untrusted as
+//! A [`Carrier`] is one such place, and [`bundle`] the layout that they share. [`Sidecar`] keeps bundles
+//! in a directory of the store itself, [`Xattr`] in extended attributes, [`Appended`] behind the data, and
+//! [`Kernel`] leaves what it can to the fs-verity of the file system. Nothing here is proven: evidence is as untrusted as
 //! the store, and a tree that is given beside it need not even belong to it.
 
+mod appended;
 pub mod bundle;
 mod error;
 mod evidence;
+mod footer;
+mod kernel;
 mod le;
 mod list;
 mod sidecar;
 mod tree;
+mod values;
+mod xattr;
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,11 +24,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use appended::Appended;
 pub use error::{CarrierError, Refusal};
 pub use evidence::{Evidence, Observed};
+pub use footer::Footer;
+pub use kernel::Kernel;
 pub use list::Carriers;
 pub use sidecar::{SIDECAR_DIRECTORY, Sidecar};
 pub use tree::TreeSource;
+pub use values::{BUNDLE_XATTR, SECURITY_IMA, USER_IMA};
+pub use xattr::Xattr;
 
 use crate::store::{Attr, BoxFuture, StorePath, Time};
 

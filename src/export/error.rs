@@ -65,7 +65,11 @@ impl From<&StoreError> for ExportError {
             StoreErrorKind::NameTooLong => Self::NameTooLong,
             StoreErrorKind::Exhausted => Self::Busy,
             StoreErrorKind::Stale => Self::Stale,
-            StoreErrorKind::ReadOnly | StoreErrorKind::NoSpace | StoreErrorKind::Io => Self::Io,
+            StoreErrorKind::ReadOnly
+            | StoreErrorKind::NoSpace
+            | StoreErrorKind::Unsupported
+            | StoreErrorKind::TooLarge
+            | StoreErrorKind::Io => Self::Io,
         }
     }
 }

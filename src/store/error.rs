@@ -29,6 +29,10 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// The store is full.
     NoSpace,
+    /// The store, or the file system below it, has no such thing.
+    Unsupported,
+    /// A value is longer than the caller takes.
+    TooLarge,
     /// Anything else: the device or the network failed.
     Io,
 }
@@ -72,6 +76,7 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
         Some(Errno::STALE) => StoreErrorKind::Stale,
         Some(Errno::ROFS) => StoreErrorKind::ReadOnly,
         Some(Errno::NOSPC | Errno::DQUOT) => StoreErrorKind::NoSpace,
+        Some(Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => StoreErrorKind::Unsupported,
         _ => StoreErrorKind::Io,
     }
 }

@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Attr, BoxFuture, DirPage, FsStat, Result, Store, StoreError, StoreErrorKind, StoreFile, StorePath,
-    StoreWriter,
+    Attr, Attributes, BoxFuture, DirPage, FsStat, MetadataKind, Result, Seal, Store, StoreError,
+    StoreErrorKind, StoreFile, StorePath, StoreWriter,
 };
 
 /// What goes wrong with a call.
 ///
-/// `ShortRead`, `Flip` and `Swap` act on the bytes of files; other calls pass them unharmed.
+/// `ShortRead`, `Flip` and `Swap` act on the bytes of files and extended attributes; other calls pass them
+/// unharmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The call fails and does nothing.
@@ -338,6 +339,16 @@ impl FaultyFile {
     }
 }
 
+impl FaultyFile {
+    /// What `fault` makes of bytes that have no other place in the file.
+    fn spoiled(&self, fault: Option<Fault>, right: Bytes) -> Bytes {
+        match fault.map_or_else(|| self.control.lie(), Spoil::of) {
+            Some(spoil) => self.control.spoil(spoil, right, None),
+            None => right,
+        }
+    }
+}
+
 /// Another place than `offset`, towards the start of the file where there is room.
 fn elsewhere(offset: u64, len: usize) -> u64 {
     let len = len as u64;
@@ -396,6 +407,64 @@ impl StoreFile for FaultyFile {
             self.inner.data_range(offset, size).await
         })
     }
+
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let fault = self.next();
+            self.strike(fault, "read an extended attribute").await?;
+            let value = self.inner.get_xattr(name, max).await?;
+            Ok(value.map(|right| self.spoiled(fault, right)))
+        })
+    }
+
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        Box::pin(async move {
+            self.strike(self.next(), "list extended attributes").await?;
+            self.inner.list_xattrs().await
+        })
+    }
+
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.strike(self.next(), "set an extended attribute").await?;
+            self.inner.set_xattr(name, value).await
+        })
+    }
+
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.strike(self.next(), "remove an extended attribute").await?;
+            self.inner.remove_xattr(name).await
+        })
+    }
+
+    fn verity_metadata(
+        &self,
+        kind: MetadataKind,
+        offset: u64,
+        len: usize,
+    ) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let fault = self.next();
+            self.strike(fault, "read fs-verity metadata").await?;
+            let bytes = self.inner.verity_metadata(kind, offset, len).await?;
+            Ok(bytes.map(|right| self.spoiled(fault, right)))
+        })
+    }
+
+    fn measure_verity(&self) -> BoxFuture<'_, Result<Option<(u16, Bytes)>>> {
+        Box::pin(async move {
+            self.strike(self.next(), "measure").await?;
+            self.inner.measure_verity().await
+        })
+    }
+
+    fn enable_verity<'a>(&'a self, seal: &'a Seal) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.strike(self.next(), "seal").await?;
+            self.inner.enable_verity(seal).await
+        })
+    }
 }
 
 struct FaultyWriter {
@@ -409,6 +478,14 @@ impl StoreWriter for FaultyWriter {
         Box::pin(async move {
             self.control.strike(self.control.next(), "write", &self.path, StoreErrorKind::Stale).await?;
             self.inner.write_at(offset, data).await
+        })
+    }
+
+    fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let fault = self.control.next();
+            self.control.strike(fault, "copy attributes", &self.path, StoreErrorKind::Stale).await?;
+            self.inner.set_attributes(attributes).await
         })
     }
 

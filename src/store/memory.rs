@@ -12,10 +12,10 @@ use parking_lot::RwLock;
 use rustix::io::Errno;
 
 use super::{
-    Attr, BoxFuture, DirPage, FsStat, Kind, NAME_MAX, READ_MAX, Result, Store, StoreError, StoreErrorKind,
-    StoreFile, StorePath, StoreWriter,
+    Attr, Attributes, BoxFuture, DirPage, FsStat, Kind, NAME_MAX, READ_MAX, Result, Store, StoreError,
+    StoreErrorKind, StoreFile, StorePath, StoreWriter, XATTR_MAX,
 };
-use tree::{Body, FileNode, Tree};
+use tree::{Body, FileNode, FileState, Tree};
 
 /// The largest file.
 const FILE_MAX: u64 = 1 << 30;
@@ -174,7 +174,11 @@ impl Store for Memory {
                 let source = io::Error::other("it is not a regular file");
                 return Err(StoreError::new(StoreErrorKind::NotRegular, "open", path, source));
             }
-            let file: Arc<dyn StoreFile> = Arc::new(MemoryFile(tree.file(path).map_err(&failed)?.clone()));
+            let file: Arc<dyn StoreFile> = Arc::new(MemoryFile {
+                node: tree.file(path).map_err(&failed)?.clone(),
+                tree: self.tree.clone(),
+                path: path.clone(),
+            });
             Ok(file)
         })
     }
@@ -218,8 +222,12 @@ impl Store for Memory {
             if path.is_root() {
                 return Err(fail("create", path)(Errno::ISDIR));
             }
-            let writer: Box<dyn StoreWriter> =
-                Box::new(MemoryWriter { store: self.clone(), target: path.clone(), content: Vec::new() });
+            let writer: Box<dyn StoreWriter> = Box::new(MemoryWriter {
+                store: self.clone(),
+                target: path.clone(),
+                content: Vec::new(),
+                attributes: None,
+            });
             Ok(writer)
         })
     }
@@ -229,23 +237,85 @@ impl Store for Memory {
     }
 }
 
-struct MemoryFile(Arc<FileNode>);
+struct MemoryFile {
+    node: Arc<FileNode>,
+    tree: Arc<RwLock<Tree>>,
+    path: StorePath,
+}
+
+impl MemoryFile {
+    /// Changes an attribute, which moves the time of the last change.
+    fn touch(&self, change: impl FnOnce(&mut FileState) -> std::result::Result<(), Errno>) -> Result<()> {
+        let now = self.tree.write().tick();
+        let mut state = self.node.state.write();
+        change(&mut state).map_err(fail("set an extended attribute", &self.path))?;
+        state.meta.ctime = now;
+        Ok(())
+    }
+}
+
+/// Bytes of all names and values of one file together.
+const XATTRS_MAX: usize = XATTR_MAX;
 
 impl StoreFile for MemoryFile {
     fn stat(&self) -> BoxFuture<'_, Result<Attr>> {
-        Box::pin(async move { Ok(self.0.attr()) })
+        Box::pin(async move { Ok(self.node.attr()) })
     }
 
     fn try_stat(&self) -> Option<Result<Attr>> {
-        Some(Ok(self.0.attr()))
+        Some(Ok(self.node.attr()))
     }
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
-        Box::pin(async move { Ok(Bytes::copy_from_slice(part(&self.0.state.read().content, offset, len))) })
+        Box::pin(
+            async move { Ok(Bytes::copy_from_slice(part(&self.node.state.read().content, offset, len))) },
+        )
     }
 
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
-        Some(Bytes::copy_from_slice(part(&self.0.state.read().content, offset, len)))
+        Some(Bytes::copy_from_slice(part(&self.node.state.read().content, offset, len)))
+    }
+
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let state = self.node.state.read();
+            let Some(value) = state.xattrs.get(name) else { return Ok(None) };
+            if value.len() > max {
+                let (operation, source) = ("read an extended attribute", Errno::RANGE.into());
+                return Err(StoreError::new(StoreErrorKind::TooLarge, operation, &self.path, source));
+            }
+            Ok(Some(Bytes::copy_from_slice(value)))
+        })
+    }
+
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        Box::pin(async move { Ok(self.node.state.read().xattrs.keys().cloned().collect()) })
+    }
+
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.touch(|state| {
+                let others = state.xattrs.iter().filter(|(other, _)| *other != name);
+                let used: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+                if used + name.len() + value.len() > XATTRS_MAX {
+                    return Err(Errno::NOSPC);
+                }
+                state.xattrs.insert(name.to_vec(), value.to_vec());
+                Ok(())
+            })
+        })
+    }
+
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if !self.node.state.read().xattrs.contains_key(name) {
+                return Ok(());
+            }
+            self.touch(|state| {
+                state.xattrs.remove(name);
+                Ok(())
+            })
+        })
     }
 }
 
@@ -253,6 +323,7 @@ struct MemoryWriter {
     store: Memory,
     target: StorePath,
     content: Vec<u8>,
+    attributes: Option<Attributes>,
 }
 
 impl MemoryWriter {
@@ -279,11 +350,26 @@ impl StoreWriter for MemoryWriter {
         Box::pin(async move { self.write(offset, data).map_err(|errno| fail("write", &self.target)(errno)) })
     }
 
+    fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.attributes = Some(attributes.clone());
+            Ok(())
+        })
+    }
+
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            let Self { store, target, content } = *self;
+            let Self { store, target, content, attributes } = *self;
             let mut tree = store.tree.write();
-            tree.place(&target, Body::file(content)).map_err(fail("commit", &target))
+            let failed = fail("commit", &target);
+            tree.place(&target, Body::file(content)).map_err(&failed)?;
+            if let Some(attributes) = attributes {
+                let mut state = tree.file(&target).map_err(&failed)?.state.write();
+                let Attributes { mode, uid, gid, atime: _, mtime, xattrs } = attributes;
+                (state.meta.mode, state.meta.uid, state.meta.gid, state.meta.mtime) = (mode, uid, gid, mtime);
+                state.xattrs = xattrs.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
+            }
+            Ok(())
         })
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Store`] answers with whatever it has; nothing here is proven. Paths are relative to the
 //! store's root and are resolved without ever leaving it. Knows nothing of evidence or of NFS.
 
+mod attributes;
 #[cfg(test)]
 mod contract;
 mod error;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use crate::sys::fsverity::MetadataKind;
+pub use attributes::{Attributes, XATTR_MAX};
 pub use error::{StoreError, StoreErrorKind};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
@@ -199,12 +202,85 @@ pub trait StoreFile: Send + Sync {
     fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<Range<u64>>>> {
         Box::pin(async move { Ok((offset < size).then_some(offset..size)) })
     }
+
+    /// The extended attribute `name`; `None` when it is not there or the store has none. One longer
+    /// than `max` is [`StoreErrorKind::TooLarge`].
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        let _ = (name, max);
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The names of the extended attributes that can be seen.
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Sets an extended attribute, at once and whole. Where it does not fit:
+    /// [`StoreErrorKind::NoSpace`]; where there are none, [`StoreErrorKind::Unsupported`].
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        let _ = (name, value);
+        Box::pin(async { unsupported("set an extended attribute") })
+    }
+
+    /// Removes an extended attribute; that it is not there is no error.
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        let _ = name;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Up to `len` bytes (at most [`READ_MAX`]) of the fs-verity metadata that the file system keeps,
+    /// from `offset`; `None` when the file is not sealed, or has no signature.
+    fn verity_metadata(
+        &self,
+        kind: MetadataKind,
+        offset: u64,
+        len: usize,
+    ) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        let _ = (kind, offset, len);
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The number of the hash algorithm and the fs-verity digest of a sealed file, else `None`.
+    fn measure_verity(&self) -> BoxFuture<'_, Result<Option<(u16, Bytes)>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Seals the file with fs-verity, for good.
+    fn enable_verity<'a>(&'a self, seal: &'a Seal) -> BoxFuture<'a, Result<()>> {
+        let _ = seal;
+        Box::pin(async { unsupported("seal") })
+    }
+}
+
+/// How a file is sealed; see [`crate::sys::fsverity::enable_verity`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The hash algorithm's number in fs-verity.
+    pub hash_id: u32,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// At most 32 bytes.
+    pub salt: Vec<u8>,
+    /// A built-in signature; empty for none.
+    pub signature: Vec<u8>,
+}
+
+fn unsupported<T>(operation: &'static str) -> Result<T> {
+    let source = std::io::Error::other("the store has no such thing");
+    Err(StoreError::new(StoreErrorKind::Unsupported, operation, &StorePath::root(), source))
 }
 
 /// A file that is not in place yet. Dropping it leaves the old state.
 pub trait StoreWriter: Send {
     /// Writes all of `data` at `offset`.
     fn write_at<'a>(&'a mut self, offset: u64, data: &'a [u8]) -> BoxFuture<'a, Result<()>>;
+
+    /// Gives the new file these attributes. The last call before [`StoreWriter::commit`], for what is
+    /// written moves times. What cannot be set is an error, unless it is so already.
+    fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
+        let _ = attributes;
+        Box::pin(async { unsupported("set attributes") })
+    }
 
     /// Makes the content durable and puts it in place atomically. A directory that stands there is
     /// [`StoreErrorKind::IsADirectory`].

@@ -2,18 +2,22 @@
 
 use std::io::IoSliceMut;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::SeekFrom;
+use rustix::fs::{SeekFrom, XattrFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::super::{Attr, BoxFuture, READ_MAX, Result, StoreFile, StorePath};
+use super::super::{
+    Attr, BoxFuture, MetadataKind, READ_MAX, Result, Seal, StoreError, StoreErrorKind, StoreFile, StorePath,
+    XATTR_MAX,
+};
 use super::resolve::Root;
 use super::{PATIENCE, fail, on_pool, patiently};
+use crate::sys::fsverity;
 
 /// From here on a read asks for the file's size before it takes memory.
 const LARGE: usize = 64 * 1024;
@@ -130,6 +134,39 @@ impl Open {
     }
 }
 
+/// `None` where there is none: not set, or no such thing in the file system.
+fn there<T>(answer: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn get_xattr(open: &Open, name: &[u8], max: usize) -> rustix::io::Result<Option<Bytes>> {
+    // One byte more tells a value of `max` bytes from a longer one.
+    let mut buffer = vec![0; max.min(XATTR_MAX) + 1];
+    let read = match there(rustix::fs::fgetxattr(&open.fd, name, &mut buffer[..])) {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    if read > max {
+        return Err(Errno::RANGE);
+    }
+    buffer.truncate(read);
+    buffer.shrink_to_fit();
+    Ok(Some(buffer.into()))
+}
+
+fn list_xattrs(open: &Open) -> rustix::io::Result<Vec<Vec<u8>>> {
+    let mut buffer = vec![0; XATTR_MAX];
+    let read = there(rustix::fs::flistxattr(&open.fd, &mut buffer[..]))?.unwrap_or(0);
+    buffer.truncate(read);
+    let names = buffer.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
 /// `len` within [`READ_MAX`] and the offsets that the kernel takes.
 fn bounded(offset: u64, len: usize) -> usize {
     let left = (i64::MAX as u64).saturating_sub(offset);
@@ -163,5 +200,86 @@ impl StoreFile for LocalFile {
 
     fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<Range<u64>>>> {
         Box::pin(self.wait("find data", move |open| open.data_range(offset, size)))
+    }
+
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        let operation = "read an extended attribute";
+        Box::pin(async move {
+            let owned = name.to_vec();
+            match self.wait(operation, move |open| get_xattr(open, &owned, max)).await {
+                Err(error) if Errno::from_io_error(&error.source) == Some(Errno::RANGE) => {
+                    Err(StoreError { kind: StoreErrorKind::TooLarge, ..error })
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        Box::pin(self.wait("list extended attributes", list_xattrs))
+    }
+
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (name, value) = (name.to_vec(), value.to_vec());
+            let set = self.wait("set an extended attribute", move |open| {
+                rustix::fs::fsetxattr(&open.fd, &name[..], &value, XattrFlags::empty())
+            });
+            match set.await {
+                Err(error)
+                    if matches!(Errno::from_io_error(&error.source), Some(Errno::TOOBIG | Errno::RANGE)) =>
+                {
+                    Err(StoreError { kind: StoreErrorKind::NoSpace, ..error })
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let name = name.to_vec();
+            let removed = self.wait("remove an extended attribute", move |open| {
+                there(rustix::fs::fremovexattr(&open.fd, &name[..]))
+            });
+            removed.await.map(drop)
+        })
+    }
+
+    fn verity_metadata(
+        &self,
+        kind: MetadataKind,
+        offset: u64,
+        len: usize,
+    ) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let read = self.wait("read fs-verity metadata", move |open| {
+                let len = bounded(offset, len);
+                there(fsverity::read_verity_metadata(open.fd.as_fd(), kind, offset, len))
+            });
+            Ok(read.await?.map(Bytes::from))
+        })
+    }
+
+    fn measure_verity(&self) -> BoxFuture<'_, Result<Option<(u16, Bytes)>>> {
+        Box::pin(async move {
+            let measured =
+                self.wait("measure", |open| there(fsverity::measure_verity(open.fd.as_fd()))).await?;
+            Ok(measured.map(|(id, digest)| (id, Bytes::from(digest))))
+        })
+    }
+
+    fn enable_verity<'a>(&'a self, seal: &'a Seal) -> BoxFuture<'a, Result<()>> {
+        let (seal, open) = (seal.clone(), self.open.clone());
+        Box::pin(async move {
+            let path = self.open.path.clone();
+            // Builds the tree of all of the file: not a matter of patience.
+            on_pool("seal", &path, move || {
+                let Seal { hash_id, block_size, salt, signature } = &seal;
+                fsverity::enable_verity(open.fd.as_fd(), *hash_id, *block_size, salt, signature)
+                    .map_err(fail("seal", &open.path))
+            })
+            .await
+        })
     }
 }

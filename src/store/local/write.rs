@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::super::{BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter};
+use super::super::{
+    Attributes, BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter, Time, XATTR_MAX,
+};
 use super::resolve::{DIRECTORY, LISTING, Lookup, Root, open_step};
 use super::{fail, on_pool};
 
@@ -136,6 +138,33 @@ fn write_all(file: &OwnedFd, offset: u64, mut data: &[u8]) -> rustix::io::Result
     Ok(())
 }
 
+/// Owner first, for changing it takes capabilities and set-id bits away; times last.
+fn set_attributes(file: &OwnedFd, attributes: &Attributes) -> rustix::io::Result<()> {
+    let found = rustix::fs::fstat(file)?;
+    let (uid, gid) = (attributes.uid, attributes.gid);
+    if (found.st_uid, found.st_gid) != (uid, gid) {
+        rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    for (name, value) in &attributes.xattrs {
+        match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
+            Ok(()) => {}
+            // A label that the file system gives to every file may not be ours to set.
+            Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {
+                let mut same = vec![0; XATTR_MAX];
+                match rustix::fs::fgetxattr(file, &name[..], &mut same[..]) {
+                    Ok(length) if same.get(..length) == Some(&value[..]) => {}
+                    _ => return Err(errno),
+                }
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))?;
+    let time = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanos) };
+    let (last_access, last_modification) = (time(attributes.atime), time(attributes.mtime));
+    rustix::fs::futimens(file, &Timestamps { last_access, last_modification })
+}
+
 fn put_in_place(root: &Root, target: &StorePath, temporary: &Temporary) -> Result<()> {
     let failed = fail("commit", target);
     rustix::fs::fsync(&temporary.file).map_err(&failed)?;
@@ -168,6 +197,17 @@ impl StoreWriter for LocalWriter {
                 at = at.saturating_add(piece.len() as u64);
             }
             Ok(())
+        })
+    }
+
+    fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (temporary, target, attributes) =
+                (self.temporary.clone(), self.target.clone(), attributes.clone());
+            on_pool("copy attributes", &self.target, move || {
+                set_attributes(&temporary.file, &attributes).map_err(fail("copy attributes", &target))
+            })
+            .await
         })
     }
 

@@ -27,9 +27,9 @@ pub(super) struct Tree {
 /// Attributes that are not content.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meta {
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
 }
@@ -52,7 +52,7 @@ pub(super) enum Body {
 
 impl Body {
     pub(super) fn file(content: Vec<u8>) -> Self {
-        let state = FileState { meta: Meta::default(), content, nlink: 1 };
+        let state = FileState { meta: Meta::default(), content, nlink: 1, xattrs: BTreeMap::new() };
         Self::File(Arc::new(FileNode { id: 0, state: RwLock::new(state) }))
     }
 }
@@ -69,6 +69,7 @@ pub(super) struct FileState {
     pub(super) meta: Meta,
     pub(super) content: Vec<u8>,
     nlink: u32,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl FileNode {
@@ -158,7 +159,7 @@ impl Tree {
                 let content = std::mem::take(&mut file.state.write().content);
                 Body::File(Arc::new(FileNode {
                     id,
-                    state: RwLock::new(FileState { meta, content, nlink: 1 }),
+                    state: RwLock::new(FileState { meta, content, nlink: 1, xattrs: BTreeMap::new() }),
                 }))
             }
             other => other,
