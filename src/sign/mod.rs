@@ -9,14 +9,17 @@
 
 mod backend;
 mod certificate;
+mod cms;
 mod dsse;
 mod error;
 mod format;
 mod hash;
+mod ima;
 mod json;
 mod key;
 mod keygen;
 mod keyring;
+mod modsig;
 mod pem;
 mod prehash;
 mod private;
@@ -30,13 +33,16 @@ mod fixture;
 
 pub use backend::{Sign, ToSign};
 pub use certificate::Certificate;
+pub use cms::{PKCS7_APPENDED_MAX, PKCS7_MAX, Pkcs7, Pkcs7Signer, make_pkcs7};
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};
 pub use hash::{HashName, StreamHasher};
+pub use ima::{IMA_VALUE_MAX, ImaKind, ImaSignature, sign_ima};
 pub use key::{KeyId, PublicKey};
 pub use keygen::{GeneratedKey, KeyAlgorithm, generate};
 pub use keyring::{Keyring, TrustedKey};
+pub use modsig::{MODSIG_TAIL, Modsig};
 pub use pem::KEY_FILE_MAX;
 pub use private::SigningKey;
 pub use statement::Statement;
