@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::{
-    Expected, KeyAlgorithm, Keyring, Sign, SigningKey, Statement, TrustedKey, generate, pem, sign_statement,
+    Certificate, Expected, KeyAlgorithm, Keyring, Sign, SigningKey, Statement, TrustedKey, generate, pem,
+    sign_statement,
 };
 use crate::verity::{BlockSize, Descriptor, Digest, HashAlgorithm, Params, Salt};
 
@@ -89,4 +90,51 @@ pub(super) fn expected(descriptor: &Descriptor) -> Expected<'_> {
 pub(super) fn envelope(names: &[&str]) -> Vec<u8> {
     let keys: Vec<&dyn Sign> = names.iter().map(|name| key(name) as &dyn Sign).collect();
     sign_statement(&statement(), &keys).unwrap()
+}
+
+/// An element of DER with `parts` one behind the other in it; of less than 64 KiB.
+pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let head = match (high, low) {
+        (0, 0..=0x7f) => vec![tag, low],
+        (0, _) => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [head, content].concat()
+}
+
+/// A self-signed certificate for the key of this algorithm, with a subject key identifier. Each has
+/// another issuer and serial number.
+pub(super) fn certificate(name: &str) -> Certificate {
+    let key = key(name);
+    // sha256WithRSAEncryption, ecdsa-with-SHA256, ecdsa-with-SHA384, Ed25519.
+    let algorithm = hex::decode(match name {
+        "p256" => "300a06082a8648ce3d040302",
+        "p384" => "300a06082a8648ce3d040303",
+        "ed25519" => "300506032b6570",
+        _ => "300d06092a864886f70d01010b0500",
+    })
+    .unwrap();
+    let common_name = tlv(0x30, &[&[0x06, 3, 0x55, 4, 3], &tlv(0x0c, &[name.as_bytes()])]);
+    let subject = tlv(0x30, &[&tlv(0x31, &[&common_name])]);
+    let validity = tlv(0x30, &[&tlv(0x17, &[b"250101000000Z"]), &tlv(0x17, &[b"350101000000Z"])]);
+    let key_id = tlv(0x04, &[&tlv(0x04, &[&key.key_id().as_bytes()[..20]])]);
+    let extension = tlv(0x30, &[&[0x06, 3, 0x55, 0x1d, 0x0e], &key_id]);
+    let tbs = tlv(
+        0x30,
+        &[
+            &[0xa0, 3, 2, 1, 2],
+            &tlv(0x02, &[&[&[0x55], name.as_bytes()].concat()]),
+            &algorithm,
+            &subject,
+            &validity,
+            &subject,
+            key.public_key().spki_der(),
+            &tlv(0xa3, &[&tlv(0x30, &[&extension])]),
+        ],
+    );
+    let signature = key.sign(&tbs).unwrap();
+    let der = tlv(0x30, &[&tbs, &algorithm, &tlv(0x03, &[&[0], &signature])]);
+    Certificate::from_der(&der).unwrap()
 }

@@ -151,12 +151,14 @@ mod tests {
                 let refused = Sign::sign(key, HashName::Sha512, ToSign::Digest(&digest[..length]));
                 assert!(matches!(refused, Err(SignError::Sign { .. })), "{name} {length}");
             }
-            // ECDSA over P-256 takes the first 32 bytes of a longer digest: the length tells them apart.
+            // ECDSA over P-256 itself takes the first 32 bytes of any longer digest.
             let signature = Sign::sign(key, HashName::Sha512, ToSign::Digest(&digest)).unwrap();
             for length in 0..64 {
-                for hash in HashName::ALL {
-                    assert!(!key.public_key().verify_digest(hash, &digest[..length], &signature), "{name}")
-                }
+                let cut = &digest[..length];
+                assert!(
+                    !key.public_key().verify_digest(HashName::Sha512, cut, &signature),
+                    "{name} {length}"
+                );
             }
         }
     }
