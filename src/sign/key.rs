@@ -13,7 +13,7 @@ use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use sha1::{Digest as _, Sha1};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{HashName, SignError, pem};
+use super::{HashName, SignError, pem, prehash};
 
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -219,6 +219,17 @@ impl PublicKey {
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(self.kind.verification(), &self.point).verify(message, signature).is_ok()
     }
+
+    /// True when `signature` was made over `digest`, computed with `hash`: RSA PKCS#1 v1.5 with
+    /// DigestInfo, or ECDSA in DER. False for Ed25519, and for digests of another length than the hash's.
+    pub fn verify_digest(&self, hash: HashName, digest: &[u8], signature: &[u8]) -> bool {
+        prehash::verify(self.kind, &self.point, hash, digest, signature)
+    }
+
+    /// What kind of key it is.
+    pub(super) const fn kind(&self) -> KeyKind {
+        self.kind
+    }
 }
 
 impl PartialEq for PublicKey {
@@ -297,6 +308,13 @@ mod tests {
             assert_eq!(key.algorithm_name(), name);
             assert_eq!(key.to_spki_pem().unwrap().as_bytes(), text);
             assert_eq!(PublicKey::from_spki_der(key.spki_der()).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn ima_key_ids_are_those_that_evmctl_computes() {
+        for (text, id) in [(VECTORS[1].1, "332c6bfa"), (VECTORS[3].1, "c12fcad2")] {
+            assert_eq!(hex::encode(PublicKey::from_spki_pem(text).unwrap().ima_key_id()), id);
         }
     }
 

@@ -9,9 +9,9 @@ use der::asn1::{ObjectIdentifier, OctetStringRef};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{self, EcdsaKeyPair};
 use rsa::pkcs8::EncodePrivateKey;
-use rsa::rand_core::{TryCryptoRng, TryRng};
 use spki::AlgorithmIdentifier;
 
+use super::random::SystemRng;
 use super::text::Quoted;
 use super::{KeyId, SignError, SigningKey, pem};
 
@@ -124,35 +124,6 @@ fn rsa(bits: usize) -> Result<Vec<u8>, SignError> {
     let key = rsa::PrivateKey::new(&mut SystemRng(SystemRandom::new()), bits).map_err(refuse)?;
     Ok(key.to_pkcs8_der().map_err(refuse)?.as_bytes().to_vec())
 }
-
-/// The system's randomness in the form that the RSA generator takes.
-struct SystemRng(SystemRandom);
-
-impl SystemRng {
-    fn bytes<const N: usize>(&self) -> Result<[u8; N], SignError> {
-        let mut bytes = [0; N];
-        self.0.fill(&mut bytes).map_err(|_| SignError::NoRandomness)?;
-        Ok(bytes)
-    }
-}
-
-impl TryRng for SystemRng {
-    type Error = SignError;
-
-    fn try_next_u32(&mut self) -> Result<u32, SignError> {
-        Ok(u32::from_ne_bytes(self.bytes()?))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, SignError> {
-        Ok(u64::from_ne_bytes(self.bytes()?))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), SignError> {
-        self.0.fill(bytes).map_err(|_| SignError::NoRandomness)
-    }
-}
-
-impl TryCryptoRng for SystemRng {}
 
 #[cfg(test)]
 mod tests {

@@ -7,11 +7,14 @@ use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 
 use super::key::{KeyId, KeyKind, PublicKey};
+use super::prehash::DigestSigner;
 use super::{HashName, SignError, ToSign, pem};
 
 /// A private key that can sign. Never shown, not even by `Debug`.
 pub struct SigningKey {
     pair: Pair,
+    /// The same key for digests; Ed25519 has none.
+    digests: Option<DigestSigner>,
     public: PublicKey,
 }
 
@@ -49,7 +52,11 @@ impl SigningKey {
             Pair::Rsa(pair) => pair.public_key().as_ref(),
         };
         let public = PublicKey::from_parts(kind, point)?;
-        Ok(Self { pair, public })
+        let digests = DigestSigner::from_pkcs8_der(kind, der);
+        if digests.is_none() && kind != KeyKind::Ed25519 {
+            return Err(refuse("its parts do not belong together"));
+        }
+        Ok(Self { pair, digests, public })
     }
 
     /// The public half.
@@ -78,11 +85,26 @@ impl SigningKey {
     }
 
     /// Signs a message or its digest with `hash`; Ed25519 takes a message and has its own hash.
+    ///
+    /// # Errors
+    /// [`SignError::CannotMake`] when Ed25519 is asked for more than that, [`SignError::Sign`] when the
+    /// digest's length is not that of `hash`.
     pub(super) fn sign_with(&self, hash: HashName, input: ToSign<'_>) -> Result<Vec<u8>, SignError> {
-        match input {
-            ToSign::Message(message) if hash == self.public.native_hash() => self.sign(message),
-            _ => Err(SignError::Sign { key_id: self.key_id() }),
-        }
+        let Some(digests) = &self.digests else {
+            return match input {
+                ToSign::Message(message) if hash == self.public.native_hash() => self.sign(message),
+                ToSign::Message(_) | ToSign::Digest(_) => Err(SignError::CannotMake {
+                    algorithm: self.public.algorithm_name(),
+                    what: "signatures over digests",
+                }),
+            };
+        };
+        let signature = match input {
+            ToSign::Message(message) if hash == self.public.native_hash() => return self.sign(message),
+            ToSign::Message(message) => digests.sign(hash, &hash.digest(message)),
+            ToSign::Digest(digest) => digests.sign(hash, digest),
+        };
+        signature.ok_or_else(|| SignError::Sign { key_id: self.key_id() })
     }
 }
 
