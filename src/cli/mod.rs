@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod inspect;
 mod keygen;
+mod keys;
 mod pool;
 mod progress;
 mod seal;
@@ -44,6 +45,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Serve(serve::ServeArgs),
+    Keys(keys::KeysArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -65,6 +67,7 @@ impl Cli {
             Command::Verify(args) => verify::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
+            Command::Keys(args) => keys::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),
         }
     }

@@ -4,7 +4,7 @@
 //! constraints and the extended key usage. It takes trust anchors as they come and ignores the key
 //! usage, so both are checked here. Revocation is the caller's: [`ChainPath`] names what was used.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage, VerifiedPath, anchor_from_trusted_cert};

@@ -126,18 +126,22 @@ pub fn load_keyring(path: &Path, formats: FormatSet) -> Result<Keyring, TrustErr
     let mut trust = Trust::default();
     if !path.metadata().map_err(io)?.is_dir() {
         let settings = path.with_extension("toml");
-        let own = settings.file_name() != Some(OsStr::new(DIRECTORY_SETTINGS)) && settings.exists();
+        // What is there and cannot be read may be a limit, and is told as an error.
+        let own = settings.file_name() != Some(OsStr::new(DIRECTORY_SETTINGS)) && is_there(&settings);
         trust.add(path, own.then_some(settings).as_deref())?;
         return Ok(trust.keyring(formats));
     }
     let (mut files, mut settings) = (Vec::new(), BTreeSet::new());
     for file in names(path)? {
         match ending(&file) {
-            Some("toml") if file.file_name() != Some(OsStr::new(DIRECTORY_SETTINGS)) => {
-                settings.insert(file);
+            // In capitals it belongs to no key, and is told so rather than passed over.
+            Some(ending) if ending.eq_ignore_ascii_case("toml") => {
+                if file.file_name() != Some(OsStr::new(DIRECTORY_SETTINGS)) {
+                    settings.insert(file);
+                }
             }
             Some(ending) if ENDINGS.contains(&ending) => files.push(file),
-            _ => {}
+            _ => revoked::check_spelling(&file)?,
         }
     }
     if files.len() > KEYS_MAX {
@@ -293,10 +297,11 @@ fn read_text(path: &Path) -> Result<String, TrustError> {
 
 /// As [`read_text`]; `None` when there is no such file.
 fn read_optional(path: &Path) -> Result<Option<String>, TrustError> {
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        _ => read_text(path).map(Some),
-    }
+    if is_there(path) { read_text(path).map(Some) } else { Ok(None) }
+}
+
+fn is_there(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

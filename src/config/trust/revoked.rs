@@ -26,8 +26,10 @@ const FILES_MAX: usize = 4096;
 /// What the trust directory `path` revokes; nothing when `path` is a file or has no `revoked/`.
 ///
 /// # Errors
-/// The first thing in `revoked/` that cannot be read or understood.
+/// The first thing in `revoked/` that cannot be read or understood; also when `path` itself is not
+/// there, since what was revoked in it is not trusted again for that.
 pub fn load_revoked(path: &Path) -> Result<Revoked, TrustError> {
+    path.metadata().map_err(|source| TrustError::Io { path: path.to_owned(), source })?;
     let directory = path.join(DIRECTORY);
     let mut revoked = Revoked::default();
     match directory.symlink_metadata() {
@@ -78,6 +80,17 @@ pub fn load_revoked(path: &Path) -> Result<Revoked, TrustError> {
         }
     }
     Ok(revoked)
+}
+
+/// Refuses a name in the trust directory that was meant to be `revoked/`.
+pub(super) fn check_spelling(file: &Path) -> Result<(), TrustError> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if !name.starts_with("revo") || file.file_name().is_some_and(|name| name == DIRECTORY) {
+        return Ok(());
+    }
+    let what =
+        format!("not looked at; revocations belong into the directory {DIRECTORY}/: move or rename it");
+    Err(TrustError::Revocation { place: file.display().to_string(), what })
 }
 
 fn read_lines(bytes: &[u8], file: &Path, place: &str, revoked: &mut Revoked) -> Result<(), TrustError> {

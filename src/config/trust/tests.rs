@@ -163,6 +163,13 @@ fn settings_without_their_key_are_refused() {
     dir.put("b.toml", "name = \"b\"");
     let error = dir.refused();
     assert!(error.contains("b.toml: there is no .pub"), "{error}");
+    let dir = Dir::new();
+    assert!(dir.put("a.TOML", "").refused().contains("a.TOML: there is no .pub"));
+    let dir = Dir::new();
+    std::os::unix::fs::symlink("gone", dir.0.path().join("a.toml")).unwrap();
+    assert!(dir.refused().contains("a.toml"));
+    let one = load_keyring(&dir.0.path().join("a.pub"), FormatSet::NATIVE);
+    assert!(one.unwrap_err().to_string().contains("a.toml"), "limits that cannot be read are not none");
 }
 
 #[test]
@@ -254,6 +261,11 @@ fn a_revocation_that_is_not_understood_is_an_error() {
     let dir = Dir::new();
     dir.put("revoked", "a file");
     assert!(dir.load().is_err(), "revoked is no directory");
+    for name in ["revoked.txt", "Revoked/a.txt", "revocations/a.txt"] {
+        let dir = Dir::new();
+        assert!(dir.put(name, &id).refused().contains("belong into the directory revoked/"), "{name}");
+    }
+    assert!(load_revoked(&Dir::new().0.path().join("gone")).is_err(), "nothing is trusted again by a loss");
 }
 
 #[test]
