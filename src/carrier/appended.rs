@@ -96,6 +96,16 @@ impl Appended {
         }
     }
 
+    /// The file `path` and the size of its data, with a trailer or without.
+    ///
+    /// # Errors
+    /// For a trailer that is damaged, and the store's.
+    pub async fn data(&self, path: &StorePath) -> Result<(Arc<dyn StoreFile>, u64), CarrierError> {
+        let source = self.source(path).await?;
+        let size = source.data_size();
+        Ok((source.file, size))
+    }
+
     /// Puts what `writer` has written in the place of `source`, which must still be as it was.
     async fn replace(
         &self,

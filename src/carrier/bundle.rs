@@ -408,4 +408,67 @@ mod tests {
         huge.evidence.statement = Some(Bytes::from(vec![0; HEAD_MAX]));
         assert_eq!(huge.encode(), Err(BundleError::Bounds("the head")));
     }
+
+    fn full() -> Head {
+        let mut head = head(0);
+        let some = |n: usize, fill| (0..n).map(|at| Bytes::from(vec![fill; at + 1])).collect();
+        head.evidence.pkcs7 = some(16, 0x30);
+        head.evidence.ima = some(16, 3);
+        head.evidence.certificates = some(16, 0x31);
+        head.tree_offset = head_len(&head.evidence) as u64;
+        head
+    }
+
+    #[test]
+    fn sections_that_may_be_repeated_keep_their_order() {
+        let head = full();
+        let bytes = head.encode().unwrap();
+        assert_eq!(bytes.len(), head_len(&head.evidence));
+        assert_eq!(parse(&bytes, bytes.len() as u64), Ok(head));
+    }
+
+    #[test]
+    fn too_many_and_too_long_sections_are_refused_when_written_and_when_read() {
+        let over: [fn(&mut Evidence); 7] = [
+            |e| e.pkcs7.push(Bytes::from_static(b"17")),
+            |e| e.ima.push(Bytes::from_static(b"17")),
+            |e| e.certificates.push(Bytes::from_static(b"17")),
+            |e| e.pkcs7[0] = Bytes::from(vec![0; PKCS7_MAX + 1]),
+            |e| e.ima[0] = Bytes::from(vec![0; IMA_MAX + 1]),
+            |e| e.certificates[0] = Bytes::from(vec![0; CERTIFICATE_MAX + 1]),
+            |e| e.ima[0] = Bytes::new(),
+        ];
+        for change in over {
+            let mut head = full();
+            change(&mut head.evidence);
+            assert!(matches!(head.encode(), Err(BundleError::Bounds(_))));
+        }
+        let mut none = full();
+        none.evidence.descriptor = None;
+        assert_eq!(none.encode(), Err(BundleError::Section("descriptor")));
+        // Seventeen of a kind, as another program may write them.
+        let good = full().encode().unwrap();
+        let first_certificate = FIXED + (3 + 32) * ENTRY;
+        let seventeen = resealed(good, |bytes| bytes[first_certificate] = 5);
+        assert_eq!(seventeen, Err(BundleError::Bounds("an IMA section")));
+    }
+
+    /// Put together by hand from the table at the top of this file.
+    #[test]
+    fn a_bundle_with_a_statement_alone_is_two_sections_in_a_row() {
+        let mut head = head(0);
+        head.evidence.observed = None;
+        let (descriptor, statement) = (vec![1; 256], vec![b'{'; 777]);
+        let length = 32 + 2 * 12 + 256 + 777 + 32_u32;
+        let mut expected = b"\x89nfsvty\n\x01\0\x02\0".to_vec();
+        expected.extend(length.to_le_bytes());
+        expected.extend(u64::from(length).to_le_bytes());
+        expected.extend(0_u64.to_le_bytes());
+        for (kind, offset, length) in [(1_u32, 56_u32, 256_u32), (2, 56 + 256, 777)] {
+            expected.extend([kind.to_le_bytes(), offset.to_le_bytes(), length.to_le_bytes()].concat());
+        }
+        expected.extend([descriptor, statement].concat());
+        expected.extend(Sha256::digest(&expected));
+        assert_eq!(head.encode().unwrap(), expected);
+    }
 }

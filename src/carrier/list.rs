@@ -24,6 +24,11 @@ impl Carriers {
         Self::new(kinds.iter().map(|kind| make(*kind, &sidecar)).collect())
     }
 
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Carrier>> {
+        self.list.iter()
+    }
+
     /// The first of a kind.
     pub fn get(&self, kind: CarrierKind) -> Option<&Arc<dyn Carrier>> {
         self.list.iter().find(|carrier| carrier.kind() == kind)

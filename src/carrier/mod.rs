@@ -6,14 +6,20 @@
 //! the store, and a tree that is given beside it need not even belong to it.
 
 mod appended;
+#[cfg(test)]
+mod attribute_tests;
 pub mod bundle;
 mod error;
 mod evidence;
+#[cfg(test)]
+mod fixture;
 mod footer;
 mod kernel;
 mod le;
 mod list;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod values;
 mod xattr;

@@ -1,16 +1,19 @@
 //! The commands. Each returns an [`Outcome`]; only `main` ends the process.
 
 mod client;
+mod convert;
 mod demo;
 mod inspect;
 mod keygen;
 mod keys;
 mod pool;
 mod progress;
+mod relocate;
 mod seal;
 mod serve;
 mod sign;
 mod signer;
+mod strip;
 mod trouble;
 mod verify;
 mod walk;
@@ -44,6 +47,8 @@ enum Command {
     Sign(sign::SignArgs),
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    Convert(convert::ConvertArgs),
+    Strip(strip::StripArgs),
     Serve(serve::ServeArgs),
     Keys(keys::KeysArgs),
     Demo(demo::DemoArgs),
@@ -66,6 +71,8 @@ impl Cli {
             Command::Sign(args) => sign::run(&args, out),
             Command::Verify(args) => verify::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
+            Command::Convert(args) => convert::run(&args, out),
+            Command::Strip(args) => strip::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
             Command::Keys(args) => keys::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),

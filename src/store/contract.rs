@@ -441,3 +441,69 @@ async fn data_ranges_leave_out_no_byte() {
         assert!(file.data_range(size, size + 10).await.unwrap().is_some());
     }
 }
+
+#[tokio::test]
+async fn extended_attributes_are_set_found_listed_and_removed() {
+    for scene in Scene::both() {
+        scene.put("f", b"x");
+        let file = scene.store.open(&path("f")).await.unwrap();
+        let before = file.stat().await.unwrap().ctime;
+        assert_eq!(file.get_xattr(b"user.none", 9).await.unwrap(), None);
+        file.remove_xattr(b"user.none").await.unwrap();
+        assert_eq!(file.stat().await.unwrap().ctime, before);
+        match file.set_xattr(b"user.one", b"value").await {
+            // Some file systems for temporary files have none.
+            Err(error) if error.kind == StoreErrorKind::Unsupported => continue,
+            set => set.unwrap(),
+        }
+        assert_eq!(file.get_xattr(b"user.one", 5).await.unwrap().unwrap().as_ref(), b"value");
+        assert_eq!(kind_of(file.get_xattr(b"user.one", 4).await), StoreErrorKind::TooLarge);
+        file.set_xattr(b"user.one", b"").await.unwrap();
+        assert_eq!(file.get_xattr(b"user.one", 0).await.unwrap().unwrap().as_ref(), b"");
+        file.set_xattr(b"user.two", &[7; 300]).await.unwrap();
+        let again = scene.store.open(&path("f")).await.unwrap();
+        assert_eq!(again.get_xattr(b"user.two", 4096).await.unwrap().unwrap().as_ref(), &[7; 300]);
+        let mut names = again.list_xattrs().await.unwrap();
+        names.retain(|name| name.starts_with(b"user."));
+        names.sort();
+        assert_eq!(names, [b"user.one", b"user.two"]);
+        file.remove_xattr(b"user.one").await.unwrap();
+        assert_eq!(again.get_xattr(b"user.one", 9).await.unwrap(), None);
+        assert_eq!(kind_of(file.set_xattr(b"user.big", &[0; 70_000]).await), StoreErrorKind::NoSpace);
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_takes_the_attributes_that_it_is_given() {
+    for scene in Scene::both() {
+        scene.put("f", b"old");
+        let old = scene.store.open(&path("f")).await.unwrap();
+        let xattrs = old.set_xattr(b"user.one", b"value").await.is_ok();
+        let mut attributes = Attributes::of(&*old).await.unwrap();
+        assert_eq!(attributes.xattrs.iter().any(|(name, _)| name == b"user.one"), xattrs);
+        (attributes.mode, attributes.mtime) = (0o2750, Time { seconds: -5, nanos: 6 });
+        let mut writer = scene.store.create(&path("f"), &path("scratch")).await.unwrap();
+        writer.write_at(0, b"new").await.unwrap();
+        writer.set_attributes(&attributes).await.unwrap();
+        writer.commit().await.unwrap();
+        let new = scene.store.open(&path("f")).await.unwrap();
+        assert_eq!(new.read_at(0, 9).await.unwrap().as_ref(), b"new");
+        let attr = new.stat().await.unwrap();
+        assert_eq!((attr.mode, attr.mtime), (attributes.mode, attributes.mtime));
+        assert_eq!((attr.uid, attr.gid), (attributes.uid, attributes.gid));
+        assert_eq!(Attributes::of(&*new).await.unwrap().xattrs, attributes.xattrs);
+    }
+}
+
+/// A file system that knows fs-verity, where nothing is sealed, looks the same.
+#[tokio::test]
+async fn a_file_that_is_not_sealed_has_no_metadata() {
+    for scene in Scene::both() {
+        scene.put("f", b"x");
+        let file = scene.store.open(&path("f")).await.unwrap();
+        for kind in [MetadataKind::MerkleTree, MetadataKind::Descriptor, MetadataKind::Signature] {
+            assert_eq!(file.verity_metadata(kind, 0, 4096).await.unwrap(), None);
+        }
+        assert_eq!(file.measure_verity().await.unwrap(), None);
+    }
+}

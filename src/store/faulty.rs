@@ -526,8 +526,20 @@ mod tests {
         file.stat().await?;
         file.read_at(0, 8).await?;
         file.data_range(0, 64).await?;
+        file.set_xattr(b"user.x", b"value").await?;
+        file.get_xattr(b"user.x", 9).await?;
+        file.list_xattrs().await?;
+        file.remove_xattr(b"user.x").await?;
+        file.verity_metadata(MetadataKind::Descriptor, 0, 256).await?;
+        file.measure_verity().await?;
+        let seal = Seal { hash_id: 1, block_size: 4096, salt: Vec::new(), signature: Vec::new() };
+        let sealed = file.enable_verity(&seal).await;
+        sealed
+            .or_else(|error| if error.kind == StoreErrorKind::Unsupported { Ok(()) } else { Err(error) })?;
+        let attributes = Attributes::of(&*store.inner.open(&path("d/f")).await?).await?;
         let mut writer = store.create(&path("new"), &path("tmp")).await?;
         writer.write_at(0, b"new").await?;
+        writer.set_attributes(&attributes).await?;
         writer.commit().await?;
         store.remove(&path("l")).await
     }
@@ -537,7 +549,7 @@ mod tests {
         let (_, store) = scene();
         every_call(&store).await.unwrap();
         let calls = store.calls();
-        assert_eq!(calls, 12);
+        assert_eq!(calls, 20);
         let mut operations = Vec::new();
         for n in 1..=calls {
             let (memory, store) = scene();
@@ -549,7 +561,7 @@ mod tests {
             operations.push(error.operation);
         }
         operations.dedup();
-        assert_eq!(operations.len(), 12);
+        assert_eq!(operations.len(), 20);
         store.reset();
         assert_eq!(store.calls(), 0);
     }
