@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::client::{ACCES, Client, ClientError, IO};
+use super::mint::Mint;
 use super::pool::{default_jobs, runtime};
 use super::seal::Sealer;
 use super::{Outcome, Trouble};
 use crate::app::{Gateway, interruption};
 use crate::carrier::Sidecar;
 use crate::config::{FileSettings, Overrides, Settings};
-use crate::sign::{KeyAlgorithm, Keyring, SigningKey, TrustedKey, generate};
+use crate::sign::{FormatSet, KeyAlgorithm, Keyring, SigningKey, TrustedKey, generate};
 use crate::store::{Local, Store, StorePath};
 use crate::verity::Params;
 
@@ -160,9 +161,9 @@ async fn sign(place: &Place, files: &[String], key: &Arc<SigningKey>) -> Result<
     let store: Arc<dyn Store> = Arc::new(Local::new(&place.tree())?);
     let own = TrustedKey::new(key.public_key().clone(), "demo");
     let sealer = Sealer {
-        sidecar: Sidecar::new(store.clone()),
+        carrier: Arc::new(Sidecar::new(store.clone())),
         store,
-        key: key.clone(),
+        mint: Mint::new(key.clone(), None, Vec::new(), FormatSet::NATIVE)?,
         own: Keyring::new(vec![own]),
         params: Params::default(),
         namespace: String::new(),

@@ -12,7 +12,7 @@ use super::pool::{Done, default_jobs, each_file, runtime};
 use super::progress::Progress;
 use super::walk::open_store;
 use super::{Outcome, Trouble};
-use crate::carrier::{CarrierError, OpenBundle, Sidecar};
+use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence};
 use crate::config::load_keyring;
 use crate::sign::{
     Certificate, Expected, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey, verify_envelope,
@@ -176,14 +176,14 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
     // Signatures are counted, not judged: without limits and revocations.
     let bare = keyring.iter().map(|trusted| TrustedKey::new(trusted.key.clone(), trusted.name.as_str()));
     let bare = Arc::new(Keyring::new(bare.collect()));
-    let (sidecar, namespace) = (Sidecar::new(store.clone()), Arc::<str>::from(namespace));
+    let (carriers, namespace) = (Carriers::over(&store, &CarrierKind::ALL), Arc::<str>::from(namespace));
     let mut counted = Counted::default();
     runtime(jobs)?.block_on(async {
         let work = move |path: StorePath| {
-            let (sidecar, namespace, bare) = (sidecar.clone(), namespace.clone(), bare.clone());
+            let (carriers, namespace, bare) = (carriers.clone(), namespace.clone(), bare.clone());
             async move {
-                match sidecar.open(&path).await {
-                    Ok(bundle) => Ok(signers(&bundle, &path, &namespace, &bare)),
+                match carriers.open(&path).await {
+                    Ok(open) => Ok(signers(&open.evidence, &path, &namespace, &bare)),
                     Err(CarrierError::Store(error)) => Err(error),
                     Err(_) => Ok(Vec::new()),
                 }
@@ -215,11 +215,14 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
 }
 
 /// The keys whose signatures over the evidence of `path` hold. The content is not looked at.
-fn signers(bundle: &OpenBundle, path: &StorePath, namespace: &str, keyring: &Keyring) -> Vec<KeyId> {
-    let Ok(descriptor) = Descriptor::parse(&bundle.head.descriptor) else { return Vec::new() };
+fn signers(evidence: &Evidence, path: &StorePath, namespace: &str, keyring: &Keyring) -> Vec<KeyId> {
+    let (Some(descriptor), Some(statement)) = (&evidence.descriptor, &evidence.statement) else {
+        return Vec::new();
+    };
+    let Ok(descriptor) = Descriptor::parse(descriptor) else { return Vec::new() };
     let now = jiff::Timestamp::now().as_second();
     let expected = Expected { namespace, path: path.as_bytes(), descriptor: &descriptor, now };
-    let proof = verify_envelope(&bundle.head.statement, keyring, &expected);
+    let proof = verify_envelope(statement, keyring, &expected);
     proof.map_or_else(|_| Vec::new(), |proof| proof.signers.iter().map(|signer| signer.key_id).collect())
 }
 

@@ -3,12 +3,15 @@
 mod client;
 mod convert;
 mod demo;
+mod hashing;
 mod inspect;
 mod keygen;
 mod keys;
+mod mint;
 mod pool;
 mod progress;
 mod relocate;
+mod rotate;
 mod seal;
 mod serve;
 mod sign;

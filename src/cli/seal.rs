@@ -1,32 +1,25 @@
 //! Signing one file: hashed from one stable state, its evidence put in place at once.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::hashing::{hash, same_state, settled};
+use super::mint::Mint;
 use crate::carrier::bundle::{TREE_OFFSET, tree_offset};
-use crate::carrier::{
-    Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, Observed, OpenEvidence, Sidecar,
+use crate::carrier::{Carrier, CarrierError, CarrierKind, Evidence, Observed, OpenEvidence};
+use crate::sign::{
+    Expected, Format, HashName, Keyring, SignError, Statement, StreamHasher, sign_statement, verify_envelope,
 };
-use crate::sign::{Expected, Keyring, Sign, SignError, Statement, sign_statement, verify_envelope};
-use crate::store::{Attr, Store, StoreError, StoreFile, StorePath, Time};
+use crate::store::{Attr, Store, StoreError, StorePath};
 use crate::verity::{Descriptor, Digest, Params, TreeBuilder, VerityError};
-
-/// Bytes read in one step.
-const STEP: u64 = 1024 * 1024;
-/// The coarsest clock that stamps files: two changes within one tick look the same.
-const TICK: Duration = Duration::from_millis(20);
-/// How often a file that has just changed is looked at again before it counts as never at rest.
-const LOOKS: u32 = 100;
-/// Paths and namespaces up to this length, together, leave the head room before [`TREE_OFFSET`].
-const SHORT: usize = 512;
 
 /// How to sign.
 pub(super) struct Sealer {
     pub(super) store: Arc<dyn Store>,
-    pub(super) sidecar: Sidecar,
-    pub(super) key: Arc<dyn Sign>,
+    /// Where the evidence goes.
+    pub(super) carrier: Arc<dyn Carrier>,
+    pub(super) mint: Mint,
     /// The signing key alone: what it signed before need not be signed again.
     pub(super) own: Keyring,
     pub(super) params: Params,
@@ -38,7 +31,7 @@ pub(super) struct Sealer {
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sealed {
-    /// Hashed and signed.
+    /// Signed now.
     Signed,
     /// Signed by this key before, and not changed since.
     Unchanged,
@@ -53,6 +46,16 @@ pub(super) enum SealError {
     Verity { path: StorePath, source: VerityError },
     #[error("{path}: {source}")]
     Sign { path: StorePath, source: SignError },
+    #[error("{0}: it has no evidence to which a signature could be added; sign it without --add")]
+    Unsigned(StorePath),
+    #[error("{path}: its evidence is not proven under --trust and was left as it is: {detail}")]
+    Unproven { path: StorePath, detail: String },
+    #[error("{0}: its content is not what its evidence says; nothing was signed")]
+    Content(StorePath),
+    #[error(
+        "{0}: no native signature would be left without that of the key to be replaced; add native to --format"
+    )]
+    LastNative(StorePath),
     #[error(transparent)]
     Carrier(#[from] CarrierError),
     #[error(transparent)]
@@ -68,22 +71,25 @@ impl Sealer {
     ) -> Result<Sealed, SealError> {
         let file = self.store.open(path).await?;
         let before = settled(&*file).await?.ok_or_else(|| SealError::Changed(path.clone()))?;
-        let old = self.old_evidence(path).await?;
-        if let Some((bundle, statement)) = &old
+        let there = self.there(path).await?;
+        // Bytes behind the data are evidence, and will be replaced.
+        let trailer = there.as_ref().map_or(0, |open| open.trailer);
+        let size = before.size.checked_sub(trailer).ok_or_else(|| SealError::Changed(path.clone()))?;
+        let old = there.as_ref().and_then(|open| self.statement_of(path, open));
+        if let Some(open) = &there
             && !self.force
-            && statement.expires == self.expires
-            && self.still_fits(bundle, &before)
+            && self.still_fits(open, old.as_ref(), &before, size)
         {
-            progress(before.size);
+            progress(size);
             return Ok(Sealed::Unchanged);
         }
 
-        let tree_offset = self.tree_offset(path, &before)?;
-        let mut writer = self.sidecar.create(path, tree_offset).await?;
+        let mut writer = self.carrier.create(path, self.tree_offset(path, size)).await?;
         let verity = |source| SealError::Verity { path: path.clone(), source };
-        let mut builder = TreeBuilder::new(self.params, before.size).map_err(verity)?;
-        self.hash(path, &*file, &mut builder, &mut *writer, progress).await?;
-        let root_hash = builder.finish(&mut sink(&mut *writer)).map_err(verity)?;
+        let builder = TreeBuilder::new(self.params, size).map_err(verity)?;
+        let name = HashName::from(self.params.algorithm);
+        let mut whole = self.mint.wants_file_hash().then(|| name.hasher());
+        let root_hash = hash(path, &*file, builder, whole.as_mut(), &mut *writer, progress).await?;
 
         // The open file and the name must still be what they were.
         let named = self.store.stat(path).await?;
@@ -91,26 +97,25 @@ impl Sealer {
             return Err(SealError::Changed(path.clone()));
         }
 
-        let descriptor = Descriptor { params: self.params, size: before.size, root_hash };
+        let descriptor = Descriptor { params: self.params, size, root_hash };
         let version = match &old {
-            Some((_, statement)) if statement.file_digest == descriptor.file_digest() => statement.version,
-            Some((_, statement)) => statement.version.saturating_add(1),
+            Some(statement) if statement.file_digest == descriptor.file_digest() => statement.version,
+            Some(statement) => statement.version.saturating_add(1),
             None => 1,
         };
-        writer.commit(&self.evidence(path, &before, &descriptor, version)?).await?;
+        let file_hash = whole.map(StreamHasher::finish);
+        let evidence = self.evidence(path, &before, &descriptor, version, file_hash.as_deref());
+        let evidence = evidence.map_err(|source| SealError::Sign { path: path.clone(), source })?;
+        writer.commit(&evidence).await?;
         Ok(Sealed::Signed)
     }
 
     /// Where the tree will start: behind the largest head that the file may get.
-    fn tree_offset(&self, path: &StorePath, attr: &Attr) -> Result<u64, SealError> {
-        if path.as_bytes().len() + self.namespace.len() <= SHORT {
-            return Ok(TREE_OFFSET);
-        }
+    fn tree_offset(&self, path: &StorePath, size: u64) -> u64 {
         let root_hash = Digest::zero(self.params.algorithm);
-        let largest = Descriptor { params: self.params, size: attr.size, root_hash };
-        let evidence = self.evidence(path, attr, &largest, i64::MAX.unsigned_abs())?;
-        // Signatures of one key differ by a few bytes in length.
-        Ok(tree_offset(&evidence, 64))
+        let descriptor = Descriptor { params: self.params, size, root_hash };
+        let longest = self.statement(path, &descriptor, i64::MAX.unsigned_abs()).to_json().len();
+        tree_offset(&self.mint.largest(longest), 0).max(TREE_OFFSET)
     }
 
     fn evidence(
@@ -119,17 +124,23 @@ impl Sealer {
         attr: &Attr,
         descriptor: &Descriptor,
         version: u64,
-    ) -> Result<Evidence, SealError> {
-        Ok(Evidence {
+        file_hash: Option<&[u8]>,
+    ) -> Result<Evidence, SignError> {
+        let mut evidence = Evidence {
             descriptor: Some(Bytes::copy_from_slice(&descriptor.encode())),
-            statement: Some(self.statement(path, descriptor, version)?),
             observed: Some(Observed::of(attr)),
             ..Evidence::default()
-        })
+        };
+        if self.mint.formats().contains(Format::Native) {
+            let statement = self.statement(path, descriptor, version);
+            evidence.statement = Some(sign_statement(&statement, &[self.mint.signer()])?.into());
+        }
+        self.mint.complete(&mut evidence, descriptor, file_hash)?;
+        Ok(evidence)
     }
 
-    fn statement(&self, path: &StorePath, descriptor: &Descriptor, version: u64) -> Result<Bytes, SealError> {
-        let statement = Statement {
+    fn statement(&self, path: &StorePath, descriptor: &Descriptor, version: u64) -> Statement {
+        Statement {
             namespace: self.namespace.clone(),
             path: path.as_bytes().to_vec(),
             file_digest: descriptor.file_digest(),
@@ -137,172 +148,48 @@ impl Sealer {
             block_size: descriptor.params.block_size,
             version,
             expires: self.expires,
-        };
-        sign_statement(&statement, &[&*self.key])
-            .map(Bytes::from)
-            .map_err(|source| SealError::Sign { path: path.clone(), source })
+        }
     }
 
-    /// The evidence that this key made for this file, whatever the file is now. Expired evidence
-    /// counts, for its version goes on.
-    async fn old_evidence(&self, path: &StorePath) -> Result<Option<(OpenEvidence, Statement)>, SealError> {
-        let bundle = match self.sidecar.open(path).await {
-            Ok(bundle) => bundle,
-            Err(CarrierError::Missing(_) | CarrierError::Malformed { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let (Some(descriptor), Some(statement)) = (&bundle.evidence.descriptor, &bundle.evidence.statement)
-        else {
-            return Ok(None);
-        };
-        let Ok(descriptor) = Descriptor::parse(descriptor) else { return Ok(None) };
+    /// The evidence that is there, whoever made it and whatever the file is now.
+    async fn there(&self, path: &StorePath) -> Result<Option<OpenEvidence>, SealError> {
+        match self.carrier.open(path).await {
+            Ok(open) => Ok(Some(open)),
+            Err(error) if error.is_missing() => Ok(None),
+            // Replaced, unless it cannot be told from the file's own data.
+            Err(CarrierError::Malformed { .. }) if self.carrier.kind() != CarrierKind::Appended => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What this key stated of this file. An expired statement counts, for its version goes on.
+    fn statement_of(&self, path: &StorePath, open: &OpenEvidence) -> Option<Statement> {
+        let descriptor = Descriptor::parse(open.evidence.descriptor.as_ref()?).ok()?;
         let expected = Expected {
             namespace: &self.namespace,
             path: path.as_bytes(),
             descriptor: &descriptor,
             now: i64::MIN,
         };
-        let proof = verify_envelope(statement, &self.own, &expected);
-        Ok(proof.ok().map(|proof| (bundle, proof.statement)))
+        let proof = verify_envelope(open.evidence.statement.as_ref()?, &self.own, &expected);
+        proof.ok().map(|proof| proof.statement)
     }
 
-    /// Whether evidence of this key speaks of the file as it is, in the form that is asked for.
-    fn still_fits(&self, bundle: &OpenEvidence, attr: &Attr) -> bool {
-        let Some(descriptor) = &bundle.evidence.descriptor else { return false };
+    /// Whether the evidence has all the signatures of this key that are asked for, about the file as it
+    /// is, in the form that is asked for.
+    fn still_fits(&self, open: &OpenEvidence, old: Option<&Statement>, attr: &Attr, size: u64) -> bool {
+        let Some(descriptor) = &open.evidence.descriptor else { return false };
         let Ok(descriptor) = Descriptor::parse(descriptor) else { return false };
+        let tree = descriptor.geometry().map(|geometry| geometry.tree_size());
+        let signed = |format| match format {
+            Format::Native => old.is_some_and(|statement| statement.expires == self.expires),
+            _ => self.mint.has(format, &open.evidence, &descriptor),
+        };
         descriptor.params == self.params
-            && descriptor.size == attr.size
-            && bundle.evidence.observed.is_some_and(|seen| seen.matches(attr, CarrierKind::Sidecar))
-            && descriptor.geometry().is_ok_and(|geometry| Some(geometry.tree_size()) == bundle.tree_len())
-    }
-
-    /// Gives all of the file to `builder`, and the finished tree blocks to `writer`.
-    async fn hash(
-        &self,
-        path: &StorePath,
-        file: &dyn StoreFile,
-        builder: &mut TreeBuilder,
-        writer: &mut dyn EvidenceWriter,
-        progress: &(impl Fn(u64) + Sync),
-    ) -> Result<(), SealError> {
-        let size = builder.geometry().size();
-        let failed = |source| SealError::Verity { path: path.clone(), source };
-        let mut at = 0;
-        while at < size {
-            let data = file.data_range(at, size).await?;
-            let data =
-                data.filter(|range| range.start >= at && range.start < range.end).unwrap_or(size..size);
-            let (start, end) = (data.start.min(size), data.end.min(size));
-            while at < start {
-                // In steps, so that the tree of a huge hole never gathers in memory.
-                let count = (start - at).min(64 * STEP);
-                builder.zeros(count, &mut sink(writer)).map_err(failed)?;
-                writer.flush().await?;
-                progress(count);
-                at += count;
-            }
-            while at < end {
-                let len = usize::try_from((end - at).min(STEP)).unwrap_or(0);
-                let bytes = match file.try_read_at(at, len) {
-                    Some(bytes) => bytes,
-                    None => file.read_at(at, len).await?,
-                };
-                if bytes.len() != len {
-                    return Err(SealError::Changed(path.clone()));
-                }
-                builder.update(&bytes, &mut sink(writer)).map_err(failed)?;
-                writer.flush().await?;
-                progress(len as u64);
-                at += len as u64;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn sink(writer: &mut dyn EvidenceWriter) -> impl FnMut(u64, &[u8]) -> Result<(), VerityError> {
-    |offset, block| {
-        writer.push(offset, block);
-        Ok(())
-    }
-}
-
-/// The file's attributes once a change that came after them could be told from them by its time;
-/// `None` for a file that keeps changing.
-async fn settled(file: &dyn StoreFile) -> Result<Option<Attr>, StoreError> {
-    for _ in 0..LOOKS {
-        let attr = file.stat().await?;
-        let age = age(attr.ctime);
-        match TICK.checked_sub(age) {
-            Some(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
-            _ => return Ok(Some(attr)),
-        }
-    }
-    Ok(None)
-}
-
-/// How long ago `time` was; a time to come counts as long ago, since waiting would not help.
-fn age(time: Time) -> Duration {
-    let then = u64::try_from(time.seconds).ok().map(|seconds| Duration::new(seconds, time.nanos));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    then.and_then(|then| now.checked_sub(then)).unwrap_or(Duration::MAX)
-}
-
-fn same_state(a: &Attr, b: &Attr) -> bool {
-    Observed::of(a) == Observed::of(b) && a.size == b.size
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{BoxFuture, Kind};
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    /// A file that was changed a moment ago whenever it is looked at, so many times.
-    struct Busy(AtomicU32);
-
-    impl StoreFile for Busy {
-        fn stat(&self) -> BoxFuture<'_, Result<Attr, StoreError>> {
-            let busy = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            let changed = if busy.is_ok() { now } else { now - Duration::from_secs(1) };
-            let seconds = i64::try_from(changed.as_secs()).unwrap();
-            let time = Time { seconds, nanos: changed.subsec_nanos() };
-            Box::pin(async move {
-                Ok(Attr {
-                    kind: Kind::Regular,
-                    mode: 0o644,
-                    nlink: 1,
-                    uid: 0,
-                    gid: 0,
-                    size: 1,
-                    used: 1,
-                    rdev: (0, 0),
-                    fileid: 1,
-                    atime: time,
-                    mtime: time,
-                    ctime: time,
-                })
-            })
-        }
-
-        fn read_at(&self, _: u64, _: usize) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-            Box::pin(async { Ok(Bytes::from_static(b"x")) })
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_is_taken_once_it_rests_and_given_up_when_it_never_does() {
-        assert!(settled(&Busy(0.into())).await.unwrap().is_some());
-        let calming = Busy(3.into());
-        let attr = settled(&calming).await.unwrap().unwrap();
-        assert!(age(attr.ctime) >= TICK, "what was seen at rest");
-        assert!(settled(&Busy(u32::MAX.into())).await.unwrap().is_none());
-    }
-
-    #[test]
-    fn a_time_to_come_is_not_waited_for() {
-        assert_eq!(age(Time { seconds: i64::MAX, nanos: 0 }), Duration::MAX);
-        assert_eq!(age(Time { seconds: -1, nanos: 0 }), Duration::MAX);
+            && descriptor.size == size
+            && open.evidence.observed.is_some_and(|seen| seen.matches(attr, open.carrier))
+            && tree.is_ok_and(|tree| tree == open.tree_len().unwrap_or(0))
+            && self.mint.formats().iter().all(signed)
+            && self.mint.has_certificates(&open.evidence)
     }
 }

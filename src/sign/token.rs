@@ -78,7 +78,7 @@ pub fn digest_info(hash: HashName, digest: &[u8]) -> Result<Vec<u8>, SignError> 
 
 /// What CKM_ECDSA gives, r and s of one length side by side, in the DER of ECDSA-Sig-Value.
 pub fn ecdsa_to_der(raw: &[u8]) -> Result<Vec<u8>, SignError> {
-    if raw.is_empty() || raw.len() % 2 != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) {
         return Err(refuse(format!("an ECDSA signature of {} bytes is no pair of numbers", raw.len())));
     }
     let (r, s) = raw.split_at(raw.len() / 2);
@@ -122,7 +122,8 @@ mod tests {
                     let key = PublicKey::from_ec_point(&parameters, point).unwrap();
                     assert_eq!(key.key_id(), fixture::key(name).key_id(), "{name}");
                 }
-                for cut in 0..wrapped.len() {
+                // Cut to 32 bytes, any bytes are a bare point of Ed25519.
+                for cut in (0..wrapped.len()).filter(|cut| *cut != 32) {
                     assert!(PublicKey::from_ec_point(&parameters, &wrapped[..cut]).is_err(), "{name} {cut}");
                 }
             }

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use nfs_verity::carrier::bundle::Head;
@@ -140,4 +141,52 @@ pub fn flip(path: &Path, offset: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ 0x20], offset).unwrap();
+}
+
+/// Runs openssl in a directory.
+pub fn openssl(directory: &Path, args: &[&str]) -> Said {
+    Command::new("openssl").args(args).current_dir(directory).ends(0)
+}
+
+/// A private key `NAME.pem` and its public half `NAME.pub` beside the tree, made by openssl.
+pub fn make_key(site: &Site, name: &str, algorithm: &[&str]) {
+    let (private, public) = (format!("{name}.pem"), format!("{name}.pub"));
+    let dir = site.dir.path();
+    openssl(dir, &[&["genpkey", "-out", &private], algorithm].concat());
+    openssl(dir, &["pkey", "-in", &private, "-pubout", "-out", &public]);
+    fs::set_permissions(site.path(&private), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// What `openssl genpkey` makes a key of.
+pub const ED25519: &[&str] = &["-algorithm", "ED25519"];
+pub const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+pub const P384: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
+pub const RSA: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
+
+/// A self-signed certificate `NAME.crt` of the key `NAME.pem`, with a serial number of its own, and the
+/// same in DER.
+pub fn make_certificate(site: &Site, name: &str) {
+    let (key, cert, der) = (format!("{name}.pem"), format!("{name}.crt"), format!("{name}.der"));
+    let (subject, dir) = (format!("/O=Test/CN={name}"), site.dir.path());
+    let args = ["req", "-x509", "-new", "-days", "100", "-key", &key, "-subj", &subject, "-out", &cert];
+    openssl(dir, &args);
+    openssl(dir, &["x509", "-in", &cert, "-outform", "DER", "-out", &der]);
+}
+
+/// Changes evidence in the sidecar as somebody who knows its layout can.
+pub fn rewrite(path: &Path, change: impl FnOnce(&mut Head)) {
+    let bytes = fs::read(path).unwrap();
+    let mut head = head(path);
+    let tree = bytes[usize::try_from(head.tree_offset).unwrap().min(bytes.len())..].to_vec();
+    change(&mut head);
+    let mut bytes = head.encode().unwrap();
+    bytes.extend(tree);
+    fs::write(path, bytes).unwrap();
+}
+
+/// `sign` of the site's tree without a key; the signer's flags follow.
+pub fn sign_with(site: &Site, flags: &[&str]) -> Command {
+    let mut command = command("sign");
+    command.args(flags).arg(site.tree()).current_dir(site.dir.path()).stdin(Stdio::null());
+    command
 }

@@ -2,37 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Ends, Said, command, inspect, sign, verify};
+use crate::cli::{
+    ED25519, Ends, P256, P384, RSA, command, inspect, make_certificate, make_key, openssl, sign, sign_with,
+    verify,
+};
 use crate::support::{COMMAND, Site, content, write_private};
-
-fn openssl(directory: &Path, args: &[&str]) -> Said {
-    Command::new("openssl").args(args).current_dir(directory).ends(0)
-}
-
-/// A private key `NAME.pem` and its public half `NAME.pub` beside the tree, made by openssl.
-fn make_key(site: &Site, name: &str, algorithm: &[&str]) {
-    let (private, public) = (format!("{name}.pem"), format!("{name}.pub"));
-    let dir = site.dir.path();
-    openssl(dir, &[&["genpkey", "-out", &private], algorithm].concat());
-    openssl(dir, &["pkey", "-in", &private, "-pubout", "-out", &public]);
-    fs::set_permissions(site.path(&private), fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-const ED25519: &[&str] = &["-algorithm", "ED25519"];
-const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
-const P384: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
-const RSA: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
-
-/// `sign` of the site's tree without a key; the signer's flags follow.
-fn sign_with(site: &Site, flags: &[&str]) -> Command {
-    let mut command = command("sign");
-    command.args(flags).arg(site.tree()).current_dir(site.dir.path()).stdin(Stdio::null());
-    command
-}
 
 fn verifies(site: &Site, public: &str) {
     command("verify").arg("--trust").arg(site.path(public)).arg(site.tree()).ends(0);
@@ -157,6 +135,18 @@ fn plain_openssl_signs_as_a_command() {
         verifies(&site, &public);
         assert_eq!(sign_with(&site, &flags).ends(0).json()["unchanged"], 5, "and does not sign it twice");
     }
+    // A digest is signed otherwise than a message.
+    make_certificate(&site, "p256");
+    let script = "case $NFS_VERITY_INPUT in \
+                    message) openssl dgst -$NFS_VERITY_HASH -sign p256.pem ;; \
+                    digest) openssl pkeyutl -sign -pkeyopt digest:$NFS_VERITY_HASH -inkey p256.pem ;; \
+                  esac";
+    for hash in ["sha256", "sha512"] {
+        let flags = ["--public", "p256.pub", "--signer-command", script, "--json", "--cert", "p256.crt"];
+        let formats = ["--format", "native,fsverity,ima-v3,ima-v2", "--hash", hash];
+        assert_eq!(sign_with(&site, &[&flags[..], &formats].concat()).ends(0).json()["signed"], 5);
+        verifies(&site, "p256.pub");
+    }
     // Ed25519 in openssl wants its message in a file. A certificate names the key as well.
     make_key(&site, "ed25519", ED25519);
     openssl(site.dir.path(), &["req", "-x509", "-key", "ed25519.pem", "-subj", "/CN=x", "-out", "ed.crt"]);
@@ -245,6 +235,15 @@ fn keys_on_a_token_sign_and_never_leave_it() {
         import(&site, "release", name, &format!("a{n}"));
         let said = sign_on_token(&site, name, &["--passphrase-file", "pin", "--json", "--jobs", "4"]).ends(0);
         assert_eq!(said.json()["signed"], 5, "{name}");
+        if name != "ed" {
+            make_certificate(&site, name);
+            let (cert, pin) = (format!("{name}.crt"), ["--passphrase-file", "pin", "--json"]);
+            for hash in ["sha256", "sha512"] {
+                let all = ["--format", "native,fsverity,ima-v3,ima-v2", "--cert", &cert, "--hash", hash];
+                let said = sign_on_token(&site, name, &[&all[..], &pin].concat()).ends(0);
+                assert_eq!(said.json()["signed"], 5, "{name} {hash}: every signature was checked");
+            }
+        }
         verifies(&site, &format!("{name}.pub"));
         assert_eq!(inspect(&site, "d/f0").ends(0).json()["signers"].as_array().unwrap().len(), 1);
     }

@@ -14,13 +14,15 @@ mod support;
 
 mod cli;
 mod cli_demo;
+mod cli_formats;
 mod cli_keys;
 mod cli_names;
 mod cli_reload;
+mod cli_rotate;
 mod cli_serve;
 mod cli_sign;
-mod cli_trust;
 mod cli_signer;
+mod cli_trust;
 mod cli_verify;
 mod corpus;
 mod order;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args};
 
 use command::CommandSigner;
+pub(super) use file::certificates;
 
 use super::Trouble;
 use crate::sign::{HashName, PublicKey, Sign, SignError, ToSign};
