@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::{
     Ends, Said, command, contents, fsverity, head, inspect, keygen, sign, unprivileged, verify,
 };
-use crate::support::{Random, Site, content, eventually};
+use crate::support::{Random, Site, content, eventually, write_private};
 
 /// The counts that `sign --json` gives: signed, unchanged, failed.
 fn counts(said: &Said) -> (u64, u64, u64) {
@@ -201,18 +201,15 @@ fn a_wrong_key_is_named_with_what_is_wrong() {
     let site = Site::new();
     site.put("f", b"content");
     let file = |name: &str, bytes: &[u8]| {
-        fs::write(site.path(name), bytes).unwrap();
+        write_private(&site.path(name), bytes);
         site.path(name)
     };
-    let encrypted = Command::new("openssl")
-        .args(["pkcs8", "-topk8", "-passout", "pass:x", "-in"])
-        .arg(site.key())
-        .output()
-        .unwrap();
-    assert!(encrypted.status.success(), "{encrypted:?}");
+    let bare = Command::new("openssl").args(["ecparam", "-name", "prime256v1", "-genkey", "-noout"]).output();
+    let bare = bare.unwrap();
+    assert!(bare.status.success(), "{bare:?}");
     for (key, code, words) in [
         (site.path("trust/release.pub"), 2, &["release.pub", "PRIVATE KEY"][..]),
-        (file("encrypted", &encrypted.stdout), 2, &["encrypted", "PRIVATE KEY"]),
+        (file("bare", &bare.stdout), 2, &["bare", "EC PRIVATE KEY", "openssl pkcs8 -topk8"]),
         (file("garbage", b"\xff\x00 no key"), 2, &["garbage"]),
         (file("empty", b""), 2, &["empty"]),
         (site.path("none.key"), 3, &["none.key"]),
