@@ -139,6 +139,7 @@ impl Mint {
             if self.has(format, evidence, descriptor) {
                 continue;
             }
+            self.clear(format, evidence, hash);
             let ima = |kind, digest: &[u8]| sign_ima(kind, hash, digest, self.signer(), self.ima_key_id());
             match (format, &self.certificate, file_hash) {
                 (Format::FsVerity, Some(certificate), _) => {
@@ -164,6 +165,23 @@ impl Mint {
             }
         }
         Ok(())
+    }
+
+    /// Takes out what stands in this key's name in `format` and does not hold.
+    fn clear(&self, format: Format, evidence: &mut Evidence, hash: HashName) {
+        let id = self.ima_key_id();
+        match (format, &self.certificate) {
+            (Format::FsVerity, Some(certificate)) => evidence.pkcs7.retain(|der| {
+                !Pkcs7::parse(der)
+                    .is_ok_and(|message| message.signers().iter().all(|signer| signer.names(certificate)))
+            }),
+            (Format::ImaV3 | Format::ImaV2, _) => evidence.ima.retain(|value| {
+                !ImaSignature::parse(value).is_ok_and(|signature| {
+                    signature.format() == format && signature.hash == hash && signature.key_id == id
+                })
+            }),
+            (Format::FsVerity, None) | (Format::Native, _) => {}
+        }
     }
 
     /// Evidence of zeros that is at least as long as what will be made, around a statement of `statement`

@@ -232,6 +232,19 @@ fn has_xattrs(site: &Site) -> bool {
     command.status().unwrap().success()
 }
 
+#[test]
+fn evmctl_finds_what_it_checks_in_the_extended_attribute() {
+    let site = site();
+    assert!(has_xattrs(&site), "the temporary directory needs a file system with user.* attributes");
+    for (key, _) in KEYS {
+        sign(&site, key, &["--format", "native,ima-v3,ima-v2", "--carrier", "xattr"]);
+        let mut command = Command::new("evmctl");
+        command.args(["ima_verify", "--xattr-user", "-k", &format!("{key}.der"), "tree/d/large"]);
+        let said = command.current_dir(site.dir.path()).ends(0);
+        assert!(format!("{}{}", said.out, said.err).contains("verification is OK"), "{key}: {}", said.err);
+    }
+}
+
 fn data(path: &Path, len: usize) -> Vec<u8> {
     fs::read(path).unwrap()[..len].to_vec()
 }

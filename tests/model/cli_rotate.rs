@@ -270,6 +270,25 @@ fn formats_are_added_by_what_proves_them() {
     let both = found("d0/f1");
     assert_eq!((both.pkcs7.len(), both.ima.len(), both.certificates.len()), (2, 4, 2));
 
+    // What stands in the new key's name and does not hold is made again; the rest stays.
+    let spoil = |bytes: &mut Bytes| {
+        let mut spoiled = bytes.to_vec();
+        *spoiled.last_mut().unwrap() ^= 1;
+        *bytes = spoiled.into();
+    };
+    let foreign = Bytes::from_static(b"\x03\x02\x02 of an algorithm that is not known");
+    rewrite(&site.evidence("d0/f1"), |head| {
+        spoil(&mut head.evidence.pkcs7[1]);
+        spoil(&mut head.evidence.ima[2]);
+        head.evidence.ima.push(foreign.clone());
+    });
+    assert_eq!(counts(&run("new", &[&all[..], &["--add"]].concat()).ends(0).json()), [1, 2, 0, 0]);
+    let mended = found("d0/f1");
+    assert_eq!((mended.pkcs7.len(), mended.ima.len()), (2, 5));
+    assert_eq!((&mended.pkcs7, &mended.ima[4]), (&both.pkcs7, &both.ima[2]), "RSA signs alike");
+    assert!(mended.ima.contains(&foreign));
+    rewrite(&site.evidence("d0/f1"), |head| head.evidence.ima.retain(|value| *value != foreign));
+
     // Replaced in every format.
     let old = key_ids(&site, "d0/f0")[0].clone();
     let native = [&all[..], &["--replace", &old]].concat();
