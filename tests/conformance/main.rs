@@ -10,5 +10,7 @@
 )]
 
 mod fsverity;
+mod ima;
 mod openssl;
+mod pkcs7;
 mod vectors;
