@@ -22,7 +22,7 @@ use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
 use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
-use crate::sign::Keyring;
+use crate::sign::{FormatSet, Keyring};
 use crate::store::{Local, StoreError};
 
 /// Why the gateway does not start, or does not take new settings.
@@ -228,7 +228,7 @@ impl Reloader {
 
 /// The trusted keys; none at all is an error where that would refuse everything.
 fn load_trust(trust: &Path, mode: Mode) -> Result<Keyring, AppError> {
-    let keyring = load_keyring(trust)?;
+    let keyring = load_keyring(trust, FormatSet::NATIVE)?;
     match mode {
         Mode::Enforce if keyring.is_empty() => Err(AppError::NoKeys(trust.to_owned())),
         Mode::Enforce | Mode::Warn => Ok(keyring),

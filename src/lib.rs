@@ -10,7 +10,7 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands: serve, sign, verify, keygen, inspect, demo |
+//! | 6 | [`cli`] | the commands: serve, sign, verify, keygen, keys, inspect, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT and NFSv3 |

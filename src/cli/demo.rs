@@ -158,7 +158,7 @@ impl Place {
 
 async fn sign(place: &Place, files: &[String], key: &Arc<SigningKey>) -> Result<usize, Trouble> {
     let store: Arc<dyn Store> = Arc::new(Local::new(&place.tree())?);
-    let own = TrustedKey { key: key.public_key().clone(), name: "demo".into() };
+    let own = TrustedKey::new(key.public_key().clone(), "demo");
     let sealer = Sealer {
         sidecar: Sidecar::new(store.clone()),
         store,

@@ -14,7 +14,7 @@ use crate::carrier::{CarrierError, Sidecar};
 use crate::config::load_keyring;
 use crate::event::Cause;
 use crate::export::Examination;
-use crate::sign::{Claim, read_envelope};
+use crate::sign::{Claim, FormatSet, read_envelope};
 use crate::store::{Store, StorePath};
 use crate::verity::Descriptor;
 
@@ -53,7 +53,12 @@ pub(super) fn run(args: &InspectArgs, out: &mut impl Write) -> Result<Outcome, T
     let store = open_store(&args.root)?;
     let paths = parse_paths(std::slice::from_ref(&args.path))?;
     let path = paths.first().cloned().unwrap_or_else(StorePath::root);
-    let keyring = args.trust.as_deref().map(load_keyring).transpose().map_err(Trouble::usage)?;
+    let keyring = args
+        .trust
+        .as_deref()
+        .map(|path| load_keyring(path, FormatSet::NATIVE))
+        .transpose()
+        .map_err(Trouble::usage)?;
     runtime(1)?.block_on(async {
         let size = store.open(&path).await?.stat().await?.size;
         let (evidence, mut status, mut detail) = match read(store.clone(), &path).await? {

@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod inspect;
 mod keygen;
+mod keys;
 mod pool;
 mod progress;
 mod seal;
@@ -43,6 +44,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Serve(serve::ServeArgs),
+    Keys(keys::KeysArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -64,6 +66,7 @@ impl Cli {
             Command::Verify(args) => verify::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
+            Command::Keys(args) => keys::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),
         }
     }

@@ -154,7 +154,7 @@ fn sealer(args: &SignArgs) -> Result<Sealer, Trouble> {
         block_size: BlockSize::new(args.block_size).map_err(Trouble::usage)?,
         salt: Salt::new(&salt).map_err(Trouble::usage)?,
     };
-    let own = TrustedKey { key: key.public_key().clone(), name: args.key.display().to_string() };
+    let own = TrustedKey::new(key.public_key().clone(), args.key.display().to_string());
     let store = open_store(&args.root)?;
     Ok(Sealer {
         sidecar: Sidecar::new(store.clone()),

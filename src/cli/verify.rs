@@ -14,6 +14,7 @@ use crate::config::load_keyring;
 use crate::event::{Cause, Silent};
 use crate::export::{BadBlock, Examination, Export, ExportOptions, HandleKey, Identity};
 use crate::policy::Mode;
+use crate::sign::FormatSet;
 use crate::store::{Store, StorePath};
 
 /// Memory for proven tree blocks.
@@ -66,7 +67,7 @@ pub(super) async fn offline_export(
 }
 
 pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
-    let keyring = load_keyring(&args.trust).map_err(Trouble::usage)?;
+    let keyring = load_keyring(&args.trust, FormatSet::NATIVE).map_err(Trouble::usage)?;
     if keyring.is_empty() {
         let path = args.trust.display();
         return Err(Trouble::usage(format!("{path} holds no keys; put .pub files there or name one")));

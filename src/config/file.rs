@@ -53,13 +53,7 @@ impl FileSettings {
     /// The first thing that is wrong, with its line.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         let file = Source { name, text };
-        let table = DeTable::parse(text).map_err(|error| {
-            let what = error.message().lines().collect::<Vec<_>>().join("; ");
-            match error.span() {
-                Some(span) => file.error(span, format_args!("not TOML: {what}")),
-                None => file.error(0..0, format_args!("not TOML: {what}")),
-            }
-        })?;
+        let table = file.table()?;
         let mut values = Overrides::default();
         for entry in in_order(table.get_ref()) {
             read_key(&file, entry, &mut values)?;
@@ -79,15 +73,7 @@ impl FileSettings {
             return Err(ConfigError::TooLarge { file: path.to_owned(), limit: FILE_MAX });
         }
         let name = path.display().to_string();
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-            ConfigError::Invalid {
-                file: name.clone(),
-                line,
-                what: "not UTF-8; save the file as UTF-8".to_owned(),
-            }
-        })?;
+        let text = utf8(bytes, &name)?;
         let mut settings = Self::parse(&text, &name)?;
         let base = path.parent().unwrap_or(Path::new(""));
         let Overrides { store, trust, audit_log, state, .. } = &mut settings.values;
@@ -98,11 +84,24 @@ impl FileSettings {
     }
 }
 
-type Key<'a, 'i> = &'a Spanned<std::borrow::Cow<'i, str>>;
-type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
+/// `bytes` as text; `name` stands in the error.
+pub(super) fn utf8(bytes: Vec<u8>, name: &str) -> Result<String, ConfigError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        ConfigError::Invalid {
+            file: name.to_owned(),
+            line,
+            what: "not UTF-8; save the file as UTF-8".to_owned(),
+        }
+    })
+}
+
+pub(super) type Key<'a, 'i> = &'a Spanned<std::borrow::Cow<'i, str>>;
+pub(super) type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
 
 /// The entries in the order of the file, so that the first error is the one that is told.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(Key<'a, 'i>, Value<'a, 'i>)> {
+pub(super) fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(Key<'a, 'i>, Value<'a, 'i>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -158,26 +157,45 @@ fn read_limit(
     Ok(())
 }
 
-struct Source<'a> {
-    name: &'a str,
-    text: &'a str,
+/// A TOML file, for errors that have its name and their line.
+pub(super) struct Source<'a> {
+    pub(super) name: &'a str,
+    pub(super) text: &'a str,
 }
 
-impl Source<'_> {
-    fn error(&self, span: Range<usize>, what: impl Display) -> ConfigError {
+impl<'a> Source<'a> {
+    /// All of the file.
+    pub(super) fn table(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
+        DeTable::parse(self.text).map_err(|error| {
+            let what = error.message().lines().collect::<Vec<_>>().join("; ");
+            match error.span() {
+                Some(span) => self.error(span, format_args!("not TOML: {what}")),
+                None => self.error(0..0, format_args!("not TOML: {what}")),
+            }
+        })
+    }
+
+    pub(super) fn error(&self, span: Range<usize>, what: impl Display) -> ConfigError {
         let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         ConfigError::Invalid { file: self.name.to_owned(), line, what: what.to_string() }
     }
 
-    fn unknown(&self, span: Range<usize>, table: &str, key: &str, known: &str, keys: &[&str]) -> ConfigError {
+    pub(super) fn unknown(
+        &self,
+        span: Range<usize>,
+        table: &str,
+        key: &str,
+        known: &str,
+        keys: &[&str],
+    ) -> ConfigError {
         let what = format!("unknown key \"{table}{}\"; {known} are {}", shown(key), keys.join(", "));
         self.error(span, what)
     }
 }
 
 /// A foreign text for an error: short and on one line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut short = text.chars().take(60).collect::<String>();
     if short.len() < text.len() {
         short.push('…');
@@ -185,18 +203,19 @@ fn shown(text: &str) -> String {
     short.escape_debug().to_string()
 }
 
-struct Entry<'a, 'i> {
-    file: &'a Source<'a>,
-    name: &'a str,
-    value: Value<'a, 'i>,
+/// One key of a TOML file and its value.
+pub(super) struct Entry<'a, 'i> {
+    pub(super) file: &'a Source<'a>,
+    pub(super) name: &'a str,
+    pub(super) value: Value<'a, 'i>,
 }
 
 impl Entry<'_, '_> {
-    fn error(&self, what: impl Display) -> ConfigError {
+    pub(super) fn error(&self, what: impl Display) -> ConfigError {
         self.file.error(self.value.span(), what)
     }
 
-    fn wrong_type(&self, wanted: &str) -> ConfigError {
+    pub(super) fn wrong_type(&self, wanted: &str) -> ConfigError {
         let found = match self.value.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a number",
@@ -209,12 +228,12 @@ impl Entry<'_, '_> {
         self.error(format_args!("{} must be {wanted}, not {found}", self.name))
     }
 
-    fn string(&self) -> Result<&str, ConfigError> {
+    pub(super) fn string(&self) -> Result<&str, ConfigError> {
         self.value.get_ref().as_str().ok_or_else(|| self.wrong_type("a string"))
     }
 
     /// One of a few words. What is echoed in the error is kept short.
-    fn word<T: FromStr<Err: Display>>(&self) -> Result<T, ConfigError> {
+    pub(super) fn word<T: FromStr<Err: Display>>(&self) -> Result<T, ConfigError> {
         shown(self.string()?).parse().map_err(|error| self.error(error))
     }
 
@@ -243,7 +262,7 @@ impl Entry<'_, '_> {
         Some(i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX))
     }
 
-    fn number(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+    pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
         let (low, high) = (range.start(), range.end());
         let number = self.integer().ok_or_else(|| self.wrong_type("a number"))?;
         match u32::try_from(number).ok().filter(|number| range.contains(number)) {

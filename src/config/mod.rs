@@ -19,7 +19,7 @@ use crate::policy::Mode;
 
 pub use file::FileSettings;
 pub use size::{SizeError, parse_size};
-pub use trust::{TrustError, load_keyring};
+pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
 
 /// The smallest cache in bytes.
 pub const CACHE_MIN: u64 = 1024 * 1024;

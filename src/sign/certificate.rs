@@ -223,7 +223,7 @@ fn refuse(reason: impl ToString) -> SignError {
     SignError::Certificate { reason: reason.to_string() }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     out.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);

@@ -153,6 +153,14 @@ pub enum SignError {
         /// What is wrong.
         reason: String,
     },
+    /// Not a pattern of paths.
+    #[error("the glob {glob} cannot be used: {reason}")]
+    Glob {
+        /// The pattern, quoted; empty when all of them are meant.
+        glob: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A signature that this key cannot make.
     #[error("a key of algorithm {algorithm} cannot make {what}; use an RSA, P-256 or P-384 key")]
     CannotMake {

@@ -53,7 +53,7 @@ pub(super) fn private_der(name: &str) -> Vec<u8> {
 
 /// A ring that trusts the keys of these algorithms, each named after its own.
 pub(super) fn keyring(names: &[&str]) -> Keyring {
-    let trusted = |name: &&str| TrustedKey { key: key(name).public_key().clone(), name: (*name).to_owned() };
+    let trusted = |name: &&str| TrustedKey::new(key(name).public_key().clone(), *name);
     Keyring::new(names.iter().map(trusted).collect())
 }
 

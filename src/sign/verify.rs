@@ -441,7 +441,7 @@ mod tests {
     fn details_stay_short_and_on_one_line() {
         let made = generate("ed25519".parse().unwrap()).unwrap();
         let key = PublicKey::from_spki_pem(made.public_pem.as_bytes()).unwrap();
-        let ring = Keyring::new(vec![TrustedKey { key, name: "a\nb".repeat(10_000) }]);
+        let ring = Keyring::new(vec![TrustedKey::new(key, "a\nb".repeat(10_000))]);
         let mut envelope = Envelope::parse(&fixture::envelope(&["ed25519"])).unwrap();
         envelope.signatures[0].key_id = made.key_id;
         let descriptor = fixture::descriptor();

@@ -9,6 +9,7 @@
     unreachable_pub
 )]
 
+mod certificates;
 mod fsverity;
 mod ima;
 mod openssl;

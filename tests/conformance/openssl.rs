@@ -151,7 +151,7 @@ fn both_ways(bench: &Bench, algorithm: &str) {
             BASE64.encode(signature),
         )
     };
-    let keyring = Keyring::new(vec![TrustedKey { key: public, name: "openssl".to_owned() }]);
+    let keyring = Keyring::new(vec![TrustedKey::new(public, "openssl")]);
     let (descriptor, statement) = (descriptor(), statement());
     let expected = Expected { namespace: "", path: &statement.path, descriptor: &descriptor, now: NOW };
     let good = envelope(&payload, &made);

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::cli::{Ends, Said, command, sign, verify};
 use crate::support::{COMMAND, Site};
 
-const COMMANDS: [&str; 6] = ["keygen", "sign", "verify", "inspect", "serve", "demo"];
+const COMMANDS: [&str; 7] = ["keygen", "keys", "sign", "verify", "inspect", "serve", "demo"];
 
 fn openssl(directory: &Path, args: &[&str]) -> Said {
     Command::new("openssl").args(args).current_dir(directory).ends(0)

@@ -19,6 +19,7 @@ mod cli_names;
 mod cli_reload;
 mod cli_serve;
 mod cli_sign;
+mod cli_trust;
 mod cli_verify;
 mod corpus;
 mod order;

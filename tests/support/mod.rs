@@ -422,7 +422,7 @@ pub fn receive_record(stream: &mut impl Read) -> Option<Vec<u8>> {
 pub fn key_and_trust() -> (SigningKey, Keyring) {
     let pair = generate(KeyAlgorithm::Ed25519).unwrap();
     let key = SigningKey::from_pkcs8_pem(pair.private_pem.as_bytes()).unwrap();
-    let trusted = TrustedKey { key: key.public_key().clone(), name: "test".into() };
+    let trusted = TrustedKey::new(key.public_key().clone(), "test");
     (key, Keyring::new(vec![trusted]))
 }
 

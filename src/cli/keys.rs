@@ -1,0 +1,321 @@
+//! `nfs-verity keys list`: who is trusted, for what, until when, and what each key signs.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::pool::{Done, default_jobs, each_file, runtime};
+use super::progress::Progress;
+use super::walk::open_store;
+use super::{Outcome, Trouble};
+use crate::carrier::{CarrierError, OpenBundle, Sidecar};
+use crate::config::load_keyring;
+use crate::sign::{
+    Certificate, Expected, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey, verify_envelope,
+};
+use crate::store::StorePath;
+use crate::verity::Descriptor;
+
+/// Revocations that people are shown, at most; JSON has them all.
+const REVOKED_SHOWN: usize = 20;
+
+/// Look at a trust directory: keys, certificates, limits, revocations
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct KeysArgs {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nfs-verity keys list --trust keys/
+  nfs-verity keys list --trust keys/ --store /srv/data --json";
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    List(ListArgs),
+}
+
+/// List what is trusted: for what, until when, and how many files each key signs
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+struct ListArgs {
+    /// A key or certificate, or a directory of them
+    #[arg(long, value_name = "PATH")]
+    trust: PathBuf,
+    /// Count the files of this tree that each key signs; limits and revocations do not change the count
+    #[arg(long, value_name = "ROOT")]
+    store: Option<PathBuf>,
+    /// The tree's name, as it was signed; with --store
+    #[arg(long, value_name = "NAME", default_value = "", requires = "store")]
+    namespace: String,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &KeysArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
+    match &args.command {
+        KeysCommand::List(args) => list(args, out),
+    }
+}
+
+fn list(args: &ListArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
+    let keyring = load_keyring(&args.trust, FormatSet::NATIVE).map_err(Trouble::usage)?;
+    if keyring.is_empty() {
+        let path = args.trust.display();
+        return Err(Trouble::usage(format!(
+            "{path} holds no keys; put .pub or .crt files there, or name one"
+        )));
+    }
+    let counted = match &args.store {
+        Some(root) => Some(count(root, &args.namespace, &keyring)?),
+        None => None,
+    };
+    let now = jiff::Timestamp::now().as_second();
+    let rows = rows(&keyring, counted.as_ref(), now);
+    if args.json {
+        writeln!(out, "{:#}", as_json(&keyring, &rows, counted.as_ref()))?;
+    } else {
+        for_people(out, &keyring, &rows, counted.as_ref())?;
+    }
+    match counted.map_or(0, |counted| counted.unread) {
+        0 => Ok(Outcome::Good),
+        unread => Err(Trouble::other(format!("{unread} files could not be read; see above"))),
+    }
+}
+
+/// A key or an authority, as it is listed.
+struct Row<'a> {
+    kind: &'static str,
+    name: &'a str,
+    key: &'a PublicKey,
+    ima_key_id: String,
+    certificate: Option<&'a Certificate>,
+    limits: &'a Limits,
+    formats: FormatSet,
+    /// The first and the last second at which it counts.
+    window: (Option<i64>, Option<i64>),
+    status: &'static str,
+    revoked_by: Option<&'a str>,
+    files: Option<u64>,
+}
+
+fn rows<'a>(keyring: &'a Keyring, counted: Option<&Counted>, now: i64) -> Vec<Row<'a>> {
+    let revoked = keyring.revoked();
+    let status = |revoked_by: Option<&str>, (first, last): (Option<i64>, Option<i64>)| match revoked_by {
+        Some(_) => "revoked",
+        None if last.is_some_and(|last| now > last) => "expired",
+        None if first.is_some_and(|first| now < first) => "not yet valid",
+        None => "trusted",
+    };
+    let key_row = |trusted: &'a TrustedKey| {
+        let certificate = trusted.certificate.as_ref();
+        let id = trusted.key.key_id();
+        let revoked_by = revoked.key(&id).or_else(|| revoked.names(certificate?));
+        let window = (trusted.limits.not_before, trusted.limits.not_after);
+        let ima = certificate.map_or_else(|| trusted.key.ima_key_id(), Certificate::ima_key_id);
+        Row {
+            kind: "key",
+            name: &trusted.name,
+            key: &trusted.key,
+            ima_key_id: hex::encode(ima),
+            certificate,
+            limits: &trusted.limits,
+            formats: trusted.limits.formats.unwrap_or(keyring.formats()),
+            window,
+            status: status(revoked_by, window),
+            revoked_by,
+            files: counted.map(|counted| counted.by_key.get(&id).copied().unwrap_or(0)),
+        }
+    };
+    let mut rows: Vec<Row<'a>> = keyring.iter().map(key_row).collect();
+    rows.extend(keyring.authorities().iter().map(|authority| {
+        let (certificate, limits) = (&authority.certificate, &authority.limits);
+        let revoked_by = revoked.names(certificate);
+        let first = limits.not_before.unwrap_or(i64::MIN).max(certificate.not_before());
+        let last = limits.not_after.unwrap_or(i64::MAX).min(certificate.not_after());
+        let window = (Some(first), Some(last));
+        Row {
+            kind: "authority",
+            name: &authority.name,
+            key: certificate.key(),
+            ima_key_id: hex::encode(certificate.ima_key_id()),
+            certificate: Some(certificate),
+            limits,
+            formats: limits.formats.unwrap_or(keyring.formats()),
+            window,
+            status: status(revoked_by, window),
+            revoked_by,
+            files: None,
+        }
+    }));
+    rows.sort_by(|a, b| (a.kind == "authority", a.name).cmp(&(b.kind == "authority", b.name)));
+    rows
+}
+
+/// How many files each key signs.
+#[derive(Default)]
+struct Counted {
+    by_key: BTreeMap<KeyId, u64>,
+    files: u64,
+    /// Files that no listed key signs.
+    unsigned: u64,
+    unread: u64,
+}
+
+fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<Counted, Trouble> {
+    let store = open_store(root)?;
+    let jobs = default_jobs();
+    let progress = Progress::new();
+    // Signatures are counted, not judged: without limits and revocations.
+    let bare = keyring.iter().map(|trusted| TrustedKey::new(trusted.key.clone(), trusted.name.as_str()));
+    let bare = Arc::new(Keyring::new(bare.collect()));
+    let (sidecar, namespace) = (Sidecar::new(store.clone()), Arc::<str>::from(namespace));
+    let mut counted = Counted::default();
+    runtime(jobs)?.block_on(async {
+        let work = move |path: StorePath| {
+            let (sidecar, namespace, bare) = (sidecar.clone(), namespace.clone(), bare.clone());
+            async move {
+                match sidecar.open(&path).await {
+                    Ok(bundle) => Ok(signers(&bundle, &path, &namespace, &bare)),
+                    Err(CarrierError::Store(error)) => Err(error),
+                    Err(_) => Ok(Vec::new()),
+                }
+            }
+        };
+        let mut done = each_file(store, vec![StorePath::root()], jobs, work);
+        while let Some(result) = done.recv().await {
+            let (path, error) = match result {
+                Done::File(_, Ok(signers)) => {
+                    counted.files += 1;
+                    counted.unsigned += u64::from(signers.is_empty());
+                    for id in signers {
+                        *counted.by_key.entry(id).or_default() += 1;
+                    }
+                    progress.files(counted.files);
+                    continue;
+                }
+                Done::File(path, Err(error)) => (path, error),
+                Done::Trouble(error) => (error.path.clone(), error),
+            };
+            counted.unread += 1;
+            progress
+                .around(|| writeln!(std::io::stderr(), "nfs-verity: {path}: cannot be looked at: {error}"))?;
+        }
+        Ok::<_, Trouble>(())
+    })?;
+    progress.finish();
+    Ok(counted)
+}
+
+/// The keys whose signatures over the evidence of `path` hold. The content is not looked at.
+fn signers(bundle: &OpenBundle, path: &StorePath, namespace: &str, keyring: &Keyring) -> Vec<KeyId> {
+    let Ok(descriptor) = Descriptor::parse(&bundle.head.descriptor) else { return Vec::new() };
+    let now = jiff::Timestamp::now().as_second();
+    let expected = Expected { namespace, path: path.as_bytes(), descriptor: &descriptor, now };
+    let proof = verify_envelope(&bundle.head.statement, keyring, &expected);
+    proof.map_or_else(|_| Vec::new(), |proof| proof.signers.iter().map(|signer| signer.key_id).collect())
+}
+
+/// A time as people and machines read it.
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+fn as_json(keyring: &Keyring, rows: &[Row<'_>], counted: Option<&Counted>) -> Value {
+    let row = |row: &Row<'_>| {
+        json!({
+            "kind": row.kind,
+            "name": row.name,
+            "algorithm": row.key.algorithm_name(),
+            "key_id": row.key.key_id().to_string(),
+            "ima_key_id": row.ima_key_id,
+            "certificate": row.certificate.map(|certificate| json!({
+                "subject": certificate.subject(),
+                "fingerprint": hex::encode(certificate.fingerprint()),
+                "not_before": time(certificate.not_before()),
+                "not_after": time(certificate.not_after()),
+            })),
+            "paths": row.limits.paths.as_ref().map(|paths| paths.texts()),
+            "formats": row.formats.iter().map(|format| format.as_str()).collect::<Vec<_>>(),
+            "not_before": row.window.0.map(time),
+            "not_after": row.window.1.map(time),
+            "status": row.status,
+            "revoked_by": row.revoked_by,
+            "files": row.files,
+        })
+    };
+    let required = keyring.requirements();
+    let rules = required.rules().iter();
+    let rules = rules.map(|(paths, require)| json!({ "paths": paths.texts(), "require": require }));
+    let revoked = keyring.revoked().entries();
+    let revoked = revoked.map(|(item, entry)| json!({ "item": item.to_string(), "entry": entry }));
+    json!({
+        "trusted": rows.iter().map(row).collect::<Vec<_>>(),
+        "require": required.default_number(),
+        "rules": rules.collect::<Vec<_>>(),
+        "revoked": revoked.collect::<Vec<_>>(),
+        "files": counted.map(|counted| json!({
+            "all": counted.files, "signed_by_none": counted.unsigned, "unreadable": counted.unread,
+        })),
+    })
+}
+
+fn for_people(
+    out: &mut impl Write,
+    keyring: &Keyring,
+    rows: &[Row<'_>],
+    counted: Option<&Counted>,
+) -> Result<(), Trouble> {
+    for row in rows {
+        writeln!(out, "{:<12} {} ({})", row.kind, row.name, row.key.algorithm_name())?;
+        match row.revoked_by {
+            Some(entry) => writeln!(out, "  status     revoked by {entry}")?,
+            None => writeln!(out, "  status     {}", row.status)?,
+        }
+        writeln!(out, "  key id     {}", row.key.key_id())?;
+        writeln!(out, "  IMA id     {}", row.ima_key_id)?;
+        if let Some(certificate) = row.certificate {
+            let (first, last) = (time(certificate.not_before()), time(certificate.not_after()));
+            writeln!(out, "  subject    {}, valid {first} to {last}", certificate.subject())?;
+            writeln!(out, "  SHA-256    {}", hex::encode(certificate.fingerprint()))?;
+        }
+        let paths = row.limits.paths.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
+        writeln!(out, "  paths      {paths}")?;
+        writeln!(out, "  formats    {}", row.formats)?;
+        let window = match row.window {
+            (None, None) => "always".to_owned(),
+            (Some(first), None) => format!("from {}", time(first)),
+            (None, Some(last)) => format!("until {}", time(last)),
+            (Some(first), Some(last)) => format!("{} to {}", time(first), time(last)),
+        };
+        writeln!(out, "  counts     {window}")?;
+        if let Some(files) = row.files {
+            writeln!(out, "  signs      {files} files")?;
+        }
+        writeln!(out)?;
+    }
+    let required = keyring.requirements();
+    writeln!(out, "signers      {} required", required.default_number())?;
+    for (paths, require) in required.rules() {
+        writeln!(out, "             {require} required for {paths}")?;
+    }
+    let revoked = keyring.revoked();
+    for (item, entry) in revoked.entries().take(REVOKED_SHOWN) {
+        writeln!(out, "revoked      {item} by {entry}")?;
+    }
+    if let Some(more) = revoked.len().checked_sub(REVOKED_SHOWN).filter(|more| *more > 0) {
+        writeln!(out, "             and {more} more; --json lists them all")?;
+    }
+    if let Some(counted) = counted {
+        let Counted { files, unsigned, .. } = counted;
+        writeln!(out, "files        {files}, of which {unsigned} are signed by none of these keys")?;
+    }
+    Ok(())
+}
