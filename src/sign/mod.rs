@@ -5,6 +5,10 @@
 //! ECDSA P-384 (SHA-384) or RSA PKCS#1 v1.5 (SHA-256). [`verify_envelope`] is the one way from an
 //! untrusted envelope to a [`Proof`]; [`read_envelope`] only tells what an envelope says.
 //!
+//! The formats of other programs bind a digest and no name: [`Pkcs7`] as fs-verity's built-in signatures,
+//! [`ImaSignature`], and [`Modsig`], which finds a PKCS#7 signature behind a file. They are made and checked
+//! with any [`HashName`], and whoever reads them decides what they count for.
+//!
 //! Everything here is bytes in, bytes out: no files, no clock. The time is passed in.
 
 mod backend;

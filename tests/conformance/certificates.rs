@@ -168,6 +168,12 @@ fn an_authority_that_was_renewed_counts_by_the_certificate_that_is_valid() {
         assert_eq!(verify_chain(&leaf, &[], &authorities, now).unwrap().authority, at);
     }
     assert!(matches!(verify_chain(&leaf, &[], &[&old], now), Err(ChainError::Expired { .. })));
+    // One made after the leaf, at the leaf's first second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let later = bench.certify("root", "root", None, CA, 20);
+    let result = verify_chain(&leaf, &[], &[&later], leaf.not_before());
+    assert!(matches!(result, Err(ChainError::NotYetValid { .. })), "{result:?}");
+    verify_chain(&leaf, &[], &[&later], later.not_before()).unwrap();
 }
 
 #[test]

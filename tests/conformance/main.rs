@@ -11,5 +11,7 @@
 
 mod certificates;
 mod fsverity;
+mod ima;
 mod openssl;
+mod pkcs7;
 mod vectors;

@@ -15,24 +15,28 @@ use nfs_verity::verity::{BlockSize, Descriptor, Digest, HashAlgorithm, Params, S
 const NOW: i64 = 1_767_225_600;
 
 /// A directory in which `openssl` is run.
-struct Bench(tempfile::TempDir);
+pub(super) struct Bench(tempfile::TempDir);
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(super) fn put(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
     }
 
-    fn get(&self, name: &str) -> Vec<u8> {
+    pub(super) fn get(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.0.path().join(name)).unwrap()
     }
 
-    fn openssl(&self, arguments: &[&str]) -> Output {
+    pub(super) fn openssl(&self, arguments: &[&str]) -> Output {
         Command::new("openssl")
             .args(arguments)
             .current_dir(self.0.path())
@@ -41,7 +45,7 @@ impl Bench {
     }
 
     /// Runs `openssl`, which must succeed, and gives what it prints.
-    fn run(&self, arguments: &[&str]) -> Vec<u8> {
+    pub(super) fn run(&self, arguments: &[&str]) -> Vec<u8> {
         let output = self.openssl(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "openssl {}: {errors}", arguments.join(" "));

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""seeds.py: writes the hand-made part of the corpora, corpus/TARGET/seed-*, from the specifications alone."""
+"""seeds.py: writes the hand-made part of the corpora, corpus/TARGET/seed-*, from the specifications
+and, for signatures and certificates, from the reference data of ../vectors."""
 import base64
 import hashlib
 import json
@@ -241,3 +242,91 @@ configurations = {
 }
 for name, data in configurations.items():
     seed("config", name, data)
+
+# --- signatures of other programs, and certificates
+VECTORS = os.path.join(os.path.dirname(HERE), "vectors")
+
+
+def vectors(folder, *endings):
+    for name in sorted(os.listdir(os.path.join(VECTORS, folder))):
+        if name.endswith(endings):
+            with open(os.path.join(VECTORS, folder, name), "rb") as f:
+                yield name, f.read()
+
+
+def der(tag, *parts):
+    body = b"".join(parts)
+    if len(body) < 128:
+        return bytes([tag, len(body)]) + body
+    size = (len(body).bit_length() + 7) // 8
+    return bytes([tag, 0x80 | size]) + len(body).to_bytes(size, "big") + body
+
+
+def oid(text):
+    return der(6, bytes.fromhex(text))
+
+
+DATA, SIGNED_DATA = oid("2a864886f70d010701"), oid("2a864886f70d010702")
+SHA_256 = der(0x30, oid("608648016503040201"), b"\5\0")
+RSA = der(0x30, oid("2a864886f70d010101"), b"\5\0")
+ECDSA = der(0x30, oid("2a8648ce3d040302"))
+ISSUER = der(0x30, der(0x31, der(0x30, oid("550403"), der(0x0C, b"signer"))))
+ATTRIBUTES = der(
+    0xA0,
+    der(0x30, oid("2a864886f70d010903"), der(0x31, DATA)),
+    der(0x30, oid("2a864886f70d010905"), der(0x31, der(0x17, b"260101000000Z"))),
+    der(0x30, oid("2a864886f70d010904"), der(0x31, der(4, hashlib.sha256(b"content").digest()))),
+)
+
+
+def signer(version=1, sid=der(0x30, ISSUER, der(2, b"\x55")), attributes=b"", algorithm=RSA, rest=b""):
+    return der(0x30, der(2, bytes([version])), sid, SHA_256, attributes, algorithm, der(4, b"s" * 64), rest)
+
+
+def pkcs7(*signers, version=1, content=b"", certificates=b"", crls=b""):
+    return der(0x30, SIGNED_DATA, der(0xA0, der(
+        0x30, der(2, bytes([version])), der(0x31, SHA_256), der(0x30, DATA, content), certificates, crls,
+        der(0x31, *signers))))
+
+
+for name, data in vectors("pkcs7", ".p7s"):
+    seed("pkcs7", name, data)
+CERTIFICATES = [data for _, data in vectors("keys", ".crt.der")]
+messages = {
+    "attributes": pkcs7(signer(attributes=ATTRIBUTES, algorithm=ECDSA)),
+    "key-id": pkcs7(signer(3, der(0x80, b"k" * 20)), version=3),
+    "certificates": pkcs7(signer(), certificates=der(0xA0, *CERTIFICATES), crls=der(0xA1, der(0x30))),
+    "unsigned-attributes": pkcs7(signer(rest=der(0xA1, der(0x30, DATA, der(0x31, b"\5\0"))))),
+    "two": pkcs7(signer(), signer(algorithm=ECDSA)),
+    "pss": pkcs7(signer(algorithm=der(0x30, oid("2a864886f70d01010a"))), signer()),
+    "content": pkcs7(signer(), content=der(0xA0, der(4, b"content"))),
+    "none": pkcs7(),
+    "indefinite": b"\x30\x80" + SIGNED_DATA + b"\xa0\x80\0\0\0\0",
+    "giant": b"\x30\x84\xff\xff\xff\xff" + SIGNED_DATA,
+}
+for name, data in messages.items():
+    seed("pkcs7", name, data)
+
+for name, data in vectors("ima", ".imasig_v2", ".imasig_v3", ".imasig_v3_regular"):
+    seed("ima", name, data)
+seed("ima", "digest", b"\4\4" + hashlib.sha256(b"").digest())
+seed("ima", "long", b"\3\2\4keyi\xff\xff" + b"s" * 64)
+
+for name, data in vectors("modsig", ".modsig"):
+    seed("modsig", name, b"\0" + data)
+    seed("modsig", name + "-magic", b"\1" + data[:-28])
+appended = {
+    "small": b"c" + messages["two"] + bytes([0, 0, 2, 0, 0, 0, 0, 0]) + u32(len(messages["two"])),
+    "no-content": b"s" * 9 + bytes([0, 0, 2, 0, 0, 0, 0, 0]) + u32(9),
+    "giant": b"s" * 9 + bytes([0, 0, 2, 0, 0, 0, 0, 0]) + u32(0xFFFFFFFF),
+    "pgp": b"s" * 9 + bytes([1, 4, 0, 5, 8, 0, 0, 0]) + u32(4),
+    "nothing": b"",
+}
+for name, data in appended.items():
+    seed("modsig", name, b"\1" + data)
+
+for name, data in vectors("keys", ".crt.der"):
+    seed("certificate", name, data)
+seed("certificate", "trailing", CERTIFICATES[0] + b"\0")
+seed("certificate", "indefinite", b"\x30\x80" + CERTIFICATES[0][4:] + b"\0\0")
+seed("certificate", "nested", bytes.fromhex("3080") * 200)

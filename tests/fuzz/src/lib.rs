@@ -9,7 +9,10 @@ use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
 use nfs_verity::proto::rpc::{Call, Credential, RecordError, RecordReader};
 use nfs_verity::proto::xdr::{Reader, XdrError};
-use nfs_verity::sign::{Expected, Keyring, Statement, read_envelope, verify_envelope};
+use nfs_verity::sign::{
+    Certificate, Expected, HashName, ImaSignature, Keyring, MODSIG_TAIL, Modsig, PKCS7_APPENDED_MAX, Pkcs7,
+    Statement, read_envelope, verify_envelope,
+};
 use nfs_verity::verity::Descriptor;
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +28,10 @@ pub const TARGETS: &[Target] = &[
     ("statement", statement),
     ("bundle", bundle),
     ("config", config),
+    ("pkcs7", pkcs7),
+    ("ima", ima),
+    ("modsig", modsig),
+    ("certificate", certificate),
 ];
 
 /// Record marking. Bytes 0 and 1: the limit in units of 64 bytes, and how many bytes arrive at a time.
@@ -243,4 +250,85 @@ pub fn config(data: &[u8]) {
             assert!((1..=text.matches('\n').count() + 1).contains(&line), "{told}");
         }
     }
+}
+
+/// Certificates that have signed things among the inputs, and never what the fuzzers ask for.
+fn known() -> [Certificate; 2] {
+    [
+        &include_bytes!("../../vectors/keys/rsa2048.crt.der")[..],
+        &include_bytes!("../../vectors/keys/ecp256.crt.der")[..],
+    ]
+    .map(|der| Certificate::from_der(der).expect("a certificate of the vectors"))
+}
+
+/// Text for people is one line of bounded length.
+fn one_line(text: &str) {
+    assert!(text.len() < 1200 && !text.chars().any(char::is_control), "{text:?}");
+}
+
+/// A PKCS#7 message. It has a signer, its bytes are all its own, and nothing signs what nobody signed.
+pub fn pkcs7(data: &[u8]) {
+    let Ok(parsed) = Pkcs7::parse(data) else { return };
+    assert!(!parsed.signers().is_empty() && parsed.signers().len() + parsed.unsupported().len() <= 16);
+    assert!(parsed.certificates().len() <= 16);
+    parsed.unsupported().iter().for_each(|told| one_line(told));
+    for signer in parsed.signers() {
+        one_line(&signer.describe());
+        for certificate in known() {
+            let digest = signer.hash().digest(b"what nobody signed");
+            assert!(!signer.verify(&digest, certificate.key()));
+            assert!(!signer.verify(&digest[1..], certificate.key()));
+        }
+    }
+    assert!(Pkcs7::parse_appended(data).is_ok());
+    assert!(Pkcs7::parse(&[data, &[0]].concat()).is_err(), "trailing bytes");
+    assert!(Pkcs7::parse(&data[..data.len() - 1]).is_err(), "cut");
+}
+
+/// The value of `security.ima`. What is read is written as it was, and nothing signs what nobody signed.
+pub fn ima(data: &[u8]) {
+    let Ok(parsed) = ImaSignature::parse(data) else { return };
+    assert_eq!(parsed.encode().expect("what was read is written"), data);
+    for hash in HashName::ALL {
+        let digest = hash.digest(b"what nobody signed");
+        assert!(known().iter().all(|certificate| !parsed.verify(&digest, certificate.key())));
+    }
+    assert!(ImaSignature::parse(&[data, &[0]].concat()).is_err(), "trailing bytes");
+    assert!(ImaSignature::parse(&data[..data.len() - 1]).is_err(), "cut");
+}
+
+/// A file with an appended signature. Byte 0: odd appends the magic. The parts lie in the file one behind
+/// the other, and the tail alone tells the same.
+pub fn modsig(data: &[u8]) {
+    let Some((&how, rest)) = data.split_first() else { return };
+    let mut file = rest.to_vec();
+    if how & 1 == 1 {
+        file.extend_from_slice(b"~Module signature appended~\n");
+    }
+    let total = file.len() as u64;
+    let found = Modsig::find(&file, total);
+    if let Some(start) = file.len().checked_sub(MODSIG_TAIL) {
+        let alone = Modsig::find(&file[start..], total);
+        assert_eq!(alone.as_ref().ok(), found.as_ref().ok(), "the tail alone tells another thing");
+    }
+    let Ok(Some(found)) = found else { return };
+    assert!(found.content > 0 && found.content == found.pkcs7.start && found.pkcs7.start < found.pkcs7.end);
+    assert_eq!(found.pkcs7.end + MODSIG_TAIL as u64, total);
+    let length = usize::try_from(found.pkcs7.end - found.pkcs7.start).expect("less than the file's");
+    assert!(length <= PKCS7_APPENDED_MAX);
+    let end = file.len() - MODSIG_TAIL;
+    let _ = Pkcs7::parse_appended(&file[end - length..end]);
+}
+
+/// An X.509 certificate. Its encoding is its only one, and what it says for people is one line.
+pub fn certificate(data: &[u8]) {
+    let Ok(parsed) = Certificate::from_der(data) else { return };
+    assert_eq!(parsed.der(), data);
+    assert_eq!(parsed.fingerprint()[..], Sha256::digest(data)[..]);
+    one_line(&parsed.subject());
+    if let Some(tail) = parsed.subject_key_id().and_then(|id| id.last_chunk::<4>()) {
+        assert_eq!(parsed.ima_key_id(), *tail);
+    }
+    assert!(Certificate::from_der(&[data, &[0]].concat()).is_err(), "trailing bytes");
+    assert!(Certificate::from_der(&data[..data.len() - 1]).is_err(), "cut");
 }
