@@ -93,7 +93,7 @@ async fn ima_signatures_are_found_where_others_put_them() {
 #[tokio::test]
 async fn what_does_not_fit_changes_nothing_and_names_another_carrier() {
     let at = path("f");
-    let (_, store, carriers, content) = scene(600_000);
+    let (_, _, carriers, content) = scene(600_000);
     let xattr = carriers.get(CarrierKind::Xattr).unwrap();
     let (one, tree) = evidence(&content, 1);
     put(&**xattr, &at, &one, &tree).await.unwrap();
@@ -106,7 +106,6 @@ async fn what_does_not_fit_changes_nothing_and_names_another_carrier() {
     assert!(refused.to_string().contains("use another one, such as sidecar"), "{refused}");
     two.statement = Some(Bytes::from(vec![7; 300_000]));
     assert!(matches!(put(&**xattr, &at, &two, &tree).await, Err(CarrierError::Malformed { .. })));
-    let _ = store;
 }
 
 #[tokio::test]

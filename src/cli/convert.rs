@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::relocate::{MoveError, Moved, Mover};
 use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
-use crate::carrier::{Appended, CarrierKind, Carriers};
+use crate::carrier::{Appended, CarrierError, CarrierKind, Carriers};
 
 /// Move the evidence of every file below ROOT to another carrier, without signing again
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ pub(super) fn run(args: &ConvertArgs, out: &mut (impl Write + Send)) -> Result<O
             let line = match result {
                 Done::File(_, Ok(moved)) => {
                     match moved {
-                        Moved::Moved => counts.moved += 1,
+                        Moved::Now => counts.moved += 1,
                         Moved::Already => counts.already += 1,
                         Moved::Nothing => counts.without += 1,
                     }
@@ -79,8 +79,11 @@ pub(super) fn run(args: &ConvertArgs, out: &mut (impl Write + Send)) -> Result<O
                 }
                 Done::File(_, Err(error)) => {
                     match error {
-                        MoveError::Store(_) | MoveError::Carrier(_) => counts.store_failed += 1,
-                        MoveError::NoDescriptor(_)
+                        MoveError::Store(_) | MoveError::Carrier(CarrierError::Store(_)) => {
+                            counts.store_failed += 1;
+                        }
+                        MoveError::Carrier(_)
+                        | MoveError::NoDescriptor(_)
                         | MoveError::Size { .. }
                         | MoveError::Root { .. }
                         | MoveError::Conflict { .. }

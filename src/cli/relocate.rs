@@ -32,7 +32,7 @@ pub(super) struct Mover {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
     /// The target has evidence that it had not before, or another place has none any more.
-    Moved,
+    Now,
     /// The target had it already.
     Already,
     /// No carrier has any.
@@ -83,7 +83,7 @@ impl Mover {
             }
         }
         match (moved, damaged) {
-            (true, _) => Ok(Moved::Moved),
+            (true, _) => Ok(Moved::Now),
             (false, damaged) => match self.target.open(path).await {
                 Ok(_) => Ok(Moved::Already),
                 Err(error) if error.is_missing() => match damaged {

@@ -199,9 +199,30 @@ seed("bundle", "tree", b"\x05" + bundle(both + [(3, OBSERVED)], tree=4096))
 seed("bundle", "unknown-section", b"\x01" + bundle(both + [(77, b"later")]))
 seed("bundle", "doubled-section", b"\x01" + bundle(both + [(1, DESCRIPTOR)]))
 seed("bundle", "no-statement", b"\x01" + bundle([(1, DESCRIPTOR)]))
+SIGNATURES = [(4, b"0\x82pkcs7"), (5, b"\x03\x02\x04ima"), (6, b"0\x82certificate")]
+seed("bundle", "signatures", b"\x01" + bundle(both + [(3, OBSERVED)] + SIGNATURES * 2))
+seed("bundle", "sixteen-of-a-kind", b"\x01" + bundle([(1, DESCRIPTOR)] + SIGNATURES * 16))
+seed("bundle", "seventeen-of-a-kind", b"\x01" + bundle([(1, DESCRIPTOR)] + SIGNATURES[:1] * 17))
+seed("bundle", "empty-signature", b"\x01" + bundle([(1, DESCRIPTOR), (5, b"")]))
 seed("bundle", "version-2", b"\x01" + bundle(both, version=2))
 seed("bundle", "wrong-checksum", b"\x00" + bundle(both))
 seed("bundle", "giant", b"\x01" + bundle(both)[:12] + b"\xff" * 60)
+
+# --- footers: the size of the file, then the footer
+
+
+def footer(total, data, bundle, magic=b"\x89nfsvap\n", version=1, padding=bytes(6)):
+    fields = struct.pack("<H", version) + padding + struct.pack("<QQ", data, bundle)
+    return struct.pack("<Q", total) + magic + fields
+
+
+seed("footer", "good", footer(337, 5, 300))
+seed("footer", "empty", footer(32, 0, 0))
+seed("footer", "large", footer(2**63 + 41, 2**63, 9))
+seed("footer", "over", footer(30, 2**64 - 1, 2**64 - 1))
+seed("footer", "version-2", footer(337, 5, 300, version=2))
+seed("footer", "padding", footer(337, 5, 300, padding=b"\0\0\0\0\0\x01"))
+seed("footer", "magic-of-a-bundle", footer(337, 5, 300, magic=b"\x89nfsvty\n"))
 
 # --- configuration
 ALL = b"""# everything

@@ -13,6 +13,7 @@
 mod support;
 
 mod cli;
+mod cli_convert;
 mod cli_demo;
 mod cli_formats;
 mod cli_keys;

@@ -4,6 +4,7 @@
 //! and `tests/model/corpus.rs` with the corpora, so the same properties hold in every test run.
 
 use bytes::{Bytes, BytesMut};
+use nfs_verity::carrier::Footer;
 use nfs_verity::carrier::bundle::{BundleError, Head};
 use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("nfs3_args", nfs3_args),
     ("statement", statement),
     ("bundle", bundle),
+    ("footer", footer),
     ("config", config),
     ("pkcs7", pkcs7),
     ("ima", ima),
@@ -231,6 +233,17 @@ fn seal(bytes: &mut [u8]) {
     let Some(head) = bytes.get_mut(..length as usize) else { return };
     let Some((body, checksum)) = head.split_last_chunk_mut::<32>() else { return };
     checksum.copy_from_slice(&Sha256::digest(body));
+}
+
+/// The last bytes of a file that is as long as the first eight say. A footer that is read makes up the file
+/// together with what it speaks of, and is written as it was read.
+pub fn footer(data: &[u8]) {
+    let Some((total, tail)) = data.split_first_chunk::<8>() else { return };
+    let total = u64::from_le_bytes(*total);
+    if let Ok(Some(footer)) = Footer::parse(tail, total) {
+        assert_eq!(footer.total(), Some(total));
+        assert_eq!(footer.encode()[..], *tail);
+    }
 }
 
 /// A configuration file. What is wrong is told in one line of text that names a line of the file; a comment
