@@ -287,3 +287,6 @@ impl Dropped {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
