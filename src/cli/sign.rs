@@ -90,10 +90,10 @@ Examples:
   nfs-verity sign --add --trust keys/old.pub --key keys/new.key /srv/data
   nfs-verity sign --replace KEYID --trust keys/old.pub --key keys/new.key /srv/data
 
-Files that this key signed before and that are unchanged are skipped, so that an interrupted run goes on
-where it was; whether an ima-v2 signature holds is not looked at then, since that would take reading the
-file (--force signs again). Exit status: 0 all signed, 1 something was left unsigned, 2 usage, 3 I/O
-trouble.";
+Files that this key signed before and that are unchanged are skipped, so that an interrupted
+run goes on where it was; whether an ima-v2 signature holds is not looked at then, since that
+would take reading the file (--force signs again). Exit status: 0 all signed, 1 something was
+left unsigned, 2 usage, 3 I/O trouble.";
 
 #[derive(Default)]
 struct Counts {

@@ -48,9 +48,10 @@ pub(in crate::cli) struct SignerArgs {
 
 /// What `sign --help` says of the ways to sign.
 pub(in crate::cli) const HELP: &str = "\
-Signing with another program (an HSM, a KMS, an agent): --signer-command is run by sh once a signature, up
-to --jobs at a time. It gets what is to be signed on stdin, writes the signature alone to stdout (ECDSA in
-DER, RSA PKCS#1 v1.5, Ed25519 raw), and ends with status 0 within 60 seconds. Its environment tells:
+Signing with another program (an HSM, a KMS, an agent): --signer-command is run by sh once a
+signature, up to --jobs at a time. It gets what is to be signed on stdin, writes the signature
+alone to stdout (ECDSA in DER, RSA PKCS#1 v1.5, Ed25519 raw), and ends with status 0 within 60
+seconds. Its environment tells:
   NFS_VERITY_INPUT          message, or digest (for ima-v2 alone: stdin is the digest itself)
   NFS_VERITY_HASH           sha256, sha384 or sha512; absent for Ed25519
   NFS_VERITY_KEY_ALGORITHM  ed25519, p256, p384, rsa2048, ...
