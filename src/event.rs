@@ -17,6 +17,12 @@ pub enum Cause {
     UnknownKey,
     /// A trusted key is named, but its signature does not verify.
     BadSignature,
+    /// The signing key, its certificate or the file itself was revoked.
+    Revoked,
+    /// A trusted key's signature holds, but not for this path, at this time or in this format.
+    KeyLimits,
+    /// Fewer trusted keys signed the file than its path requires.
+    TooFewSigners,
     /// The signed statement has expired.
     Expired,
     /// The statement was signed for another namespace.
@@ -50,10 +56,13 @@ pub enum CauseClass {
 
 impl Cause {
     /// All causes, in the order in which documentation and metrics list them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Unsigned,
         Self::UnknownKey,
         Self::BadSignature,
+        Self::Revoked,
+        Self::KeyLimits,
+        Self::TooFewSigners,
         Self::Expired,
         Self::WrongNamespace,
         Self::WrongPath,
@@ -72,6 +81,9 @@ impl Cause {
             Self::Unsigned => "unsigned",
             Self::UnknownKey => "unknown key",
             Self::BadSignature => "bad signature",
+            Self::Revoked => "revoked",
+            Self::KeyLimits => "key limits",
+            Self::TooFewSigners => "too few signers",
             Self::Expired => "expired",
             Self::WrongNamespace => "wrong namespace",
             Self::WrongPath => "wrong path",
@@ -91,6 +103,9 @@ impl Cause {
             Self::Unsigned => "sign the file with a trusted key",
             Self::UnknownKey => "trust the signer's key or sign the file with a trusted one",
             Self::BadSignature => "sign the file again; its evidence was altered",
+            Self::Revoked => "sign the file again with a key that is not revoked",
+            Self::KeyLimits => "sign with a key for this path, time and format, or widen the key's limits",
+            Self::TooFewSigners => "let more of the trusted keys sign the file (sign --add)",
             Self::Expired => "sign the file again with a later expiry",
             Self::WrongNamespace => "serve with the namespace the tree was signed for",
             Self::WrongPath => "move the file back to its signed name or sign it under this one",
@@ -110,6 +125,9 @@ impl Cause {
             Self::Unsigned
             | Self::UnknownKey
             | Self::BadSignature
+            | Self::Revoked
+            | Self::KeyLimits
+            | Self::TooFewSigners
             | Self::Expired
             | Self::WrongNamespace
             | Self::WrongPath => CauseClass::Denied,
@@ -204,6 +222,17 @@ pub enum Event<'a> {
     Refused(Refusal<'a>),
     /// A READ was answered with data.
     Read(Read),
+    /// All of a file was hashed, once, since its evidence does not let single blocks be proven.
+    Hashed {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// Bytes hashed.
+        bytes: u64,
+        /// How long it took.
+        duration: Duration,
+        /// What the evidence lacks.
+        reason: &'static str,
+    },
     /// A remote procedure call was answered.
     Call {
         /// Program name: `nfs3`, `mount3`.
@@ -229,7 +258,7 @@ pub enum Event<'a> {
     },
     /// Trust or configuration was read again.
     Reloaded {
-        /// `trust` or `configuration`.
+        /// `trust`, `revocations` or `configuration`.
         what: &'a str,
         /// What holds now, for people.
         detail: &'a str,

@@ -1,6 +1,7 @@
 //! One line of the audit log, and the same as a message on stderr.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -43,6 +44,15 @@ pub(super) enum Fact {
         first: Timestamp,
         #[serde(serialize_with = "milliseconds")]
         last: Timestamp,
+    },
+    /// All of a file was hashed, since its evidence does not let single blocks be proven.
+    Hashed {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        bytes: u64,
+        milliseconds: u64,
+        reason: &'static str,
     },
     /// Trust or configuration was read again.
     Reloaded { what: String, detail: String },
@@ -124,6 +134,15 @@ impl From<&Refusal<'_>> for Fact {
     }
 }
 
+impl Fact {
+    /// All `bytes` of the file `path` were hashed.
+    pub(super) fn hashed(path: &[u8], bytes: u64, duration: Duration, reason: &'static str) -> Self {
+        let (path, path_hex) = json_path(path);
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self::Hashed { path, path_hex, bytes, milliseconds, reason }
+    }
+}
+
 impl From<Repeated> for Fact {
     fn from(repeated: Repeated) -> Self {
         let (path, path_hex) = match repeated.path.as_deref().map(json_path) {
@@ -159,7 +178,7 @@ impl Fact {
             Self::Stopped => tracing::info!("stopped"),
             Self::Relaxed { setting } => {
                 let setting = printable(setting.as_bytes());
-                tracing::warn!(%setting, "ENFORCEMENT IS RELAXED: what fails verification is served");
+                tracing::warn!(%setting, "ENFORCEMENT IS RELAXED");
             }
             Self::Refused(refused) => refused.log(),
             Self::Repeated { path, path_hex, cause, count, first, last } => {
@@ -171,6 +190,10 @@ impl Fact {
                     %path, path_hex, cause, count, first = %format_args!("{first:.3}"),
                     last = %format_args!("{last:.3}"), "repeated"
                 );
+            }
+            Self::Hashed { path, bytes, milliseconds, reason, .. } => {
+                let path = printable(path.as_bytes());
+                tracing::info!(%path, bytes, milliseconds, reason, "hashed a whole file");
             }
             Self::Reloaded { what, detail } => {
                 let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));

@@ -17,7 +17,7 @@ use super::fact::class_name;
 use crate::event::{Cause, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 25] = [
+pub const TABLE: [(&str, &str); 27] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -26,6 +26,11 @@ pub const TABLE: [(&str, &str); 25] = [
         "Files and blocks that failed verification, by cause; with those warn mode served",
     ),
     ("nfs_verity_served_unproven_total", "Those of them that warn mode served"),
+    (
+        "nfs_verity_hashed_files_total",
+        "Whole files hashed, for their evidence lets no single block be proven",
+    ),
+    ("nfs_verity_hashed_bytes_total", "Bytes of whole files hashed"),
     ("nfs_verity_cache_hits_total", "Spans found proven in the cache"),
     ("nfs_verity_cache_misses_total", "Spans that had to be read from the store"),
     ("nfs_verity_cache_bytes", "Bytes of proven blocks in the cache"),
@@ -55,7 +60,7 @@ pub const TABLE: [(&str, &str); 25] = [
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What can be read again; anything else counts as `other`.
-const RELOADED: [&str; 3] = ["trust", "configuration", "audit log"];
+const RELOADED: [&str; 4] = ["trust", "revocations", "configuration", "audit log"];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Level = Gauge<u64, AtomicU64>;
@@ -69,6 +74,8 @@ pub(super) struct Metrics {
     pub(super) verified_blocks: Counter,
     refused: Vec<(Cause, Counter)>,
     pub(super) served_unproven: Counter,
+    pub(super) hashed_files: Counter,
+    pub(super) hashed_bytes: Counter,
     pub(super) cache_hits: Counter,
     pub(super) cache_misses: Counter,
     cache_bytes: Level,
@@ -132,6 +139,8 @@ impl Metrics {
             verified_blocks: fresh(r, "nfs_verity_verified_blocks_total"),
             refused: refused.into(),
             served_unproven: fresh(r, "nfs_verity_served_unproven_total"),
+            hashed_files: fresh(r, "nfs_verity_hashed_files_total"),
+            hashed_bytes: fresh(r, "nfs_verity_hashed_bytes_total"),
             cache_hits: fresh(r, "nfs_verity_cache_hits_total"),
             cache_misses: fresh(r, "nfs_verity_cache_misses_total"),
             cache_bytes: fresh(r, "nfs_verity_cache_bytes"),

@@ -196,6 +196,11 @@ impl Sink for Monitor {
                 self.recent.lock().add(refusal, Timestamp::now());
                 self.journal.refused(refusal);
             }
+            Event::Hashed { path, bytes, duration, reason } => {
+                metrics.hashed_files.inc();
+                metrics.hashed_bytes.inc_by(bytes);
+                self.journal.note(Fact::hashed(path, bytes, duration, reason));
+            }
             Event::Started { nfs, monitor, store, mode, keys } => {
                 let mut status = self.status.write();
                 status.phase = Phase::Serving;

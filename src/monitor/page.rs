@@ -199,7 +199,12 @@ fn write_page(out: &mut String, view: &View<'_>) -> fmt::Result {
 
 fn banner(out: &mut String, status: &Status) -> fmt::Result {
     out.push_str("<div class=\"relaxed\" role=\"alert\"><strong>Enforcement is relaxed</strong>\n");
-    out.push_str("What fails verification is served all the same. Relaxed by ");
+    out.push_str(match status.mode.as_str() {
+        "enforce" => {
+            "Files are accepted whose signatures bind no name, so the store may exchange them. Relaxed by "
+        }
+        _ => "What fails verification is served all the same. Relaxed by ",
+    });
     if status.relaxed.is_empty() {
         write!(out, "<code>mode = \"{}\"</code>", html(&printable(status.mode.as_bytes())))?;
     }
