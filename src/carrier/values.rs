@@ -87,8 +87,8 @@ pub(super) fn encode(path: &StorePath, evidence: &Evidence) -> Result<Vec<u8>, C
     Ok(bytes)
 }
 
-/// Sets `user.nfs-verity` to `bundle`, which [`encode`] made of `evidence`, and the first signature of the
-/// file's hash where IMA looks for it.
+/// Sets `user.nfs-verity` to `bundle`, which [`encode`] made of `evidence`, and `user.ima` and
+/// `security.ima` to the first signature that `evmctl` and the kernel can check.
 pub(super) async fn write(
     file: &Arc<dyn StoreFile>,
     path: &StorePath,
@@ -104,9 +104,14 @@ pub(super) async fn write(
     }
     set(&**file, path, carrier, BUNDLE_XATTR, bundle).await?;
     forget(&**file, &old, evidence).await?;
-    if let Some(value) = evidence.ima.iter().find(|value| value.first() == Some(&IMA_FILE)) {
+    let first = |kind| evidence.ima.iter().find(|value| value.first() == Some(&kind));
+    if let Some(value) = first(IMA_FILE) {
         set(&**file, path, carrier, USER_IMA, value).await?;
-        // For the kernel's sake, where we may; what counts here stands in the bundle too.
+    }
+    // For the kernel's sake, where we may; what counts here stands in the bundle too. Of a file that is
+    // sealed the kernel takes a signature of the fs-verity digest as well, and need not read it for that.
+    let sealed = if carrier == CarrierKind::Kernel { first(IMA_VERITY) } else { None };
+    if let Some(value) = sealed.or(first(IMA_FILE)) {
         let _ = file.set_xattr(SECURITY_IMA, value).await;
     }
     Ok(())
