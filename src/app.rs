@@ -1,5 +1,7 @@
 //! The composition root: makes every concrete thing, joins them, and runs them to the end.
 
+mod revocations;
+
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::config::{ConfigError, Settings, TrustError, load_keyring};
 use crate::event::{Event, Sink};
-use crate::export::{Export, ExportOptions, HandleKey, Identity};
+use crate::export::{Export, ExportOptions, HandleKey, Identity, WholeFiles};
 use crate::monitor::{Monitor, MonitorError, Options};
 use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
@@ -24,6 +26,7 @@ use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{Local, StoreError};
+use revocations::Revocations;
 
 /// Why the gateway does not start, or does not take new settings.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +36,8 @@ pub enum AppError {
     Trust(#[from] TrustError),
     /// There is nobody to trust, so nothing could be served.
     #[error(
-        "{0} holds no keys, so every file would be refused; put .pub files there, or set mode = \"warn\""
+        "{0} holds no keys, so every file would be refused; put .pub files or certificates there, or set \
+         mode = \"warn\""
     )]
     NoKeys(PathBuf),
     /// The configuration is wrong.
@@ -87,6 +91,7 @@ pub struct Gateway {
     settings: Settings,
     export: Arc<Export>,
     monitor: Arc<Monitor>,
+    revocations: Arc<Revocations>,
     server: Server,
     monitor_listener: TcpListener,
     monitor_address: SocketAddr,
@@ -97,15 +102,20 @@ impl Gateway {
     /// Opens store, trust and state, binds both addresses, and tells rpcbind of them if it is to know.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         raise_descriptor_limit();
-        let keyring = load_trust(&settings.trust, settings.mode)?;
+        // Looked at first, so that no change from here on goes unnoticed.
+        let revocations = Revocations::new(&settings.trust);
+        let keyring = load_trust(&settings.trust, settings.accept, settings.mode)?;
         let keys = keyring.len();
+        let relaxed = keyring.relaxations();
         let store = Arc::new(Local::new(&settings.store)?);
-        let handle_key = handle_key(&settings)?;
+        let state = state_directory(&settings)?;
+        let handle_key = handle_key(&state)?;
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         let sink: Arc<dyn Sink> = monitor.clone();
         let export = Export::new(ExportOptions {
             store,
             namespace: settings.namespace.clone(),
+            carriers: settings.carrier.clone(),
             keyring,
             mode: settings.mode,
             identity: Identity {
@@ -114,11 +124,15 @@ impl Gateway {
                 anonymous_gid: settings.anonymous_gid,
             },
             cache_bytes: settings.cache,
+            whole_files: WholeFiles { scratch: state, ..WholeFiles::default() },
             handle_key,
             sink: sink.clone(),
         });
         let export = Arc::new(export.await?);
         monitor.set_gauge(export.clone());
+        for setting in settings.relaxed().iter().chain(&relaxed) {
+            monitor.emit(&Event::Relaxed { setting });
+        }
 
         let programs: Vec<Arc<dyn Program>> =
             vec![Arc::new(Nfs3::new(export.clone())), Arc::new(Mount3::new(export.clone()))];
@@ -132,7 +146,7 @@ impl Gateway {
         if settings.rpcbind {
             rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;
         }
-        Ok(Self { settings, export, monitor, server, monitor_listener, monitor_address, keys })
+        Ok(Self { settings, export, monitor, revocations, server, monitor_listener, monitor_address, keys })
     }
 
     /// Where NFS is served.
@@ -151,6 +165,7 @@ impl Gateway {
             settings: self.settings.clone(),
             export: self.export.clone(),
             monitor: self.monitor.clone(),
+            revocations: self.revocations.clone(),
         }
     }
 
@@ -168,7 +183,9 @@ impl Gateway {
         let page = tokio::spawn(self.monitor.clone().serve(self.monitor_listener, async move {
             let _ = watching.changed().await;
         }));
+        let watching = tokio::spawn(self.revocations.watch(self.export.clone(), self.monitor.clone()));
         self.server.run(shutdown).await;
+        watching.abort();
         if self.settings.rpcbind {
             // The port is closed either way.
             let _ = rpcbind::unregister().await;
@@ -187,6 +204,7 @@ pub struct Reloader {
     settings: Settings,
     export: Arc<Export>,
     monitor: Arc<Monitor>,
+    revocations: Arc<Revocations>,
 }
 
 impl Reloader {
@@ -201,15 +219,19 @@ impl Reloader {
             Err(error) => return self.refuse("configuration", &error.to_string()),
         };
         // What runs decides, not what the file would have after a restart.
-        let keyring = match load_trust(&settings.trust, self.settings.mode) {
-            Ok(keyring) => keyring,
-            Err(error) => return self.refuse("trust", &error.to_string()),
-        };
-        let keys = keyring.len();
-        self.export.set_keyring(keyring);
+        let (mut keys, mut relaxed) = (0, Vec::new());
+        let taken = self.revocations.replace(&settings.trust, || {
+            let keyring = load_trust(&settings.trust, self.settings.accept, self.settings.mode)?;
+            (keys, relaxed) = (keyring.len(), keyring.relaxations());
+            self.export.set_keyring(keyring);
+            Ok::<_, AppError>(())
+        });
+        if let Err(error) = taken {
+            return self.refuse("trust", &error.to_string());
+        }
         self.monitor.set_policy(&self.settings.mode.to_string(), keys);
-        for setting in self.settings.relaxed() {
-            self.monitor.emit(&Event::Relaxed { setting: &setting });
+        for setting in self.settings.relaxed().iter().chain(&relaxed) {
+            self.monitor.emit(&Event::Relaxed { setting });
         }
         let detail = format!("{keys} keys from {}", settings.trust.display());
         self.monitor.emit(&Event::Reloaded { what: "trust", detail: &detail });
@@ -227,8 +249,8 @@ impl Reloader {
 }
 
 /// The trusted keys; none at all is an error where that would refuse everything.
-fn load_trust(trust: &Path, mode: Mode) -> Result<Keyring, AppError> {
-    let keyring = load_keyring(trust, FormatSet::NATIVE)?;
+fn load_trust(trust: &Path, formats: FormatSet, mode: Mode) -> Result<Keyring, AppError> {
+    let keyring = load_keyring(trust, formats)?;
     match mode {
         Mode::Enforce if keyring.is_empty() => Err(AppError::NoKeys(trust.to_owned())),
         Mode::Enforce | Mode::Warn => Ok(keyring),
@@ -247,14 +269,19 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// The secret behind the file handles: read from the state directory, made there the first time.
-fn handle_key(settings: &Settings) -> Result<HandleKey, AppError> {
+/// The directory of what outlives a restart, made where it is missing.
+fn state_directory(settings: &Settings) -> Result<PathBuf, AppError> {
     let directory = match &settings.state {
         Some(directory) => directory.clone(),
         None => default_state(&settings.store)?,
     };
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map_err(|error| AppError::State { path: directory.clone(), reason: error.to_string() })?;
+    Ok(directory)
+}
+
+/// The secret behind the file handles: read from the state directory, made there the first time.
+fn handle_key(directory: &Path) -> Result<HandleKey, AppError> {
     let path = directory.join("handle.key");
     let failed = |error: std::io::Error| AppError::State { path: path.clone(), reason: error.to_string() };
     loop {
@@ -265,7 +292,7 @@ fn handle_key(settings: &Settings) -> Result<HandleKey, AppError> {
                 return Err(AppError::State { path, reason });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                make_key(&directory, &path).map_err(failed)?;
+                make_key(directory, &path).map_err(failed)?;
             }
             Err(error) => return Err(failed(error)),
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::CarrierKind;
+use crate::sign::Signatures;
 use crate::store::{Attr, Time};
 
 /// Everything but the tree. A part that is not there is `None` or empty; nothing of it is proven.
@@ -26,6 +27,16 @@ impl Evidence {
     /// Whether anything in it is a signature, of whatever worth.
     pub fn is_signed(&self) -> bool {
         self.statement.is_some() || !self.pkcs7.is_empty() || !self.ima.is_empty()
+    }
+
+    /// Its signatures, for whoever checks them.
+    pub fn signatures(&self) -> Signatures<'_> {
+        Signatures {
+            statement: self.statement.as_deref(),
+            pkcs7: &self.pkcs7,
+            ima: &self.ima,
+            certificates: &self.certificates,
+        }
     }
 
     /// The descriptor alone: what names a tree.

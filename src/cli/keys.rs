@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::pool::{Done, default_jobs, each_file, runtime};
 use super::progress::Progress;
+use super::trust::TrustArgs;
 use super::walk::open_store;
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence};
-use crate::config::load_keyring;
 use crate::sign::{
-    Certificate, Expected, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey, verify_envelope,
+    Certificate, Expected, Format, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey, verify,
 };
 use crate::store::StorePath;
 use crate::verity::Descriptor;
@@ -45,10 +45,10 @@ enum KeysCommand {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 struct ListArgs {
-    /// A key or certificate, or a directory of them
-    #[arg(long, value_name = "PATH")]
-    trust: PathBuf,
-    /// Count the files of this tree that each key signs; limits and revocations do not change the count
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// Count the files of this tree that each key signs, whatever limits and revocations say. The content
+    /// is not read, so ima-v2, which is over the content alone, does not count
     #[arg(long, value_name = "ROOT")]
     store: Option<PathBuf>,
     /// The tree's name, as it was signed; with --store
@@ -66,13 +66,7 @@ pub(super) fn run(args: &KeysArgs, out: &mut impl Write) -> Result<Outcome, Trou
 }
 
 fn list(args: &ListArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
-    let keyring = load_keyring(&args.trust, FormatSet::NATIVE).map_err(Trouble::usage)?;
-    if keyring.is_empty() {
-        let path = args.trust.display();
-        return Err(Trouble::usage(format!(
-            "{path} holds no keys; put .pub or .crt files there, or name one"
-        )));
-    }
+    let keyring = args.trust.keyring()?;
     let counted = match &args.store {
         Some(root) => Some(count(root, &args.namespace, &keyring)?),
         None => None,
@@ -174,8 +168,8 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
     let jobs = default_jobs();
     let progress = Progress::new();
     // Signatures are counted, not judged: without limits and revocations.
-    let bare = keyring.iter().map(|trusted| TrustedKey::new(trusted.key.clone(), trusted.name.as_str()));
-    let bare = Arc::new(Keyring::new(bare.collect()));
+    let bare = keyring.iter().map(|trusted| TrustedKey { limits: Limits::default(), ..trusted.clone() });
+    let bare = Keyring::new(bare.collect()).with_formats(Format::ALL.into_iter().collect());
     let (carriers, namespace) = (Carriers::over(&store, &CarrierKind::ALL), Arc::<str>::from(namespace));
     let mut counted = Counted::default();
     runtime(jobs)?.block_on(async {
@@ -214,16 +208,21 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
     Ok(counted)
 }
 
-/// The keys whose signatures over the evidence of `path` hold. The content is not looked at.
+/// The keys whose signatures over the evidence of `path` hold, each once. The content is not looked at.
 fn signers(evidence: &Evidence, path: &StorePath, namespace: &str, keyring: &Keyring) -> Vec<KeyId> {
-    let (Some(descriptor), Some(statement)) = (&evidence.descriptor, &evidence.statement) else {
-        return Vec::new();
-    };
-    let Ok(descriptor) = Descriptor::parse(descriptor) else { return Vec::new() };
+    let descriptor = evidence.descriptor.as_deref().and_then(|bytes| Descriptor::parse(bytes).ok());
+    let Some(descriptor) = descriptor else { return Vec::new() };
     let now = jiff::Timestamp::now().as_second();
-    let expected = Expected { namespace, path: path.as_bytes(), descriptor: &descriptor, now };
-    let proof = verify_envelope(statement, keyring, &expected);
-    proof.map_or_else(|_| Vec::new(), |proof| proof.signers.iter().map(|signer| signer.key_id).collect())
+    let path = path.as_bytes();
+    let expected = Expected { namespace, path, descriptor: &descriptor, file_hashes: &[], now };
+    let accepted = verify(&evidence.signatures(), keyring, &expected);
+    let mut ids: Vec<KeyId> = accepted.map_or_else(
+        |_| Vec::new(),
+        |accepted| accepted.signers.iter().map(|signer| signer.key_id).collect(),
+    );
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// A time as people and machines read it.

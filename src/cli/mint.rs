@@ -34,6 +34,11 @@ impl Mint {
         chain: Vec<Certificate>,
         formats: FormatSet,
     ) -> Result<Self, Trouble> {
+        if formats.contains(Format::Modsig) {
+            return Err(Trouble::usage(
+                "module signatures are made by the kernel's sign-file; here they are only checked",
+            ));
+        }
         let key = signer.public_key();
         let foreign = formats.iter().find(|format| *format != Format::Native);
         if let Some(format) = foreign.filter(|_| key.algorithm_name() == "ed25519") {
@@ -90,7 +95,7 @@ impl Mint {
     pub(super) fn has(&self, format: Format, evidence: &Evidence, descriptor: &Descriptor) -> bool {
         let hash = HashName::from(descriptor.params.algorithm);
         match format {
-            Format::Native => false,
+            Format::Native | Format::Modsig => false,
             Format::FsVerity => {
                 evidence.pkcs7.iter().filter_map(|der| Pkcs7::parse(der).ok()).any(|message| {
                     message.signers().iter().any(|signer| {
@@ -153,7 +158,9 @@ impl Mint {
                 }
                 (Format::ImaV2, _, Some(digest)) => evidence.ima.push(ima(ImaKind::File, digest)?.into()),
                 // Mint::new wants the certificate, and callers see to the hash.
-                (Format::FsVerity, None, _) | (Format::ImaV2, _, None) | (Format::Native, _, _) => {
+                (Format::FsVerity, None, _)
+                | (Format::ImaV2, _, None)
+                | (Format::Native | Format::Modsig, _, _) => {
                     let algorithm = self.key().algorithm_name();
                     return Err(SignError::CannotMake { algorithm, what: format.as_str() });
                 }
@@ -180,7 +187,7 @@ impl Mint {
                     signature.format() == format && signature.hash == hash && signature.key_id == id
                 })
             }),
-            (Format::FsVerity, None) | (Format::Native, _) => {}
+            (Format::FsVerity, None) | (Format::Native | Format::Modsig, _) => {}
         }
     }
 
@@ -203,6 +210,7 @@ impl Mint {
                     evidence.pkcs7.push(zeros(name + signature + 256));
                 }
                 Format::ImaV3 | Format::ImaV2 => evidence.ima.push(zeros(signature + 16)),
+                Format::Modsig => {}
             }
         }
         evidence.certificates = self.certificates().map(|c| Bytes::copy_from_slice(c.der())).collect();

@@ -8,6 +8,7 @@ mod inspect;
 mod keygen;
 mod keys;
 mod mint;
+mod modsig;
 mod pool;
 mod progress;
 mod relocate;
@@ -18,6 +19,7 @@ mod sign;
 mod signer;
 mod strip;
 mod trouble;
+mod trust;
 mod verify;
 mod walk;
 

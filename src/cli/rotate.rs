@@ -12,8 +12,8 @@ use super::mint::Mint;
 use super::seal::{SealError, Sealed};
 use crate::carrier::{CarrierError, Carriers, Evidence, OpenEvidence};
 use crate::sign::{
-    Certificate, Expected, Format, HashName, ImaKind, ImaSignature, KeyId, Keyring, Pkcs7, SignError,
-    StreamHasher, TrustedKey, add_signature, remove_signature, verify_envelope,
+    Certificate, Expected, FileHasher, Format, HashName, ImaSignature, Keyring, Pkcs7, SignError, TrustedKey,
+    add_signature, remove_signature, verify, verify_envelope,
 };
 use crate::store::{Store, StorePath};
 use crate::verity::{Descriptor, TreeBuilder};
@@ -53,8 +53,13 @@ impl Rotator {
             return Err(SealError::Unsigned(path.clone()));
         };
         let descriptor = Descriptor::parse(descriptor).map_err(|error| unproven(error.to_string()))?;
-        let expected =
-            Expected { namespace: &self.namespace, path: path.as_bytes(), descriptor: &descriptor, now };
+        let expected = Expected {
+            namespace: &self.namespace,
+            path: path.as_bytes(),
+            descriptor: &descriptor,
+            file_hashes: &[],
+            now,
+        };
         if self.is_done(&open.evidence, &expected) {
             return Ok(Sealed::Unchanged);
         }
@@ -113,73 +118,12 @@ impl Rotator {
 
     /// Proves the evidence in one format at least. Whether the native one is among them, or why not.
     fn prove(&self, evidence: &Evidence, expected: &Expected<'_>) -> Result<Result<(), String>, String> {
-        let digest = expected.descriptor.file_digest();
-        if let Some(entry) = self.trusted.revoked().digest(&digest) {
-            return Err(format!("its digest {digest} is revoked by {entry}"));
-        }
-        let native = match &evidence.statement {
-            Some(envelope) => self.native(envelope, expected),
-            None => Err("it has no native statement".to_owned()),
-        };
-        match native {
-            Err(detail) if !self.vouched(evidence, expected) => Err(detail),
-            native => Ok(native),
-        }
-    }
-
-    fn native(&self, envelope: &[u8], expected: &Expected<'_>) -> Result<(), String> {
-        let proof =
-            verify_envelope(envelope, &self.trusted, expected).map_err(|rejection| rejection.to_string())?;
-        let counts =
-            |id: &KeyId| self.trusted.get(id).is_some_and(|key| self.counts(key, Format::Native, expected));
-        if proof.signers.iter().any(|signer| counts(&signer.key_id)) {
-            return Ok(());
-        }
-        Err("the keys that signed it are revoked, or not trusted for this path, time and format".to_owned())
-    }
-
-    /// Whether a signature that binds no name is a trusted key's. Signatures over the whole file are
-    /// no proof here, for the file is not read.
-    fn vouched(&self, evidence: &Evidence, expected: &Expected<'_>) -> bool {
-        let descriptor = expected.descriptor;
-        let messages = evidence.pkcs7.iter().filter_map(|der| Pkcs7::parse(der).ok());
-        let mut signers = messages.flat_map(|message| message.signers().to_vec());
-        let embedded: Vec<Certificate> =
-            evidence.certificates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
-        let by_pkcs7 = signers.any(|signer| {
-            let pinned = self.trusted.iter().filter_map(|key| key.certificate.as_ref());
-            let named = pinned.chain(&embedded).filter(|certificate| signer.names(certificate));
-            let digest = signer.hash().digest(&descriptor.formatted_digest());
-            named.into_iter().any(|certificate| {
-                let trusted = self.trusted.get(&certificate.key().key_id());
-                self.trusted.revoked().names(certificate).is_none()
-                    && trusted.is_some_and(|key| self.counts(key, Format::FsVerity, expected))
-                    && signer.verify(&digest, certificate.key())
-            })
-        });
-        let digest = descriptor.file_digest();
-        let mut values = evidence.ima.iter().filter_map(|value| ImaSignature::parse(value).ok());
-        by_pkcs7
-            || values.any(|value| {
-                value.kind == ImaKind::Verity
-                    && value.hash == HashName::from(descriptor.params.algorithm)
-                    && self.trusted.by_ima_key_id(&value.key_id).any(|key| {
-                        self.counts(key, Format::ImaV3, expected)
-                            && value.verify(digest.digest.as_bytes(), &key.key)
-                    })
-            })
-    }
-
-    /// Whether signatures of `key` count here.
-    fn counts(&self, key: &TrustedKey, format: Format, expected: &Expected<'_>) -> bool {
-        let revoked = self.trusted.revoked();
-        let certified =
-            key.certificate.as_ref().is_none_or(|certificate| revoked.names(certificate).is_none());
-        certified
-            && revoked.key(&key.key.key_id()).is_none()
-            && key.limits.formats.unwrap_or_else(|| self.trusted.formats()).contains(format)
-            && key.limits.cover_path(expected.path)
-            && key.limits.cover_time(expected.now)
+        let accepted = verify(&evidence.signatures(), &self.trusted, expected);
+        let accepted = accepted.map_err(|rejection| rejection.to_string())?;
+        Ok(match accepted.statement {
+            Some(_) => Ok(()),
+            None => Err("no trusted key made its native statement".to_owned()),
+        })
     }
 
     /// The envelope with this key's signature.
@@ -208,7 +152,7 @@ impl Rotator {
         }
         let verity = |source| SealError::Verity { path: path.clone(), source };
         let builder = TreeBuilder::new(descriptor.params, descriptor.size).map_err(verity)?;
-        let mut whole: StreamHasher = HashName::from(descriptor.params.algorithm).hasher();
+        let mut whole = FileHasher::new(HashName::from(descriptor.params.algorithm));
         let root = hash(path, &*file, builder, Some(&mut whole), &mut Discard, progress).await?;
         if !same_state(&before, &file.stat().await?) {
             return Err(SealError::Changed(path.clone()));
@@ -216,7 +160,7 @@ impl Rotator {
         if root != descriptor.root_hash {
             return Err(SealError::Content(path.clone()));
         }
-        Ok(whole.finish())
+        whole.finish().map_err(|source| SealError::Sign { path: path.clone(), source })
     }
 
     /// Takes the signatures of `replaced` off.

@@ -9,7 +9,7 @@ use super::mint::Mint;
 use crate::carrier::bundle::{TREE_OFFSET, tree_offset};
 use crate::carrier::{Carrier, CarrierError, CarrierKind, Evidence, Observed, OpenEvidence};
 use crate::sign::{
-    Expected, Format, HashName, Keyring, SignError, Statement, StreamHasher, sign_statement, verify_envelope,
+    Expected, FileHasher, Format, HashName, Keyring, SignError, Statement, sign_statement, verify_envelope,
 };
 use crate::store::{Attr, Store, StoreError, StorePath};
 use crate::verity::{Descriptor, Digest, Params, TreeBuilder, VerityError};
@@ -88,7 +88,7 @@ impl Sealer {
         let verity = |source| SealError::Verity { path: path.clone(), source };
         let builder = TreeBuilder::new(self.params, size).map_err(verity)?;
         let name = HashName::from(self.params.algorithm);
-        let mut whole = self.mint.wants_file_hash().then(|| name.hasher());
+        let mut whole = self.mint.wants_file_hash().then(|| FileHasher::new(name));
         let root_hash = hash(path, &*file, builder, whole.as_mut(), &mut *writer, progress).await?;
 
         // The open file and the name must still be what they were.
@@ -103,9 +103,10 @@ impl Sealer {
             Some(statement) => statement.version.saturating_add(1),
             None => 1,
         };
-        let file_hash = whole.map(StreamHasher::finish);
+        let failed = |source| SealError::Sign { path: path.clone(), source };
+        let file_hash = whole.map(FileHasher::finish).transpose().map_err(failed)?;
         let evidence = self.evidence(path, &before, &descriptor, version, file_hash.as_deref());
-        let evidence = evidence.map_err(|source| SealError::Sign { path: path.clone(), source })?;
+        let evidence = evidence.map_err(failed)?;
         writer.commit(&evidence).await?;
         Ok(Sealed::Signed)
     }
@@ -169,6 +170,7 @@ impl Sealer {
             namespace: &self.namespace,
             path: path.as_bytes(),
             descriptor: &descriptor,
+            file_hashes: &[],
             now: i64::MIN,
         };
         let proof = verify_envelope(open.evidence.statement.as_ref()?, &self.own, &expected);

@@ -11,8 +11,10 @@ use tracing_subscriber::EnvFilter;
 use super::pool::{default_jobs, runtime};
 use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
+use crate::carrier::CarrierKind;
 use crate::config::{ConfigError, FileSettings, Overrides, Settings};
 use crate::policy::Mode;
+use crate::sign::FormatSet;
 
 /// Serve a store over NFSv3; every block is proven before it leaves
 #[derive(Debug, Args)]
@@ -31,9 +33,16 @@ pub(super) struct ServeArgs {
     /// The directory to serve
     #[arg(long, value_name = "ROOT")]
     store: Option<PathBuf>,
-    /// Whose signatures count: a .pub file or a directory of them
+    /// Whose signatures count: a key or certificate, or a directory of them with limits and revocations
     #[arg(long, value_name = "PATH")]
     trust: Option<PathBuf>,
+    /// Formats in which they count: native, fsverity, ima-v3, ima-v2, with commas between them. All but
+    /// native bind no name, so the store may exchange such files [default: native]
+    #[arg(long, value_name = "FORMATS")]
+    accept: Option<FormatSet>,
+    /// Where evidence is looked for, in this order: sidecar, xattr, appended, kernel [default: sidecar]
+    #[arg(long, value_name = "CARRIERS", value_delimiter = ',')]
+    carrier: Option<Vec<CarrierKind>>,
     /// Where to serve NFS and MOUNT; port 0 picks a free one [default: 127.0.0.1:2049]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -72,6 +81,8 @@ impl ServeArgs {
         let flags = Overrides {
             store: self.store.clone(),
             trust: self.trust.clone(),
+            accept: self.accept,
+            carrier: self.carrier.clone(),
             listen: self.listen,
             monitor: self.monitor,
             namespace: self.namespace.clone(),

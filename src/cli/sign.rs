@@ -16,7 +16,7 @@ use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierKind, Carriers};
 use crate::config::load_keyring;
-use crate::sign::{Format, FormatSet, KeyId, Keyring, TrustedKey};
+use crate::sign::{Format, FormatSet, KeyId, Keyring, Requirements, TrustedKey};
 use crate::store::{Store, StorePath};
 use crate::verity::{BlockSize, HashAlgorithm, Params, Salt};
 
@@ -262,6 +262,8 @@ fn rotator(args: &SignArgs, store: Arc<dyn Store>, mint: Mint, own: Keyring) -> 
     let trust = args.trust.as_deref().ok_or_else(|| Trouble::usage("--add and --replace need --trust"))?;
     // Whatever format proves the evidence will do: a key's own limits stay.
     let trusted = load_keyring(trust, Format::ALL.into_iter().collect()).map_err(Trouble::usage)?;
+    // One signer proves it: where several are required, the others come one by one.
+    let trusted = trusted.with_required(Requirements::default());
     let replaced = args.replace.map(|id| {
         if id == mint.key().key_id() {
             return Err(Trouble::usage("--replace names the key that signs; it would leave nothing"));

@@ -3,18 +3,21 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
+use super::modsig::{Appended, appended};
 use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
+use super::trust::{CarrierArgs, TrustArgs};
 use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
-use crate::config::load_keyring;
+use crate::carrier::CarrierKind;
 use crate::event::{Cause, Silent};
-use crate::export::{BadBlock, Examination, Export, ExportOptions, HandleKey, Identity};
+use crate::export::{BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, WholeFiles};
 use crate::policy::Mode;
-use crate::sign::FormatSet;
+use crate::sign::{Format, Keyring};
 use crate::store::{Store, StorePath};
 
 /// Memory for proven tree blocks.
@@ -29,9 +32,10 @@ Example:
 One line for each file that fails: path, cause, block. Exit status: 0 all good, 1 something failed or
 is unsigned, 2 usage or configuration, 3 I/O trouble.")]
 pub(super) struct VerifyArgs {
-    /// A .pub file, or a directory of them
-    #[arg(long, value_name = "PATH")]
-    trust: PathBuf,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    carriers: CarrierArgs,
     /// The tree
     root: PathBuf,
     /// Files and directories to check, relative to ROOT; all of ROOT when there are none
@@ -50,13 +54,20 @@ pub(super) struct VerifyArgs {
 /// An export for looking at files, not for serving them.
 pub(super) async fn offline_export(
     store: Arc<dyn Store>,
+    carriers: &[CarrierKind],
     namespace: &str,
-    keyring: crate::sign::Keyring,
+    keyring: Keyring,
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
         namespace: namespace.to_owned(),
+        carriers: carriers.to_vec(),
         keyring,
+        // Nobody is told to come back later.
+        whole_files: WholeFiles {
+            patience: Duration::from_secs(u64::from(u32::MAX)),
+            ..WholeFiles::default()
+        },
         mode: Mode::Enforce,
         identity: Identity::default(),
         cache_bytes: CACHE,
@@ -67,23 +78,31 @@ pub(super) async fn offline_export(
 }
 
 pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
-    let keyring = load_keyring(&args.trust, FormatSet::NATIVE).map_err(Trouble::usage)?;
-    if keyring.is_empty() {
-        let path = args.trust.display();
-        return Err(Trouble::usage(format!("{path} holds no keys; put .pub files there or name one")));
-    }
+    let keyring = args.trust.keyring()?;
     let store = open_store(&args.root)?;
     let paths = parse_paths(&args.paths)?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);
     let progress = Arc::new(Progress::new());
     let (mut good, mut bad, mut unread) = (0_u64, 0_u64, 0_u64);
     runtime(jobs)?.block_on(async {
-        let export = Arc::new(offline_export(store.clone(), &args.namespace, keyring).await?);
+        let carriers = &args.carriers.carrier;
+        let export =
+            Arc::new(offline_export(store.clone(), carriers, &args.namespace, keyring.clone()).await?);
         let work = {
-            let progress = progress.clone();
+            let (progress, store) = (progress.clone(), store.clone());
+            let modsig = args.trust.accept.contains(Format::Modsig);
             move |path: StorePath| {
                 let (export, progress) = (export.clone(), progress.clone());
-                async move { export.examine(&path, |bytes| progress.bytes(bytes)).await }
+                let modules = modsig.then(|| (store.clone(), keyring.clone()));
+                async move {
+                    let examined = export.examine(&path, |bytes| progress.bytes(bytes)).await;
+                    match (examined, modules) {
+                        (Ok(Examination::Refused { cause: Cause::Unsigned, detail }), Some(modules)) => {
+                            Ok(by_module_signature(&path, modules, detail).await)
+                        }
+                        (examined, _) => examined,
+                    }
+                }
             }
         };
         let mut done = each_file(store, paths, jobs, work);
@@ -122,6 +141,27 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
         (0, 0) => Ok(Outcome::Good),
         (0, _) => Ok(Outcome::Failed),
         _ => Err(Trouble::other(format!("{unread} files could not be read; see above"))),
+    }
+}
+
+/// What a file is that has no evidence, but may have a signature appended to its content.
+async fn by_module_signature(
+    path: &StorePath,
+    (store, keyring): (Arc<dyn Store>, Keyring),
+    detail: String,
+) -> Examination {
+    let refused = |cause, detail| Examination::Refused { cause, detail };
+    match appended(&*store, path, Some(&keyring)).await {
+        Ok(None) => refused(Cause::Unsigned, detail),
+        Ok(Some(Appended { claims: Err(error), .. })) => refused(Cause::MalformedEvidence, error),
+        Ok(Some(Appended { signers: Some(Err(rejection)), .. })) => {
+            refused(rejection.cause, rejection.detail)
+        }
+        Ok(Some(Appended { signers: Some(Ok(signers)), content, .. })) => {
+            Examination::Good { bytes: content, signers, carrier: CarrierKind::Appended, hashed: true }
+        }
+        Ok(Some(Appended { signers: None, .. })) => refused(Cause::Unsigned, detail),
+        Err(trouble) => refused(Cause::Unreadable, trouble.to_string()),
     }
 }
 

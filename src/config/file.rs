@@ -18,9 +18,11 @@ use super::{CACHE_MIN, CALLS, CONNECTIONS, ConfigError, IDLE_SECONDS, Overrides}
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "store",
     "trust",
+    "accept",
+    "carrier",
     "listen",
     "monitor",
     "namespace",
@@ -116,6 +118,8 @@ fn read_key(
     match entry.name {
         "store" => values.store = Some(entry.path()?),
         "trust" => values.trust = Some(entry.path()?),
+        "accept" => values.accept = Some(entry.word()?),
+        "carrier" => values.carrier = Some(entry.words()?),
         "listen" => values.listen = Some(entry.address()?),
         "monitor" => values.monitor = Some(entry.address()?),
         "namespace" => values.namespace = Some(entry.string()?.to_owned()),
@@ -235,6 +239,19 @@ impl Entry<'_, '_> {
     /// One of a few words. What is echoed in the error is kept short.
     pub(super) fn word<T: FromStr<Err: Display>>(&self) -> Result<T, ConfigError> {
         shown(self.string()?).parse().map_err(|error| self.error(error))
+    }
+
+    /// Words with commas between them, each once.
+    fn words<T: FromStr<Err: Display> + PartialEq>(&self) -> Result<Vec<T>, ConfigError> {
+        let mut words = Vec::new();
+        for word in self.string()?.split(',') {
+            let word = shown(word.trim()).parse().map_err(|error| self.error(error))?;
+            if words.contains(&word) {
+                return Err(self.error(format_args!("{} names one thing twice", self.name)));
+            }
+            words.push(word);
+        }
+        Ok(words)
     }
 
     fn path(&self) -> Result<PathBuf, ConfigError> {

@@ -14,8 +14,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::carrier::CarrierKind;
 use crate::export::Squash;
 use crate::policy::Mode;
+use crate::sign::{Format, FormatSet};
 
 pub use file::FileSettings;
 pub use size::{SizeError, parse_size};
@@ -93,8 +95,12 @@ pub enum ConfigError {
 pub struct Overrides {
     /// The directory to serve.
     pub store: Option<PathBuf>,
-    /// A public key or a directory of them.
+    /// A key or certificate, or a directory of them.
     pub trust: Option<PathBuf>,
+    /// The formats in which keys without limits of their own count.
+    pub accept: Option<FormatSet>,
+    /// Where evidence is looked for, in this order.
+    pub carrier: Option<Vec<CarrierKind>>,
     /// The address of the NFS port.
     pub listen: Option<SocketAddr>,
     /// The address of the monitor.
@@ -141,8 +147,12 @@ pub struct Limits {
 pub struct Settings {
     /// The directory to serve.
     pub store: PathBuf,
-    /// A public key or a directory of them.
+    /// A key or certificate, or a directory of them.
     pub trust: PathBuf,
+    /// The formats in which keys without limits of their own count.
+    pub accept: FormatSet,
+    /// Where evidence is looked for, in this order.
+    pub carrier: Vec<CarrierKind>,
     /// The address of the NFS port; port 0 picks a free one.
     pub listen: SocketAddr,
     /// The address of the monitor; port 0 picks a free one.
@@ -190,6 +200,8 @@ impl Settings {
         let settings = Self {
             store: flags.store.or(values.store).ok_or_else(|| missing("store", "ROOT"))?,
             trust: flags.trust.or(values.trust).ok_or_else(|| missing("trust", "PATH"))?,
+            accept: flags.accept.or(values.accept).unwrap_or(FormatSet::NATIVE),
+            carrier: flags.carrier.or(values.carrier).unwrap_or_else(|| vec![CarrierKind::Sidecar]),
             listen: flags.listen.or(values.listen).unwrap_or(local(NFS_PORT)),
             monitor: flags.monitor.or(values.monitor).unwrap_or(local(MONITOR_PORT)),
             namespace: flags.namespace.or(values.namespace).unwrap_or_default(),
@@ -209,16 +221,25 @@ impl Settings {
 
     /// What relaxes enforcement, as it would stand in the file.
     pub fn relaxed(&self) -> Vec<String> {
-        match self.mode {
-            Mode::Enforce => Vec::new(),
-            Mode::Warn => vec!["mode = \"warn\"".to_owned()],
+        let mut relaxed = Vec::new();
+        if self.mode == Mode::Warn {
+            relaxed.push("mode = \"warn\"".to_owned());
         }
+        if self.accept.binds_no_name() {
+            relaxed.push(format!("accept = \"{}\"", self.accept));
+        }
+        relaxed
     }
 
     /// The file's values are in their bounds already; the flags' are seen here first.
     fn check(&self) -> Result<(), ConfigError> {
         if self.cache < CACHE_MIN {
             return Err(ConfigError::OutOfRange { key: "cache", wanted: "at least 1MiB".to_owned() });
+        }
+        if self.accept.contains(Format::Modsig) {
+            let wanted = "without modsig: a module signature does not cover itself, so a file with nothing else \
+                          cannot be proven to its end";
+            return Err(ConfigError::OutOfRange { key: "accept", wanted: wanted.to_owned() });
         }
         let idle = self.limits.idle.map(|idle| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX));
         for (key, value, range) in [

@@ -7,6 +7,8 @@ use std::path::Path;
 const ALL: &str = r#"# Everything
 store = "/srv/data"
 trust = "/etc/nfs-verity/trust"
+accept = "native, fsverity"
+carrier = "xattr,sidecar"
 listen = "[::]:2049"
 monitor = "127.0.0.1:0"
 namespace = "prod"
@@ -43,6 +45,8 @@ fn each_key_reaches_its_setting() {
     let wanted = Settings {
         store: "/srv/data".into(),
         trust: "/etc/nfs-verity/trust".into(),
+        accept: "native,fsverity".parse().unwrap(),
+        carrier: vec![CarrierKind::Xattr, CarrierKind::Sidecar],
         listen: "[::]:2049".parse().unwrap(),
         monitor: "127.0.0.1:0".parse().unwrap(),
         namespace: "prod".into(),
@@ -61,7 +65,7 @@ fn each_key_reaches_its_setting() {
         },
     };
     assert_eq!(settings, wanted);
-    assert_eq!(settings.relaxed(), ["mode = \"warn\""]);
+    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\""]);
 }
 
 #[test]
@@ -70,6 +74,8 @@ fn what_is_not_said_has_its_default() {
     let wanted = Settings {
         store: "/s".into(),
         trust: "/t".into(),
+        accept: FormatSet::NATIVE,
+        carrier: vec![CarrierKind::Sidecar],
         listen: "127.0.0.1:2049".parse().unwrap(),
         monitor: "127.0.0.1:9649".parse().unwrap(),
         namespace: String::new(),
@@ -93,6 +99,8 @@ fn flags_win_over_the_file() {
     let flags = Overrides {
         store: Some("/flag/s".into()),
         trust: Some("/flag/t".into()),
+        accept: Some(FormatSet::NATIVE),
+        carrier: Some(vec![CarrierKind::Appended]),
         listen: Some("10.0.0.1:1".parse().unwrap()),
         monitor: Some("10.0.0.1:2".parse().unwrap()),
         namespace: Some(String::new()),
@@ -111,6 +119,18 @@ fn flags_win_over_the_file() {
     let with_file = Settings::resolve(parse(ALL).unwrap(), flags.clone()).unwrap();
     assert_eq!(with_file, Settings::resolve(FileSettings::default(), flags).unwrap());
     assert_eq!((with_file.namespace.as_str(), with_file.mode), ("", Mode::Enforce));
+}
+
+#[test]
+fn carriers_and_formats_are_words_that_come_once() {
+    let error = refused("carrier = \"sidecar,paper\"\n");
+    assert!(error.contains("gateway.toml:1") && error.contains("paper"), "{error}");
+    assert!(refused("carrier = \"sidecar,sidecar\"\n").contains("twice"));
+    assert!(refused("carrier = \"\"\n").contains("carrier"));
+    assert!(refused("accept = \"pgp\"\n").contains("unknown signature format"));
+    let file = parse("accept = \"native,modsig\"\n").unwrap();
+    let error = Settings::resolve(file, needed()).unwrap_err().to_string();
+    assert!(error.starts_with("accept must be without modsig"), "{error}");
 }
 
 #[test]

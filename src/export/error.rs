@@ -89,6 +89,16 @@ impl From<PathError> for ExportError {
     }
 }
 
+/// What evidence that cannot be opened or read means for its file.
+pub(super) fn cause(error: &CarrierError) -> Cause {
+    match error {
+        CarrierError::Missing(_) | CarrierError::Path { .. } => Cause::Unsigned,
+        // Refusals are of writing, which is not done here.
+        CarrierError::Malformed { .. } | CarrierError::Refused { .. } => Cause::MalformedEvidence,
+        CarrierError::Store(_) => Cause::Unreadable,
+    }
+}
+
 /// Whether evidence could not be read because the gateway itself lacks something.
 pub(super) fn exhausted(error: &CarrierError) -> bool {
     matches!(error, CarrierError::Store(error) if error.kind == StoreErrorKind::Exhausted)

@@ -5,7 +5,10 @@ use super::error::ExportError;
 use super::proof::{Failure, Prover};
 use super::read::{read_at, stat};
 use super::reading::truncated;
+use super::trust::{Depth, Judgement};
+use crate::carrier::CarrierKind;
 use crate::event::Cause;
+use crate::sign::Signer;
 use crate::store::{StoreError, StorePath};
 
 /// Bytes looked at in one step: a multiple of every block size.
@@ -33,6 +36,12 @@ pub enum Examination {
     Good {
         /// The signed size in bytes.
         bytes: u64,
+        /// Whose signatures count, each once a format.
+        signers: Vec<Signer>,
+        /// Where the evidence was.
+        carrier: CarrierKind,
+        /// True when all of the file had to be hashed before a block could be proven.
+        hashed: bool,
     },
     /// The file as a whole is not accepted.
     Refused {
@@ -62,17 +71,18 @@ impl Export {
     ) -> Result<Examination, ExamineError> {
         let file = self.store.open(path).await?;
         let attr = stat(&*file).await?;
-        let (verdict, bundle) = self.trust.judge(path).await.map_err(ExamineError::Busy)?;
+        let judged = self.trust.judge(path, attr.size, Depth::Full).await.map_err(ExamineError::Busy)?;
+        let Judgement { verdict, tree } = judged.ok_or(ExamineError::Busy(ExportError::Busy))?;
         if let Some(finding) = verdict.finding(&attr) {
             if finding.cause == Cause::Unreadable {
                 return Err(ExamineError::Evidence(finding.detail));
             }
             return Ok(Examination::Refused { cause: finding.cause, detail: finding.detail });
         }
-        let (Ok(proven), Some(bundle)) = (&verdict.outcome, &bundle) else {
+        let (Ok(proven), Some(tree)) = (&verdict.outcome, &tree) else {
             return Err(ExamineError::Busy(ExportError::Io));
         };
-        let mut prover = Prover { proven, bundle, cache: &self.cache, tree_blocks: 0 };
+        let mut prover = Prover { proven, tree, cache: &self.cache, tree_blocks: 0 };
         let (size, block_size) = (proven.descriptor.size, prover.block_size() as u64);
         let (mut blocks, mut count) = (Vec::new(), 0);
         let mut at = 0;
@@ -103,7 +113,12 @@ impl Export {
             tokio::task::yield_now().await;
         }
         Ok(match count {
-            0 => Examination::Good { bytes: size },
+            0 => Examination::Good {
+                bytes: size,
+                signers: proven.signers.clone(),
+                carrier: proven.carrier,
+                hashed: tree.is_made(),
+            },
             count => Examination::Damaged { blocks, count },
         })
     }

@@ -16,16 +16,17 @@ mod read;
 mod reading;
 mod trust;
 mod verified;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
-use crate::carrier::Sidecar;
+use crate::carrier::{CarrierKind, Carriers};
 use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
-use crate::sign::Keyring;
+use crate::sign::{Keyring, Revoked};
 use crate::store::{Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
@@ -37,6 +38,7 @@ pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use verified::{Payload, Verified};
+pub use whole::{WHOLE_MAX, WholeFiles};
 
 /// Files held open at most: each takes two descriptors.
 const OPEN_FILES: usize = 256;
@@ -49,6 +51,8 @@ pub struct ExportOptions {
     pub store: Arc<dyn Store>,
     /// The name of the tree that statements must be made for.
     pub namespace: String,
+    /// Where evidence is looked for, in this order.
+    pub carriers: Vec<CarrierKind>,
     /// Whose signatures count.
     pub keyring: Keyring,
     /// What happens to what does not verify.
@@ -57,6 +61,8 @@ pub struct ExportOptions {
     pub identity: Identity,
     /// Bytes of proven blocks to keep in memory.
     pub cache_bytes: u64,
+    /// How files are hashed that can only be proven as a whole.
+    pub whole_files: WholeFiles,
     /// The secret behind the file handles.
     pub handle_key: HandleKey,
     /// Where events go.
@@ -84,13 +90,15 @@ impl Export {
         if options.mode == Mode::Warn {
             options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
         }
-        let sidecar = Sidecar::new(options.store.clone());
+        let carriers = Carriers::over(&options.store, &options.carriers);
+        let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
+        let (store, keyring) = (options.store.clone(), options.keyring);
         Ok(Self {
             store: options.store,
             mode: options.mode,
             identity: options.identity,
             sink: options.sink,
-            trust: trust::Trust::new(options.namespace, sidecar, options.keyring),
+            trust: trust::Trust::new(options.namespace, store, carriers, wholes, keyring),
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
             cache: cache::BlockCache::new(options.cache_bytes),
             verdicts: Cache::new(VERDICTS),
@@ -102,6 +110,16 @@ impl Export {
     /// Trusts `keyring` from now on, also for files that are open or cached.
     pub fn set_keyring(&self, keyring: Keyring) {
         self.trust.replace(keyring);
+    }
+
+    /// Revokes what `revoked` names, and nothing else, from now on, also for files that are open or cached.
+    pub fn set_revoked(&self, revoked: &Revoked) {
+        self.trust.revoke(revoked);
+    }
+
+    /// The keys that are trusted now, and what is revoked.
+    pub fn keyring(&self) -> Keyring {
+        self.trust.keyring()
     }
 
     fn milliseconds(&self) -> u64 {

@@ -6,7 +6,7 @@ use super::error::ExportError;
 use super::handle::FileHandle;
 use super::nodes::Node;
 use super::permission::{Access, Caller};
-use super::trust::Verdict;
+use super::trust::{Depth, Judgement, Verdict};
 use super::{Export, gone};
 use crate::carrier::{SIDECAR_DIRECTORY, Sidecar};
 use crate::policy::{Decision, decide};
@@ -54,7 +54,7 @@ impl Export {
     pub async fn attributes(&self, handle: &[u8], _caller: &Caller) -> Result<Attr, ExportError> {
         let node = self.nodes.resolve(&*self.store, handle).await?;
         let attr = self.stored(&node).await?;
-        Ok(self.presented(&node, attr).await?.0)
+        Ok(self.presented(&node, attr, Depth::Glance).await?.0)
     }
 
     /// Finds `name` in a directory. `.` and `..` are names, too; the root is its own parent.
@@ -89,7 +89,7 @@ impl Export {
     pub async fn access(&self, handle: &[u8], caller: &Caller) -> Result<(Access, Attr), ExportError> {
         let node = self.nodes.resolve(&*self.store, handle).await?;
         let stored = self.stored(&node).await?;
-        let (attr, verdict) = self.presented(&node, stored).await?;
+        let (attr, verdict) = self.presented(&node, stored, Depth::Full).await?;
         let mut access = self.identity.access(&attr, caller);
         if let Some(verdict) = verdict
             && (access.read || access.execute)
@@ -181,7 +181,7 @@ impl Export {
         let node = self.nodes.resolve(&*self.store, handle).await?;
         let attr = self.stored(&node).await?;
         let stat = self.store.stat_fs().await?;
-        Ok((stat, self.presented(&node, attr).await?.0))
+        Ok((stat, self.presented(&node, attr, Depth::Glance).await?.0))
     }
 
     async fn directory(&self, handle: &[u8]) -> Result<(Arc<Node>, Attr), ExportError> {
@@ -215,7 +215,7 @@ impl Export {
             return Err(ExportError::NotFound);
         }
         let node = self.nodes.node(path, attr.fileid);
-        let (attr, _) = self.presented(&node, attr).await?;
+        let (attr, _) = self.presented(&node, attr, Depth::Glance).await?;
         Ok((node, attr))
     }
 
@@ -239,11 +239,17 @@ impl Export {
     }
 
     /// The attributes as clients see them, with the verdict on a regular file.
-    async fn presented(&self, node: &Node, attr: Attr) -> Result<(Attr, Option<Verdict>), ExportError> {
+    async fn presented(
+        &self,
+        node: &Node,
+        attr: Attr,
+        depth: Depth,
+    ) -> Result<(Attr, Option<Verdict>), ExportError> {
         if attr.kind != Kind::Regular {
             return Ok((attr, None));
         }
-        let verdict = self.verdict(node).await?;
+        // What only hashing could tell has the store's size until somebody opens it.
+        let Some(verdict) = self.verdict(node, attr.size, depth).await? else { return Ok((attr, None)) };
         // Warn mode serves a file of another size as the store has it, so that is its size then.
         let unproven = match decide(self.mode, verdict.finding(&attr).map(|finding| finding.cause)) {
             Decision::AllowUnproven(_) => true,
@@ -253,19 +259,25 @@ impl Export {
         Ok((Attr { size: size.unwrap_or(attr.size), ..attr }, Some(verdict)))
     }
 
-    async fn verdict(&self, node: &Node) -> Result<Verdict, ExportError> {
+    async fn verdict(&self, node: &Node, size: u64, depth: Depth) -> Result<Option<Verdict>, ExportError> {
         if let Some(verdict) = self.verdicts.get(&node.tag) {
             if self.trust.is_fresh(&verdict) {
-                return Ok(verdict);
+                return Ok(Some(verdict));
             }
             if self.trust.holds(&node.path, &verdict).await {
                 let verdict = verdict.confirmed();
                 self.verdicts.insert(node.tag, verdict.clone());
-                return Ok(verdict);
+                return Ok(Some(verdict));
             }
         }
-        let (verdict, _) = self.trust.judge(&node.path).await?;
+        let Some(Judgement { verdict, .. }) = self.trust.judge(&node.path, size, depth).await? else {
+            // A size that was proven holds for names until the file is looked at again.
+            let known = self.verdicts.get(&node.tag);
+            return Ok(
+                known.filter(|verdict| verdict.signed_size().is_some() && verdict.trust_is(&self.trust))
+            );
+        };
         self.verdicts.insert(node.tag, verdict.clone());
-        Ok(verdict)
+        Ok(Some(verdict))
     }
 }

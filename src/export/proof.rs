@@ -3,9 +3,8 @@
 use bytes::Bytes;
 
 use super::cache::{BlockCache, Span};
-use super::trust::Proven;
+use super::trust::{Finding, Proven, Tree};
 use super::verified::Verified;
-use crate::carrier::{CarrierError, OpenEvidence};
 use crate::event::Cause;
 use crate::verity::{Digest, Slot};
 
@@ -25,7 +24,7 @@ pub(super) struct Failure {
 /// One file's tree and the cache of what was proven of it.
 pub(super) struct Prover<'a> {
     pub(super) proven: &'a Proven,
-    pub(super) bundle: &'a OpenEvidence,
+    pub(super) tree: &'a Tree,
     pub(super) cache: &'a BlockCache,
     /// Tree blocks that were read and proven, for the metrics.
     pub(super) tree_blocks: u64,
@@ -108,16 +107,9 @@ impl Prover<'_> {
         let Some(offset) = self.proven.geometry.tree_block_offset(level, index) else {
             return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
         };
-        let bytes = self.bundle.read_tree(offset, self.block_size()).await.map_err(|error| {
-            let cause = match &error {
-                CarrierError::Malformed { .. }
-                | CarrierError::Missing(_)
-                | CarrierError::Path { .. }
-                | CarrierError::Refused { .. } => Cause::MalformedEvidence,
-                CarrierError::Store(_) => Cause::Unreadable,
-            };
-            self.tree_failure(cause, level, index, &error.to_string())
-        })?;
+        let bytes = self.tree.read(offset, self.block_size()).await;
+        let bytes =
+            bytes.map_err(|Finding { cause, detail }| self.tree_failure(cause, level, index, &detail))?;
         let mut found = None;
         self.proven.hasher.hash_many(&bytes, |_, digest| found = Some(digest));
         if found != Some(expected) {

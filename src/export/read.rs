@@ -10,10 +10,9 @@ use super::nodes::Node;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
 use super::reading::Reading;
-use super::trust::{Finding, RECHECK, Verdict};
+use super::trust::{Depth, Finding, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
-use crate::carrier::OpenEvidence;
 use crate::event::{Event, Read, Refusal};
 use crate::policy::{Decision, decide};
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile};
@@ -37,7 +36,7 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<dyn StoreFile>,
     verdict: Verdict,
     /// There when the verdict is good.
-    bundle: Option<OpenEvidence>,
+    tree: Option<Tree>,
     /// When name and evidence were last found unchanged, in milliseconds of the export's life.
     checked: AtomicU64,
 }
@@ -75,13 +74,13 @@ impl Export {
                 return Err(ExportError::Corrupt(cause));
             }
         }
-        let (Ok(proven), Some(bundle)) = (&file.verdict.outcome, &file.bundle) else {
+        let (Ok(proven), Some(tree)) = (&file.verdict.outcome, &file.tree) else {
             return Err(ExportError::Io);
         };
 
         let size = proven.descriptor.size;
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(size);
-        let prover = Prover { proven, bundle, cache: &self.cache, tree_blocks: 0 };
+        let prover = Prover { proven, tree, cache: &self.cache, tree_blocks: 0 };
         let mut reading = Reading::new(self, &node, &file, caller, prover);
         reading.run(offset, end).await?;
         let (data, read) = reading.finish()?;
@@ -157,6 +156,7 @@ impl Export {
             Err(error) if error.kind == StoreErrorKind::Exhausted => {
                 // Our own open files are what can be given up.
                 self.open_files.clear();
+                self.trust.relieve();
                 self.store.open(&node.path).await
             }
             other => other,
@@ -166,9 +166,10 @@ impl Export {
         if attr.fileid != node.fileid {
             return Err(ExportError::Stale);
         }
-        let (verdict, bundle) = self.trust.judge(&node.path).await?;
+        let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
+        let Judgement { verdict, tree } = judged.ok_or(ExportError::Busy)?;
         self.verdicts.insert(node.tag, verdict.clone());
-        let open = Arc::new(OpenFile { file, verdict, bundle, checked });
+        let open = Arc::new(OpenFile { file, verdict, tree, checked });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
     }

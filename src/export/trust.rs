@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 
 use super::cache::FileKey;
-use super::error::{ExportError, exhausted};
-use crate::carrier::{Carrier, CarrierError, Evidence, OpenEvidence, Sidecar, Stamp};
+use super::error::{ExportError, cause, exhausted};
+use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
+use crate::carrier::{CarrierError, CarrierKind, Carriers, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
-use crate::sign::{Expected, Keyring, verify_envelope};
-use crate::store::{Attr, StorePath};
-use crate::verity::{BlockHasher, Descriptor, Geometry, VerityError};
+use crate::sign::{Acceptance, Expected, Format, HashName, Keyring, Rejection, Revoked, Signer, verify};
+use crate::store::{Attr, Store, StorePath};
+use crate::verity::{BlockHasher, Descriptor, Geometry, Params, VerityError};
 
 /// How long a verdict stands before the evidence is looked at again.
 pub(super) const RECHECK: Duration = Duration::from_secs(1);
@@ -26,7 +28,11 @@ pub(super) struct Proven {
     pub(super) geometry: Geometry,
     pub(super) hasher: BlockHasher,
     pub(super) cache_key: FileKey,
-    expires: Option<i64>,
+    pub(super) signers: Vec<Signer>,
+    /// Where the evidence was.
+    pub(super) carrier: CarrierKind,
+    /// Bytes of evidence behind the data in the store's file.
+    trailer: u64,
 }
 
 /// Why a file was not accepted, with facts for people.
@@ -41,9 +47,57 @@ pub(super) struct Finding {
 pub(super) struct Verdict {
     pub(super) outcome: Result<Arc<Proven>, Arc<Finding>>,
     /// The evidence that was accepted; `None` when none was.
-    stamp: Option<Stamp>,
+    stamp: Option<(CarrierKind, Stamp)>,
     trust: u64,
+    /// When something ends on which it rests, in seconds since 1970.
+    until: Option<i64>,
     checked: Instant,
+}
+
+/// A verdict, with the tree that proves blocks when it accepts the file.
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    pub(super) tree: Option<Tree>,
+}
+
+/// Where the tree of an accepted file is read.
+pub(super) enum Tree {
+    /// It came with the evidence.
+    Carried(Arc<dyn TreeSource>),
+    /// All of the file was hashed.
+    Made(Arc<Whole>),
+}
+
+impl Tree {
+    /// Exactly `len` bytes from `offset`; what fails has a cause and facts for people.
+    pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Finding> {
+        match self {
+            Self::Carried(tree) => tree.read(offset, len).await.map_err(|error| {
+                let Finding { cause, detail } = finding(&error);
+                // It was there when it was opened.
+                let cause = if cause == Cause::Unsigned { Cause::MalformedEvidence } else { cause };
+                Finding { cause, detail }
+            }),
+            Self::Made(whole) => whole.read_tree(offset, len).await.map_err(|error| Finding {
+                cause: Cause::Unreadable,
+                detail: format!("the tree made from the file: {error}"),
+            }),
+        }
+    }
+
+    /// Whether the tree was made from the file, since none came with the evidence.
+    pub(super) fn is_made(&self) -> bool {
+        matches!(self, Self::Made(_))
+    }
+}
+
+/// How far to go for a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// All of a file may be hashed.
+    Full,
+    /// Nothing is hashed that was not: a listing must not read every file.
+    Glance,
 }
 
 /// The keys that are trusted now.
@@ -55,13 +109,22 @@ struct Trusted {
 /// Judges evidence.
 pub(super) struct Trust {
     namespace: String,
-    sidecar: Sidecar,
+    store: Arc<dyn Store>,
+    carriers: Carriers,
+    wholes: Arc<Wholes>,
     trusted: ArcSwap<Trusted>,
 }
 
 impl Trust {
-    pub(super) fn new(namespace: String, sidecar: Sidecar, keyring: Keyring) -> Self {
-        Self { namespace, sidecar, trusted: ArcSwap::from_pointee(Trusted { keyring, generation: 0 }) }
+    pub(super) fn new(
+        namespace: String,
+        store: Arc<dyn Store>,
+        carriers: Carriers,
+        wholes: Arc<Wholes>,
+        keyring: Keyring,
+    ) -> Self {
+        let trusted = ArcSwap::from_pointee(Trusted { keyring, generation: 0 });
+        Self { namespace, store, carriers, wholes, trusted }
     }
 
     /// Trusts `keyring` from now on, also for files that are open.
@@ -69,76 +132,174 @@ impl Trust {
         self.trusted.rcu(|before| Trusted { keyring: keyring.clone(), generation: before.generation + 1 });
     }
 
-    /// Judges the evidence of `path` as it is now. Gives the open bundle too when it holds.
+    /// Revokes what `revoked` names, and nothing else, from now on, also for files that are open.
+    pub(super) fn revoke(&self, revoked: &Revoked) {
+        self.trusted.rcu(|before| Trusted {
+            keyring: before.keyring.clone().with_revoked(revoked.clone()),
+            generation: before.generation + 1,
+        });
+    }
+
+    /// Gives up descriptors that can be had again.
+    pub(super) fn relieve(&self) {
+        self.wholes.forget();
+    }
+
+    /// The keys that are trusted now.
+    pub(super) fn keyring(&self) -> Keyring {
+        self.trusted.load().keyring.clone()
+    }
+
+    /// Judges the evidence of `path`, which has `size` bytes in the store, as it is now. `None` at a
+    /// glance, for what only hashing tells.
     pub(super) async fn judge(
         &self,
         path: &StorePath,
-    ) -> Result<(Verdict, Option<OpenEvidence>), ExportError> {
+        size: u64,
+        depth: Depth,
+    ) -> Result<Option<Judgement>, ExportError> {
         let trusted = self.trusted.load_full();
         let checked = Instant::now();
-        let verdict = |outcome, stamp| Verdict { outcome, stamp, trust: trusted.generation, checked };
-        let mut bundle = match self.sidecar.open(path).await {
-            Ok(bundle) => bundle,
+        let refused = |finding: Finding| {
+            let finding = Finding { detail: brief(&finding.detail), ..finding };
+            let outcome = Err(Arc::new(finding));
+            let verdict = Verdict { outcome, stamp: None, trust: trusted.generation, until: None, checked };
+            Ok(Some(Judgement { verdict, tree: None }))
+        };
+        let open = match self.carriers.open_for(path, size).await {
+            Ok(open) => open,
             Err(error) if exhausted(&error) => return Err(ExportError::Busy),
-            Err(error) => {
-                let cause = match &error {
-                    CarrierError::Missing(_) => Cause::Unsigned,
-                    CarrierError::Malformed { .. } | CarrierError::Refused { .. } => Cause::MalformedEvidence,
-                    CarrierError::Path { .. } => Cause::Unsigned,
-                    CarrierError::Store(_) => Cause::Unreadable,
-                };
-                let finding = Arc::new(Finding { cause, detail: brief(&error.to_string()) });
-                return Ok((verdict(Err(finding), None), None));
-            }
+            Err(error) => return refused(finding(&error)),
         };
-        match self.examine(path, &bundle, &trusted.keyring) {
-            Ok(proven) => {
-                let stamp = Some(bundle.stamp);
-                // Read and done with; up to a quarter of a megabyte for each file that is held open.
-                bundle.evidence = Evidence::default();
-                Ok((verdict(Ok(Arc::new(proven)), stamp), Some(bundle)))
-            }
-            Err(finding) => Ok((verdict(Err(Arc::new(finding)), None), None)),
-        }
-    }
-
-    fn examine(&self, path: &StorePath, bundle: &OpenEvidence, keyring: &Keyring) -> Result<Proven, Finding> {
-        let malformed =
-            |error: VerityError| Finding { cause: Cause::MalformedEvidence, detail: error.to_string() };
-        let Evidence { descriptor: Some(descriptor), statement: Some(statement), .. } = &bundle.evidence
-        else {
-            return Err(Finding { cause: Cause::Unsigned, detail: "no statement".into() });
+        let accepted = match self.accept(path, size, &open, &trusted.keyring, depth).await {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return Ok(None),
+            Err(Stop::Busy) => return Err(ExportError::Busy),
+            Err(Stop::Refused(finding)) => return refused(finding),
         };
-        let descriptor = Descriptor::parse(descriptor).map_err(malformed)?;
-        let geometry = descriptor.geometry().map_err(malformed)?;
-        let expected = Expected {
-            namespace: &self.namespace,
-            path: path.as_bytes(),
-            descriptor: &descriptor,
-            now: unix_now(),
-        };
-        let proof = verify_envelope(statement, keyring, &expected)
-            .map_err(|rejection| Finding { cause: rejection.cause, detail: rejection.detail })?;
-        let tree_len = bundle.tree_len().unwrap_or(0);
-        if tree_len != geometry.tree_size() {
-            let wanted = geometry.tree_size();
-            let detail = format!("the tree has {tree_len} bytes, the descriptor wants {wanted}");
-            return Err(Finding { cause: Cause::MalformedEvidence, detail });
-        }
-        Ok(Proven {
+        let Accepted { descriptor, geometry, acceptance, tree } = accepted;
+        let proven = Proven {
             geometry,
             hasher: BlockHasher::new(&descriptor.params),
             cache_key: FileKey::new(&descriptor.file_digest()),
-            expires: proof.statement.expires,
+            signers: acceptance.signers,
+            carrier: open.carrier,
+            trailer: open.trailer,
             descriptor,
-        })
+        };
+        let stamp = Some((open.carrier, open.stamp));
+        let (trust, until) = (trusted.generation, acceptance.until);
+        let verdict = Verdict { outcome: Ok(Arc::new(proven)), stamp, trust, until, checked };
+        Ok(Some(Judgement { verdict, tree: Some(tree) }))
+    }
+
+    /// Checks signatures and shape. Hashes all of the file where only that can tell.
+    async fn accept(
+        &self,
+        path: &StorePath,
+        size: u64,
+        open: &OpenEvidence,
+        keyring: &Keyring,
+        depth: Depth,
+    ) -> Result<Option<Accepted>, Stop> {
+        let evidence = &open.evidence;
+        let signatures = evidence.signatures();
+        let check = |descriptor: &Descriptor, file_hashes: &[(HashName, Vec<u8>)]| {
+            let (namespace, path) = (&*self.namespace, path.as_bytes());
+            let expected = Expected { namespace, path, descriptor, file_hashes, now: unix_now() };
+            verify(&signatures, keyring, &expected).map_err(Stop::from)
+        };
+        let mut wanted = Vec::new();
+        let (mut params, mut claimed) = match &evidence.descriptor {
+            Some(bytes) => {
+                let descriptor = Descriptor::parse(bytes).map_err(malformed)?;
+                let geometry = descriptor.geometry().map_err(malformed)?;
+                match check(&descriptor, &[]) {
+                    Ok(acceptance) => match &open.tree {
+                        Some(tree) if tree.size() == geometry.tree_size() => {
+                            let tree = Tree::Carried(tree.clone());
+                            return Ok(Some(Accepted { descriptor, geometry, acceptance, tree }));
+                        }
+                        Some(tree) => {
+                            let (length, wants) = (tree.size(), geometry.tree_size());
+                            let detail = format!("the tree has {length} bytes, the descriptor wants {wants}");
+                            return Err(Stop::refused(Cause::MalformedEvidence, detail));
+                        }
+                        None => {}
+                    },
+                    Err(refusal) => {
+                        wanted = signatures.file_hashes(keyring);
+                        if wanted.is_empty() {
+                            return Err(refusal);
+                        }
+                    }
+                }
+                (descriptor.params, Some(descriptor))
+            }
+            None => {
+                wanted = signatures.file_hashes(keyring);
+                (signatures.bare_params(keyring)?, None)
+            }
+        };
+        if let Some(claimed) = claimed.filter(|claimed| claimed.size.checked_add(open.trailer) != Some(size))
+        {
+            return Err(Stop::Refused(wrong_size(claimed.size, open.trailer, size)));
+        }
+        let reason = match (wanted.is_empty(), &claimed) {
+            (false, _) => "signed as a whole (ima-v2)",
+            (true, Some(_)) => "no tree in the evidence",
+            (true, None) => "no descriptor in the evidence",
+        };
+        loop {
+            let Some(whole) = self.whole(path, open.trailer, &params, &wanted, depth, reason).await? else {
+                return Ok(None);
+            };
+            let descriptor = whole.descriptor;
+            if let Some(claimed) = claimed.take().filter(|claimed| *claimed != descriptor) {
+                let (found, claimed) = (descriptor.file_digest(), claimed.file_digest());
+                let detail = format!("all of the file hashes to {found}, the evidence says {claimed}");
+                return Err(Stop::refused(Cause::BadBlock, detail));
+            }
+            let acceptance = check(&descriptor, &whole.hashes)?;
+            // Signatures of the whole file say nothing of a tree: with parameters of the store's choice it
+            // could give a revoked file another digest.
+            let any_tree = acceptance.signers.iter().all(|signer| signer.format == Format::ImaV2);
+            if any_tree && params != Params::default() {
+                params = Params::default();
+                continue;
+            }
+            let geometry = descriptor.geometry().map_err(malformed)?;
+            return Ok(Some(Accepted { descriptor, geometry, acceptance, tree: Tree::Made(whole) }));
+        }
+    }
+
+    /// All of a file, hashed; `None` at a glance, where that was not done before.
+    async fn whole(
+        &self,
+        path: &StorePath,
+        trailer: u64,
+        params: &Params,
+        hashes: &[HashName],
+        depth: Depth,
+        reason: &'static str,
+    ) -> Result<Option<Arc<Whole>>, Stop> {
+        let wanted = Wanted { path, trailer, params, hashes };
+        match depth {
+            Depth::Glance => {
+                self.wholes.known(&*self.store, wanted).await.map_err(|error| Stop::from(&error))
+            }
+            Depth::Full => {
+                let hashed = self.wholes.hash(&*self.store, wanted, reason).await;
+                hashed.map(Some).map_err(|error| Stop::from(&*error))
+            }
+        }
     }
 
     /// Whether `verdict` accepts the evidence that there is now, under the trust that there is now. A
     /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
-        let Some(stamp) = verdict.stamp else { return false };
-        verdict.trust_is(self) && self.sidecar.stamp(path).await.is_ok_and(|now| stamp == now)
+        let Some((carrier, stamp)) = &verdict.stamp else { return false };
+        verdict.trust_is(self) && self.carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
     }
 
     /// Whether `verdict` was made under the trust that there is now, and a moment ago.
@@ -147,15 +308,74 @@ impl Trust {
     }
 }
 
+/// What signatures accept.
+struct Accepted {
+    descriptor: Descriptor,
+    geometry: Geometry,
+    acceptance: Acceptance,
+    tree: Tree,
+}
+
+/// Why evidence is not accepted.
+enum Stop {
+    /// For want of something that may be there later.
+    Busy,
+    Refused(Finding),
+}
+
+impl Stop {
+    fn refused(cause: Cause, detail: impl Into<String>) -> Self {
+        Self::Refused(Finding { cause, detail: detail.into() })
+    }
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::refused(rejection.cause, rejection.detail)
+    }
+}
+
+impl From<&WholeError> for Stop {
+    fn from(error: &WholeError) -> Self {
+        if passing(error) {
+            return Self::Busy;
+        }
+        let cause = match error {
+            WholeError::TooLarge(_) => Cause::KeyLimits,
+            WholeError::Verity(_) => Cause::MalformedEvidence,
+            WholeError::Busy | WholeError::Changed | WholeError::Scratch(_) | WholeError::Store(_) => {
+                Cause::Unreadable
+            }
+        };
+        Self::refused(cause, error.to_string())
+    }
+}
+
+fn malformed(error: VerityError) -> Stop {
+    Stop::refused(Cause::MalformedEvidence, error.to_string())
+}
+
+/// A file that has `found` bytes in the store instead of `signed` ones and a trailer of evidence.
+fn wrong_size(signed: u64, trailer: u64, found: u64) -> Finding {
+    let evidence = if trailer == 0 { String::new() } else { format!(" and {trailer} of evidence") };
+    let detail = format!("signed with {signed} bytes{evidence}, the store has {found}");
+    Finding { cause: Cause::WrongSize, detail }
+}
+
+/// What evidence that cannot be opened means for its file.
+fn finding(error: &CarrierError) -> Finding {
+    Finding { cause: cause(error), detail: error.to_string() }
+}
+
 impl Verdict {
     /// The same verdict, found to hold at this moment.
     pub(super) fn confirmed(self) -> Self {
         Self { checked: Instant::now(), ..self }
     }
 
-    /// Whether the verdict was made under the trust that there is now.
+    /// Whether the verdict was made under the trust that there is now, and nothing has ended since.
     pub(super) fn trust_is(&self, trust: &Trust) -> bool {
-        self.trust == trust.trusted.load().generation
+        self.trust == trust.trusted.load().generation && self.until.is_none_or(|until| unix_now() < until)
     }
 
     /// What is wrong with a file whose attributes in the store are `attr`, if anything is.
@@ -164,15 +384,9 @@ impl Verdict {
             Ok(proven) => proven,
             Err(finding) => return Some(Finding::clone(finding)),
         };
-        let now = unix_now();
-        if let Some(expires) = proven.expires.filter(|expires| now >= *expires) {
-            let detail = format!("expired {} seconds ago", now - expires);
-            return Some(Finding { cause: Cause::Expired, detail });
-        }
-        let signed = proven.descriptor.size;
-        if attr.size != signed {
-            let detail = format!("signed with {signed} bytes, the store has {}", attr.size);
-            return Some(Finding { cause: Cause::WrongSize, detail });
+        let (signed, trailer) = (proven.descriptor.size, proven.trailer);
+        if signed.checked_add(trailer) != Some(attr.size) {
+            return Some(wrong_size(signed, trailer, attr.size));
         }
         None
     }

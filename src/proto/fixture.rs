@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::rpc::{CallContext, Credential, Outcome, Program};
 use super::xdr::Writer;
+use crate::carrier::CarrierKind;
 use crate::event::Silent;
-use crate::export::{Export, ExportOptions, HandleKey, Identity};
+use crate::export::{Export, ExportOptions, HandleKey, Identity, WholeFiles};
 use crate::policy::Mode;
 use crate::sign::Keyring;
 use crate::store::Memory;
@@ -29,7 +30,9 @@ pub(super) fn export(mode: Mode) -> Arc<Export> {
     let options = ExportOptions {
         store: Arc::new(store),
         namespace: String::new(),
+        carriers: vec![CarrierKind::Sidecar],
         keyring: Keyring::new(Vec::new()),
+        whole_files: WholeFiles::default(),
         mode,
         identity: Identity::default(),
         cache_bytes: 1 << 20,

@@ -164,6 +164,14 @@ pub enum SignError {
         /// What is wrong.
         reason: String,
     },
+    /// A file over which no signature of its bare hash is made.
+    #[error(
+        "its content reads as {what}, and an ima-v2 signature over it would count as one of that; it gets none"
+    )]
+    Confusable {
+        /// What the content could be taken for.
+        what: &'static str,
+    },
     /// A signature that this key cannot make.
     #[error("a key of algorithm {algorithm} cannot make {what}; use an RSA, P-256 or P-384 key")]
     CannotMake {

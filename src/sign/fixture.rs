@@ -83,7 +83,7 @@ pub(super) fn statement() -> Statement {
 
 /// What [`statement`] agrees with, one second before it expires.
 pub(super) fn expected(descriptor: &Descriptor) -> Expected<'_> {
-    Expected { namespace: "tree", path: b"bin/ls", descriptor, now: EXPIRES - 1 }
+    Expected { namespace: "tree", path: b"bin/ls", descriptor, file_hashes: &[], now: EXPIRES - 1 }
 }
 
 /// [`statement`] signed with the keys of these algorithms.

@@ -14,11 +14,14 @@ pub enum Format {
     ImaV3,
     /// IMA signature over the hash of the whole file (type 3, version 2 or 3).
     ImaV2,
+    /// PKCS#7 over the content before it, appended to the file as to kernel modules. It counts where
+    /// files are looked at, and not where they are served: it does not cover itself.
+    Modsig,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Native, Self::FsVerity, Self::ImaV3, Self::ImaV2];
+    pub const ALL: [Self; 5] = [Self::Native, Self::FsVerity, Self::ImaV3, Self::ImaV2, Self::Modsig];
 
     /// The name used on the command line, in configuration, events and output.
     pub const fn as_str(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Format {
             Self::FsVerity => "fsverity",
             Self::ImaV3 => "ima-v3",
             Self::ImaV2 => "ima-v2",
+            Self::Modsig => "modsig",
         }
     }
 
@@ -43,7 +47,7 @@ impl fmt::Display for Format {
 
 /// A word that is no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown signature format \"{0}\"; use native, fsverity, ima-v3 or ima-v2")]
+#[error("unknown signature format \"{0}\"; use native, fsverity, ima-v3, ima-v2 or modsig")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn sets_are_written_as_they_are_read() {
-        for text in ["native", "fsverity", "native,fsverity,ima-v3,ima-v2", "ima-v2"] {
+        for text in ["native", "fsverity", "native,fsverity,ima-v3,ima-v2,modsig", "ima-v2"] {
             assert_eq!(text.parse::<FormatSet>().unwrap().to_string(), text);
         }
         assert_eq!("ima-v2, native".parse::<FormatSet>().unwrap().to_string(), "native,ima-v2");

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Certificate, FormatSet, KeyId, Limits, PublicKey, Requirements, Revoked};
+use super::{Certificate, Format, FormatSet, KeyId, Limits, PublicKey, Requirements, Revoked};
 
 /// A trusted key and where it comes from.
 #[derive(Clone, Debug)]
@@ -177,6 +177,29 @@ impl Keyring {
     /// How many signers files need, by rule.
     pub fn requirements(&self) -> &Requirements {
         &self.0.required
+    }
+
+    /// Whether signatures in `format` count for any key or authority.
+    pub fn accepts(&self, format: Format) -> bool {
+        let keys = self.iter().map(|trusted| &trusted.limits);
+        let authorities = self.authorities().iter().map(|authority| &authority.limits);
+        let mut limits = keys.chain(authorities);
+        limits.any(|limits| limits.formats.unwrap_or(self.formats()).contains(format))
+    }
+
+    /// The limits that let a key's signatures count in formats that bind no name, as they stand in the
+    /// files beside the keys.
+    pub fn relaxations(&self) -> Vec<String> {
+        let keys = self.iter().map(|trusted| (&trusted.name, &trusted.limits));
+        let authorities = self.authorities().iter().map(|authority| (&authority.name, &authority.limits));
+        let lax = keys.chain(authorities).filter_map(|(name, limits)| {
+            let formats = limits.formats.filter(|formats| formats.binds_no_name())?;
+            Some(format!("formats = \"{formats}\" of {name}"))
+        });
+        let mut lax: Vec<String> = lax.collect();
+        // A certificate may be there as a key and as an authority.
+        lax.dedup();
+        lax
     }
 
     /// What is trusted no more.

@@ -7,7 +7,7 @@
 //!
 //! The formats of other programs bind a digest and no name: [`Pkcs7`] as fs-verity's built-in signatures,
 //! [`ImaSignature`], and [`Modsig`], which finds a PKCS#7 signature behind a file. They are made and checked
-//! with any [`HashName`], and whoever reads them decides what they count for.
+//! with any [`HashName`]. [`verify`] takes all signatures on a file together and tells who vouches for it.
 //!
 //! Everything here is bytes in, bytes out: no files, no clock. The time is passed in.
 
@@ -19,6 +19,7 @@ mod dsse;
 mod encrypted;
 mod error;
 mod format;
+mod gather;
 mod hash;
 mod ima;
 mod json;
@@ -36,6 +37,7 @@ mod statement;
 mod text;
 mod token;
 mod verify;
+mod whole;
 
 #[cfg(test)]
 mod fixture;
@@ -47,6 +49,7 @@ pub use cms::{PKCS7_APPENDED_MAX, PKCS7_MAX, Pkcs7, Pkcs7Signer, make_pkcs7};
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, add_signature, remove_signature, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};
+pub use gather::{Acceptance, Signatures, verify, verify_modsig};
 pub use hash::{HashName, StreamHasher};
 pub use ima::{IMA_VALUE_MAX, ImaKind, ImaSignature, sign_ima};
 pub use key::{KeyId, PublicKey};
@@ -60,3 +63,4 @@ pub use revoked::{Revoked, RevokedItem};
 pub use statement::Statement;
 pub use token::{digest_info, ecdsa_to_der};
 pub use verify::{Claim, Expected, Proof, Rejection, Signer, read_envelope, verify_envelope};
+pub use whole::FileHasher;

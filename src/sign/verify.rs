@@ -1,13 +1,11 @@
 //! From an untrusted envelope to a [`Proof`], or to the one cause that forbids it.
 
 use super::dsse::Envelope;
+use super::gather::{Acceptance, Signatures, verify};
 use super::text::{Quoted, encode_time};
-use super::{KeyId, Keyring, SignError, Statement};
+use super::{Format, HashName, KeyId, Keyring, SignError, Statement};
 use crate::event::Cause;
 use crate::verity::Descriptor;
-
-/// The most key ids in one message to people.
-const SHOWN_KEYS: usize = 3;
 
 /// What the file at hand is, for a statement to agree with.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +16,17 @@ pub struct Expected<'a> {
     pub path: &'a [u8],
     /// The fs-verity descriptor that came with the file.
     pub descriptor: &'a Descriptor,
+    /// Hashes of the whole file, where all of it was hashed.
+    pub file_hashes: &'a [(HashName, Vec<u8>)],
     /// The time now, in seconds since 1970.
     pub now: i64,
+}
+
+impl<'a> Expected<'a> {
+    /// The hash of the whole file, if it is known.
+    pub(super) fn file_hash(&self, hash: HashName) -> Option<&'a [u8]> {
+        self.file_hashes.iter().find(|(name, _)| *name == hash).map(|(_, digest)| &digest[..])
+    }
 }
 
 /// A trusted key whose signature holds.
@@ -29,8 +36,8 @@ pub struct Signer {
     pub key_id: KeyId,
     /// The key's name in the keyring.
     pub name: String,
-    /// The signature's format: `native`.
-    pub format: &'static str,
+    /// The signature's format.
+    pub format: Format,
 }
 
 /// A statement that holds for the file at hand, and who vouches for it.
@@ -53,7 +60,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    fn new(cause: Cause, detail: impl ToString) -> Self {
+    pub(super) fn new(cause: Cause, detail: impl ToString) -> Self {
         Self { cause, detail: detail.to_string() }
     }
 }
@@ -79,54 +86,22 @@ fn parse(envelope: &[u8]) -> Result<(Envelope, Statement), SignError> {
     Ok((envelope, statement))
 }
 
-/// Proves that a trusted key vouches for the file at hand under its path.
+/// Proves that a trusted key vouches for the file at hand under its path, by a statement alone.
 ///
-/// One signature by a trusted key has to hold; signatures by others, and bad ones beside a good
-/// one, are passed over. When several things are wrong, the cause is the first of: malformed
-/// evidence, unknown key, bad signature, wrong namespace, wrong path, expired, wrong size, wrong
-/// digest.
+/// The same as [`verify`] with nothing but an envelope.
 pub fn verify_envelope(
     envelope: &[u8],
     keyring: &Keyring,
     expected: &Expected<'_>,
 ) -> Result<Proof, Rejection> {
-    let (envelope, statement) =
-        parse(envelope).map_err(|error| Rejection::new(Cause::MalformedEvidence, error))?;
-    let signers = signers(&envelope, keyring)?;
-    agree(&statement, expected)?;
-    Ok(Proof { statement, signers })
-}
-
-/// The trusted keys whose signatures hold.
-fn signers(envelope: &Envelope, keyring: &Keyring) -> Result<Vec<Signer>, Rejection> {
-    let trusted: Vec<_> =
-        envelope.signatures.iter().filter_map(|s| Some((s, keyring.get(&s.key_id)?))).collect();
-    if trusted.is_empty() {
-        let named = list(envelope.signatures.iter().map(|s| s.key_id.to_string()));
-        let detail = format!("signed by {named}, which is not among the {} trusted keys", keyring.len());
-        return Err(Rejection::new(Cause::UnknownKey, detail));
-    }
-    let message = envelope.signed_bytes();
-    let signers: Vec<Signer> = trusted
-        .iter()
-        .filter(|(signature, trusted)| trusted.key.verify(&message, &signature.bytes))
-        .map(|(signature, trusted)| Signer {
-            key_id: signature.key_id,
-            name: trusted.name.clone(),
-            format: "native",
-        })
-        .collect();
-    if signers.is_empty() {
-        let named = list(
-            trusted.iter().map(|(s, trusted)| format!("{} ({})", s.key_id, Quoted(trusted.name.as_bytes()))),
-        );
-        return Err(Rejection::new(Cause::BadSignature, format!("not made by the key it names: {named}")));
-    }
-    Ok(signers)
+    let signatures = Signatures { statement: Some(envelope), ..Signatures::default() };
+    let Acceptance { statement, signers, .. } = verify(&signatures, keyring, expected)?;
+    let none = || Rejection::new(Cause::Unsigned, "there is no statement");
+    Ok(Proof { statement: statement.ok_or_else(none)?, signers })
 }
 
 /// Refuses a statement that does not speak of the file at hand.
-fn agree(statement: &Statement, expected: &Expected<'_>) -> Result<(), Rejection> {
+pub(super) fn agree(statement: &Statement, expected: &Expected<'_>) -> Result<(), Rejection> {
     let refuse = |cause, detail: String| Err(Rejection { cause, detail });
     if statement.namespace != expected.namespace {
         let (signed, served) =
@@ -159,17 +134,8 @@ fn agree(statement: &Statement, expected: &Expected<'_>) -> Result<(), Rejection
     Ok(())
 }
 
-fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     encode_time(seconds).unwrap_or_else(|| format!("second {seconds}"))
-}
-
-/// The first few of `items` and how many more there are.
-fn list(mut items: impl ExactSizeIterator<Item = String>) -> String {
-    let shown: Vec<String> = items.by_ref().take(SHOWN_KEYS).collect();
-    match items.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 #[cfg(test)]
@@ -217,7 +183,7 @@ mod tests {
             let proof = verify(&fixture::envelope(&[name]), &[name]).unwrap();
             assert_eq!(proof.statement, fixture::statement());
             let key_id = fixture::key(name).key_id();
-            assert_eq!(proof.signers, [Signer { key_id, name: name.to_owned(), format: "native" }]);
+            assert_eq!(proof.signers, [Signer { key_id, name: name.to_owned(), format: Format::Native }]);
         }
     }
 

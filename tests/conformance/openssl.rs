@@ -153,7 +153,13 @@ fn both_ways(bench: &Bench, algorithm: &str) {
     };
     let keyring = Keyring::new(vec![TrustedKey::new(public, "openssl")]);
     let (descriptor, statement) = (descriptor(), statement());
-    let expected = Expected { namespace: "", path: &statement.path, descriptor: &descriptor, now: NOW };
+    let expected = Expected {
+        namespace: "",
+        path: &statement.path,
+        descriptor: &descriptor,
+        file_hashes: &[],
+        now: NOW,
+    };
     let good = envelope(&payload, &made);
     let proof = verify_envelope(good.as_bytes(), &keyring, &expected).unwrap();
     assert_eq!(proof.statement, statement);

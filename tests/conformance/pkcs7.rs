@@ -183,8 +183,11 @@ fn messages_of_openssl_with_attributes_certificates_and_key_ids_verify() {
                 let parsed = identity.proves(&der, b"a message");
                 assert_eq!(parsed.signers()[0].hash(), hash);
                 assert_eq!(parsed.has_signed_attributes(), !options.contains(&"-noattr"), "{options:?}");
-                let expected =
-                    if options.contains(&"-nocerts") { &[][..] } else { &[identity.certificate.clone()] };
+                let expected = if options.contains(&"-nocerts") {
+                    &[][..]
+                } else {
+                    std::slice::from_ref(&identity.certificate)
+                };
                 assert_eq!(parsed.certificates(), expected, "{options:?}");
             }
         }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Cause, Client, Event, Sink};
 use nfs_verity::export::{
     Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity, READ_MAX,
+    WholeFiles,
 };
 use nfs_verity::policy::Mode;
 use nfs_verity::sign::Keyring;
@@ -132,6 +134,8 @@ impl Gate {
         let options = ExportOptions {
             store,
             namespace: String::new(),
+            carriers: vec![CarrierKind::Sidecar],
+            whole_files: WholeFiles::default(),
             keyring: keyring.clone(),
             mode,
             identity: Identity::default(),

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Client as Who, Silent};
-use nfs_verity::export::{Caller, Export, ExportOptions, HandleKey, Identity};
+use nfs_verity::export::{Caller, Export, ExportOptions, HandleKey, Identity, WholeFiles};
 use nfs_verity::policy::Mode;
 use nfs_verity::proto::mount3::Mount3;
 use nfs_verity::proto::nfs3::Nfs3;
@@ -75,6 +76,8 @@ impl Scene {
         let options = ExportOptions {
             store: Arc::new(store.clone()),
             namespace: String::new(),
+            carriers: vec![CarrierKind::Sidecar],
+            whole_files: WholeFiles::default(),
             keyring,
             mode: Mode::Enforce,
             identity: Identity::default(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::carrier::{Carrier, CarrierKind, EvidenceWriter, Sidecar, Stamp};
 use crate::cli::seal::Sealer;
-use crate::sign::{FormatSet, KeyAlgorithm, SigningKey, generate, read_envelope};
+use crate::sign::{FormatSet, KeyAlgorithm, KeyId, SigningKey, generate, read_envelope};
 use crate::store::{BoxFuture, Fault, Faulty, Memory};
 use crate::verity::Params;
 

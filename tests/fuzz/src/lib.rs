@@ -192,6 +192,7 @@ pub fn statement(data: &[u8]) {
             namespace: &claim.statement.namespace,
             path: &claim.statement.path,
             descriptor: &descriptor,
+            file_hashes: &[],
             now: 0,
         };
         assert!(verify_envelope(data, &Keyring::new(Vec::new()), &expected).is_err());

@@ -1,0 +1,765 @@
+//! Who signed a file: every signature of every format, by keys that are trusted for such a file.
+//!
+//! A key counts once, however many signatures it made. Signatures by keys that nobody trusts, and bad
+//! ones beside good ones, are passed over; what is told of them is told when too few are left.
+
+use bytes::Bytes;
+
+use super::chain::{INTERMEDIATES_MAX, verify_chain};
+use super::cms::{Pkcs7, Pkcs7Signer};
+use super::dsse::Envelope;
+use super::ima::{ImaKind, ImaSignature};
+use super::statement::Statement;
+use super::text::Quoted;
+use super::verify::{Expected, Rejection, Signer, agree, time};
+use super::{Certificate, Format, HashName, KeyId, Keyring, SignError, TrustedKey};
+use crate::event::Cause;
+use crate::verity::{Descriptor, Digest, HashAlgorithm, Params};
+
+/// The most key ids in one message to people.
+const SHOWN_KEYS: usize = 3;
+/// The most keys without a certificate that a PKCS#7 signature is tried with: it names certificates alone.
+const TRIED_KEYS: usize = 16;
+/// The most signatures that are checked for one file: what is more helps nobody but who wants to keep the
+/// gateway busy.
+const CHECKS_MAX: u32 = 64;
+/// The most certificates that are looked at beside one file's signatures.
+const CERTIFICATES_MAX: usize = 1 + INTERMEDIATES_MAX;
+
+/// The signatures on one file as they came: nothing of them is verified.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signatures<'a> {
+    /// The DSSE envelope.
+    pub statement: Option<&'a [u8]>,
+    /// PKCS#7 messages over the fs-verity digest, in DER.
+    pub pkcs7: &'a [Bytes],
+    /// IMA values, as in `security.ima`.
+    pub ima: &'a [Bytes],
+    /// X.509 certificates in DER that lead from signers to trusted authorities.
+    pub certificates: &'a [Bytes],
+}
+
+impl Signatures<'_> {
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.statement.is_none() && self.pkcs7.is_empty() && self.ima.is_empty()
+    }
+
+    /// The hashes of the whole file over which trusted keys may have signed it, and which only hashing
+    /// all of it can give.
+    pub fn file_hashes(&self, keyring: &Keyring) -> Vec<HashName> {
+        let mut wanted = Vec::new();
+        for signature in self.ima.iter().filter_map(|value| ImaSignature::parse(value).ok()) {
+            let of_file = signature.format() == Format::ImaV2;
+            if of_file && !wanted.contains(&signature.hash) && self.counts(&signature, keyring) == Some(true)
+            {
+                wanted.push(signature.hash);
+            }
+        }
+        wanted
+    }
+
+    /// The parameters of the tree that a file without a descriptor is to get: those that `evmctl` and the
+    /// kernel take when nothing is said, with the hash of the first IMA value that may count.
+    ///
+    /// # Errors
+    /// The cause why none of the values may count.
+    pub fn bare_params(&self, keyring: &Keyring) -> Result<Params, Rejection> {
+        let mut why =
+            Rejection::new(Cause::Unsigned, "the evidence holds neither descriptor nor IMA signature");
+        for value in self.ima {
+            let signature = match ImaSignature::parse(value) {
+                Ok(signature) => signature,
+                Err(error) => {
+                    why = Rejection::new(Cause::MalformedEvidence, error);
+                    continue;
+                }
+            };
+            let (id, format) = (hex::encode(signature.key_id), signature.format());
+            match self.counts(&signature, keyring) {
+                Some(true) => {
+                    let algorithm = match (signature.kind, signature.hash) {
+                        (ImaKind::Verity, HashName::Sha512) => HashAlgorithm::Sha512,
+                        _ => HashAlgorithm::Sha256,
+                    };
+                    return Ok(Params { algorithm, ..Params::default() });
+                }
+                Some(false) => {
+                    why = Rejection::new(Cause::KeyLimits, format!("IMA key {id}: {}", not_accepted(format)));
+                }
+                None => {
+                    let keys = keyring.len();
+                    let detail =
+                        format!("signed by IMA key {id}, which is not among the {keys} trusted keys");
+                    why = Rejection::new(Cause::UnknownKey, detail);
+                }
+            }
+        }
+        Err(why)
+    }
+
+    /// Whether a trusted key that `signature` may be of signs in such a format; `None`: there is no such key.
+    fn counts(&self, signature: &ImaSignature, keyring: &Keyring) -> Option<bool> {
+        let pinned = keyring.by_ima_key_id(&signature.key_id).map(|trusted| &trusted.limits);
+        let chained = keyring.authorities().iter().filter(|_| !self.certificates.is_empty());
+        pinned
+            .chain(chained.map(|authority| &authority.limits))
+            .map(|limits| limits.formats.unwrap_or(keyring.formats()).contains(signature.format()))
+            .reduce(|a, b| a || b)
+    }
+}
+
+/// What the signatures on a file amount to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// The statement, if a trusted key made one.
+    pub statement: Option<Statement>,
+    /// Each signature that counts; a key may have made several.
+    pub signers: Vec<Signer>,
+    /// When something ends on which this rests, in seconds since 1970: an expiry, a key's time.
+    pub until: Option<i64>,
+}
+
+/// Proves that as many trusted keys as the path requires vouch for the file at hand.
+///
+/// A statement by a trusted key that speaks of another file refuses this one, whatever else signs it.
+/// When too few keys vouch, the cause is the first that applies: malformed statement, revoked, key
+/// limits, bad signature, malformed evidence, unknown key, unsigned; too few signers where some hold.
+pub fn verify(
+    signatures: &Signatures<'_>,
+    keyring: &Keyring,
+    expected: &Expected<'_>,
+) -> Result<Acceptance, Rejection> {
+    let digest = expected.descriptor.file_digest();
+    if let Some(entry) = keyring.revoked().digest(&digest) {
+        return Err(Rejection::new(Cause::Revoked, format!("the file {digest} is revoked by {entry}")));
+    }
+    let mut gathering = Gathering::new(keyring, expected, signatures.certificates);
+    let statement = match signatures.statement {
+        Some(envelope) => gathering.native(envelope)?,
+        None => None,
+    };
+    let message = expected.descriptor.formatted_digest();
+    for message_of in signatures.pkcs7 {
+        gathering.pkcs7(message_of, Format::FsVerity, |hash| Some(hash.digest(&message)));
+    }
+    for value in signatures.ima {
+        gathering.ima(value);
+    }
+    gathering.finish(statement)
+}
+
+/// The trusted keys that made a module-style signature over the content before it, which `digest`
+/// hashes, at `path` and at the time `now`.
+///
+/// # Errors
+/// The cause why there is none, as [`verify`] tells it.
+pub fn verify_modsig(
+    pkcs7: &[u8],
+    keyring: &Keyring,
+    path: &[u8],
+    now: i64,
+    digest: impl Fn(HashName) -> Option<Vec<u8>>,
+) -> Result<Vec<Signer>, Rejection> {
+    // Neither descriptor nor namespace is looked at for such a signature.
+    let root_hash = Digest::zero(HashAlgorithm::Sha256);
+    let descriptor = &Descriptor { params: Params::default(), size: 0, root_hash };
+    let expected = Expected { namespace: "", path, descriptor, file_hashes: &[], now };
+    let mut gathering = Gathering::new(keyring, &expected, &[]);
+    gathering.pkcs7(pkcs7, Format::Modsig, digest);
+    Ok(gathering.finish(None)?.signers)
+}
+
+/// Why a signature does not count. The first of them is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Problem {
+    Revoked,
+    Limits,
+    Bad,
+    Malformed,
+}
+
+impl Problem {
+    const fn cause(self) -> Cause {
+        match self {
+            Self::Revoked => Cause::Revoked,
+            Self::Limits => Cause::KeyLimits,
+            Self::Bad => Cause::BadSignature,
+            Self::Malformed => Cause::MalformedEvidence,
+        }
+    }
+}
+
+/// A trusted key that may have made a signature.
+#[derive(Clone)]
+struct Candidate {
+    trusted: TrustedKey,
+    /// The certificates that lead from its own to an authority, that one included; none where the key
+    /// itself is trusted.
+    path: Vec<Certificate>,
+}
+
+impl Candidate {
+    fn pinned(trusted: &TrustedKey) -> Self {
+        Self { trusted: trusted.clone(), path: Vec::new() }
+    }
+}
+
+struct Gathering<'a> {
+    keyring: &'a Keyring,
+    expected: &'a Expected<'a>,
+    certificates: Vec<Certificate>,
+    /// For each certificate, once it was looked for, the key that it makes trusted.
+    chained: Vec<Option<Option<Candidate>>>,
+    /// Signatures that may still be checked.
+    checks: u32,
+    signers: Vec<Signer>,
+    until: Option<i64>,
+    problem: Option<(Problem, String)>,
+    /// Keys that are named and not trusted, for people.
+    unknown: Vec<String>,
+    /// Keys whose signatures do not hold, for people.
+    bad: Vec<String>,
+}
+
+impl<'a> Gathering<'a> {
+    fn new(keyring: &'a Keyring, expected: &'a Expected<'a>, certificates: &[Bytes]) -> Self {
+        // A certificate that cannot be read leads nowhere, which its signature will tell.
+        let certificates =
+            certificates.iter().take(CERTIFICATES_MAX).filter_map(|der| Certificate::from_der(der).ok());
+        Self {
+            keyring,
+            expected,
+            // Without an authority none of them can lead to one.
+            certificates: if keyring.authorities().is_empty() { Vec::new() } else { certificates.collect() },
+            chained: Vec::new(),
+            checks: CHECKS_MAX,
+            signers: Vec::new(),
+            until: None,
+            problem: None,
+            unknown: Vec::new(),
+            bad: Vec::new(),
+        }
+    }
+
+    /// The statement, when a key made it that is trusted for it and it speaks of the file at hand.
+    fn native(&mut self, envelope: &[u8]) -> Result<Option<Statement>, Rejection> {
+        let malformed = |error: SignError| Rejection::new(Cause::MalformedEvidence, error);
+        let envelope = Envelope::parse(envelope).map_err(malformed)?;
+        let statement = Statement::parse(&envelope.payload).map_err(malformed)?;
+        let message = envelope.signed_bytes();
+        let before = self.signers.len();
+        for signature in &envelope.signatures {
+            let id = &signature.key_id;
+            let pinned = self.keyring.get(id).map(Candidate::pinned);
+            let Some(candidate) = pinned.or_else(|| self.chained(|leaf| leaf.key().key_id() == *id)) else {
+                self.unknown.push(id.to_string());
+                continue;
+            };
+            if self.holds(|| candidate.trusted.key.verify(&message, &signature.bytes)) {
+                self.admit(&candidate, Format::Native);
+            } else {
+                self.bad.push(named(&candidate.trusted));
+            }
+        }
+        if self.signers.len() == before {
+            return Ok(None);
+        }
+        agree(&statement, self.expected)?;
+        self.until = earlier(self.until, statement.expires);
+        Ok(Some(statement))
+    }
+
+    /// Takes the signers of a PKCS#7 message over a content that `digest` hashes. As in the kernel, one
+    /// signature that does not hold spoils the message.
+    fn pkcs7(&mut self, der: &[u8], format: Format, digest: impl Fn(HashName) -> Option<Vec<u8>>) {
+        if !self.keyring.accepts(format) {
+            return self.note(Problem::Limits, not_accepted(format));
+        }
+        let parsed = match format {
+            Format::Modsig => Pkcs7::parse_appended(der),
+            Format::Native | Format::FsVerity | Format::ImaV3 | Format::ImaV2 => Pkcs7::parse(der),
+        };
+        let message = match parsed {
+            Ok(message) => message,
+            Err(error) => return self.note(Problem::Malformed, error.to_string()),
+        };
+        if !self.keyring.authorities().is_empty() {
+            let room = CERTIFICATES_MAX.saturating_sub(self.certificates.len());
+            self.certificates.extend(message.certificates().iter().take(room).cloned());
+        }
+        if format == Format::Modsig && message.has_signed_attributes() {
+            // As the kernel has it: the content could be another signature's attributes.
+            let detail = "an appended signature has no signed attributes".to_owned();
+            return self.note(Problem::Malformed, detail);
+        }
+        self.unknown.extend(message.unsupported().iter().cloned());
+        let mut found = Vec::new();
+        for signer in message.signers() {
+            let Some(digest) = digest(signer.hash()) else { continue };
+            match self.pkcs7_key(signer, &digest) {
+                Ok(Some(candidate)) => found.push(candidate),
+                Ok(None) => self.unknown.push(signer.describe()),
+                Err(name) => {
+                    self.bad.push(name);
+                    return;
+                }
+            }
+        }
+        found.iter().for_each(|candidate| self.admit(candidate, format));
+    }
+
+    /// The trusted key that made `signer`'s signature; the name of the one that is named and did not.
+    fn pkcs7_key(&mut self, signer: &Pkcs7Signer, digest: &[u8]) -> Result<Option<Candidate>, String> {
+        let is_named = |trusted: &&TrustedKey| {
+            trusted.certificate.as_ref().is_some_and(|certificate| signer.names(certificate))
+        };
+        let pinned = self.keyring.iter().find(is_named).map(Candidate::pinned);
+        if let Some(candidate) = pinned.or_else(|| self.chained(|certificate| signer.names(certificate))) {
+            return match self.holds(|| signer.verify(digest, &candidate.trusted.key)) {
+                true => Ok(Some(candidate)),
+                false => Err(named(&candidate.trusted)),
+            };
+        }
+        // The message names a certificate, and these keys came without one.
+        let keyring = self.keyring;
+        let mut bare = keyring.iter().filter(|trusted| trusted.certificate.is_none()).take(TRIED_KEYS);
+        let maker = bare.find(|trusted| self.holds(|| signer.verify(digest, &trusted.key)));
+        Ok(maker.map(Candidate::pinned))
+    }
+
+    /// Takes the signer of an IMA value.
+    fn ima(&mut self, value: &[u8]) {
+        let signature = match ImaSignature::parse(value) {
+            Ok(signature) => signature,
+            Err(error) => return self.note(Problem::Malformed, error.to_string()),
+        };
+        if !self.keyring.accepts(signature.format()) {
+            return self.note(Problem::Limits, not_accepted(signature.format()));
+        }
+        let descriptor = self.expected.descriptor;
+        let id = hex::encode(signature.key_id);
+        let digest = match signature.kind {
+            ImaKind::Verity if signature.hash == HashName::from(descriptor.params.algorithm) => {
+                descriptor.file_digest().digest.as_bytes().to_vec()
+            }
+            ImaKind::Verity => {
+                return self.bad.push(format!("IMA key {id}, over another hash than the tree's"));
+            }
+            ImaKind::File | ImaKind::FileV3 => match self.expected.file_hash(signature.hash) {
+                Some(digest) => digest.to_vec(),
+                // Not asked for, since no trusted key may sign so.
+                None => return self.unhashed(&signature, &id),
+            },
+        };
+        let pinned = self.keyring.by_ima_key_id(&signature.key_id).map(Candidate::pinned);
+        let chained = self.chained(|certificate| certificate.ima_key_id() == signature.key_id);
+        let candidates: Vec<Candidate> = pinned.chain(chained).collect();
+        let maker = candidates
+            .iter()
+            .find(|candidate| self.holds(|| signature.verify(&digest, &candidate.trusted.key)));
+        match maker {
+            Some(candidate) => self.admit(candidate, signature.format()),
+            None if candidates.is_empty() => self.unknown.push(format!("IMA key {id}")),
+            None => self.bad.extend(candidates.iter().map(|candidate| named(&candidate.trusted))),
+        }
+    }
+
+    /// Notes a signature over the whole file, which nobody hashed.
+    fn unhashed(&mut self, signature: &ImaSignature, id: &str) {
+        let trusted = self.keyring.by_ima_key_id(&signature.key_id).next().cloned();
+        match trusted {
+            Some(trusted) => {
+                let detail =
+                    format!("{} signed as {}, which does not count", named(&trusted), signature.format());
+                self.note(Problem::Limits, detail);
+            }
+            None => self.unknown.push(format!("IMA key {id}")),
+        }
+    }
+
+    /// Whether a signature holds that `check` checks; false when too many were checked before.
+    fn holds(&mut self, check: impl FnOnce() -> bool) -> bool {
+        match self.checks.checked_sub(1) {
+            Some(left) => {
+                self.checks = left;
+                check()
+            }
+            None => {
+                let detail = format!("more signatures than the {CHECKS_MAX} that are checked");
+                self.note(Problem::Malformed, detail);
+                false
+            }
+        }
+    }
+
+    /// The key of a certificate that came with the file, `wanted`, and leads to a trusted authority.
+    fn chained(&mut self, wanted: impl Fn(&Certificate) -> bool) -> Option<Candidate> {
+        self.chained.resize(self.certificates.len(), None);
+        for at in 0..self.certificates.len() {
+            let Some(leaf) = self.certificates.get(at).filter(|leaf| wanted(leaf)) else { continue };
+            let found = match self.chained.get(at) {
+                Some(Some(found)) => found.clone(),
+                _ => self.way_up(leaf),
+            };
+            if let Some(slot) = self.chained.get_mut(at) {
+                *slot = Some(found.clone());
+            }
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The key of `leaf`, if a trusted authority vouches for it.
+    fn way_up(&self, leaf: &Certificate) -> Option<Candidate> {
+        // A key that is trusted itself has limits of its own, and no certificate widens them.
+        if let Some(trusted) = self.keyring.get(&leaf.key().key_id()) {
+            return Some(Candidate { trusted: trusted.clone(), path: vec![leaf.clone()] });
+        }
+        let authorities = self.keyring.authorities();
+        let roots: Vec<&Certificate> = authorities.iter().map(|authority| &authority.certificate).collect();
+        let others = self.certificates.iter().filter(|certificate| *certificate != leaf);
+        let others: Vec<Certificate> = others.take(INTERMEDIATES_MAX).cloned().collect();
+        let path = verify_chain(leaf, &others, &roots, self.expected.now).ok()?;
+        let mut limits = authorities.get(path.authority)?.limits.clone();
+        let ends = path.certificates.iter().map(Certificate::not_after);
+        limits.not_after = ends.chain(limits.not_after).min();
+        let certificate = Some(leaf.clone());
+        let trusted = TrustedKey { key: leaf.key().clone(), name: leaf.subject(), certificate, limits };
+        Some(Candidate { trusted, path: path.certificates })
+    }
+
+    /// Counts a key whose signature holds, unless it may not sign this file so.
+    fn admit(&mut self, candidate: &Candidate, format: Format) {
+        let trusted = &candidate.trusted;
+        let Expected { path, now, .. } = *self.expected;
+        let name = named(trusted);
+        let (key_id, limits) = (trusted.key.key_id(), &trusted.limits);
+        if let Some(entry) = self.revocation(candidate) {
+            return self.note(Problem::Revoked, format!("{name} is revoked by {entry}"));
+        }
+        let formats = limits.formats.unwrap_or(self.keyring.formats());
+        let refused = if !formats.contains(format) {
+            Some(format!("{name}: {}", not_accepted(format)))
+        } else if !limits.cover_path(path) {
+            Some(format!("{name} may not sign {}", Quoted(path)))
+        } else if !limits.cover_time(now) {
+            let from = limits.not_before.map_or_else(String::new, |first| format!(" from {}", time(first)));
+            let until = limits.not_after.map_or_else(String::new, |last| format!(" until {}", time(last)));
+            Some(format!("{name} counts{from}{until}, it is now {}", time(now)))
+        } else {
+            None
+        };
+        match refused {
+            Some(detail) => self.note(Problem::Limits, detail),
+            None => {
+                // The last second is one in which it counts.
+                self.until = earlier(self.until, limits.not_after.map(|last| last.saturating_add(1)));
+                self.signers.push(Signer { key_id, name: trusted.name.clone(), format });
+            }
+        }
+    }
+
+    /// The entry that revokes the key, its certificate or one on the way to its authority.
+    fn revocation(&self, candidate: &Candidate) -> Option<&'a str> {
+        let (revoked, trusted) = (self.keyring.revoked(), &candidate.trusted);
+        let own = trusted.certificate.iter();
+        let mut certificates = own.chain(&candidate.path);
+        revoked
+            .key(&trusted.key.key_id())
+            .or_else(|| certificates.find_map(|certificate| revoked.names(certificate)))
+    }
+
+    fn note(&mut self, problem: Problem, detail: String) {
+        if self.problem.as_ref().is_none_or(|(told, _)| problem < *told) {
+            self.problem = Some((problem, detail));
+        }
+    }
+
+    fn finish(mut self, statement: Option<Statement>) -> Result<Acceptance, Rejection> {
+        let mut keys: Vec<&KeyId> = self.signers.iter().map(|signer| &signer.key_id).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let (have, need) = (keys.len(), self.keyring.required(self.expected.path));
+        if have >= need {
+            return Ok(Acceptance { statement, signers: self.signers, until: self.until });
+        }
+        if !self.bad.is_empty() {
+            let detail = format!("not made by the key it names: {}", list(&self.bad));
+            self.note(Problem::Bad, detail);
+        }
+        if have > 0 {
+            let mut detail = format!("{have} of the {need} keys that this path requires");
+            if let Some((_, problem)) = &self.problem {
+                detail = format!("{detail}; {problem}");
+            }
+            return Err(Rejection::new(Cause::TooFewSigners, detail));
+        }
+        if let Some((problem, detail)) = self.problem {
+            return Err(Rejection::new(problem.cause(), detail));
+        }
+        if self.unknown.is_empty() {
+            return Err(Rejection::new(Cause::Unsigned, "the evidence holds no signature"));
+        }
+        let (named, keys) = (list(&self.unknown), self.keyring.len());
+        let detail = format!("signed by {named}, which is not among the {keys} trusted keys");
+        Err(Rejection::new(Cause::UnknownKey, detail))
+    }
+}
+
+fn not_accepted(format: Format) -> String {
+    format!(
+        "signed as {format}, which does not count; to accept that, list it in the key's formats or in --accept"
+    )
+}
+
+fn named(trusted: &TrustedKey) -> String {
+    format!("{} ({})", trusted.key.key_id(), Quoted(trusted.name.as_bytes()))
+}
+
+/// The earlier of two ends, where there are any.
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The first few of `items` and how many more there are.
+fn list(items: &[String]) -> String {
+    let shown = items.iter().take(SHOWN_KEYS).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(SHOWN_KEYS) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sign::fixture::{self, EXPIRES};
+    use crate::sign::{
+        FormatSet, ImaKind, Limits, PathGlobs, Requirements, Revoked, RevokedItem, make_pkcs7, sign_ima,
+    };
+
+    const ALL: &str = "native,fsverity,ima-v3,ima-v2";
+
+    /// Every signature that `name` can make of the fixture's file, and the hash of all of it.
+    struct Signed {
+        statement: Vec<u8>,
+        pkcs7: Vec<Bytes>,
+        ima: Vec<Bytes>,
+        hashes: Vec<(HashName, Vec<u8>)>,
+    }
+
+    impl Signed {
+        fn by(name: &str) -> Self {
+            let (descriptor, key, certificate) =
+                (fixture::descriptor(), fixture::key(name), fixture::certificate(name));
+            let hash = HashName::Sha256;
+            let whole = hash.digest(b"all of the file");
+            let file_digest = descriptor.file_digest();
+            let id = certificate.ima_key_id();
+            let ima = [(ImaKind::Verity, file_digest.digest.as_bytes()), (ImaKind::File, &whole)];
+            Self {
+                statement: fixture::envelope(&[name]),
+                pkcs7: vec![
+                    make_pkcs7(&descriptor.formatted_digest(), hash, key, &certificate).unwrap().into(),
+                ],
+                ima: ima.map(|(kind, digest)| sign_ima(kind, hash, digest, key, id).unwrap().into()).into(),
+                hashes: vec![(hash, whole)],
+            }
+        }
+
+        fn all(&self) -> Signatures<'_> {
+            Signatures { statement: Some(&self.statement), ..self.others() }
+        }
+
+        fn others(&self) -> Signatures<'_> {
+            Signatures { statement: None, pkcs7: &self.pkcs7, ima: &self.ima, certificates: &[] }
+        }
+    }
+
+    /// A ring that trusts these certificates, in all formats.
+    fn ring(names: &[&str]) -> Keyring {
+        limited(names, &Limits::default()).with_formats(ALL.parse().unwrap())
+    }
+
+    fn limited(names: &[&str], limits: &Limits) -> Keyring {
+        let trusted = |name: &&str| TrustedKey {
+            certificate: Some(fixture::certificate(name)),
+            limits: limits.clone(),
+            ..TrustedKey::new(fixture::key(name).public_key().clone(), *name)
+        };
+        Keyring::new(names.iter().map(trusted).collect())
+    }
+
+    fn check(
+        signatures: &Signatures<'_>,
+        ring: &Keyring,
+        hashes: &[(HashName, Vec<u8>)],
+    ) -> Result<Acceptance, Rejection> {
+        let descriptor = fixture::descriptor();
+        verify(signatures, ring, &Expected { file_hashes: hashes, ..fixture::expected(&descriptor) })
+    }
+
+    fn formats(acceptance: &Acceptance) -> String {
+        acceptance.signers.iter().map(|signer| signer.format).collect::<FormatSet>().to_string()
+    }
+
+    #[test]
+    fn every_format_counts_where_it_is_accepted() {
+        for name in ["rsa3072", "p256", "p384"] {
+            let signed = Signed::by(name);
+            let accepted = check(&signed.all(), &ring(&[name]), &signed.hashes).unwrap();
+            assert_eq!(formats(&accepted), ALL, "{name}");
+            assert_eq!(accepted.statement, Some(fixture::statement()));
+            assert_eq!(accepted.until, Some(EXPIRES));
+            let accepted = check(&signed.others(), &ring(&[name]), &signed.hashes).unwrap();
+            assert_eq!((formats(&accepted), accepted.statement), ("fsverity,ima-v3,ima-v2".to_owned(), None));
+            assert_eq!(accepted.until, None);
+        }
+    }
+
+    #[test]
+    fn formats_that_bind_no_name_do_not_count_by_themselves() {
+        let signed = Signed::by("p256");
+        let strict = limited(&["p256"], &Limits::default());
+        assert_eq!(formats(&check(&signed.all(), &strict, &signed.hashes).unwrap()), "native");
+        let rejection = check(&signed.others(), &strict, &signed.hashes).unwrap_err();
+        assert_eq!(rejection.cause, Cause::KeyLimits);
+        assert!(rejection.detail.contains("--accept"), "{rejection}");
+        // A key's own formats win over the others', in both directions.
+        let one = Limits { formats: Some("ima-v3".parse().unwrap()), ..Limits::default() };
+        for ring in [limited(&["p256"], &one), limited(&["p256"], &one).with_formats(ALL.parse().unwrap())] {
+            assert_eq!(formats(&check(&signed.all(), &ring, &signed.hashes).unwrap()), "ima-v3");
+        }
+    }
+
+    #[test]
+    fn a_signature_over_the_whole_file_counts_only_when_that_was_hashed() {
+        let signed = Signed::by("rsa3072");
+        let only =
+            |values: &'static [usize]| values.iter().map(|at| signed.ima[*at].clone()).collect::<Vec<_>>();
+        let whole = only(&[1]);
+        let signatures = Signatures { ima: &whole, ..Signatures::default() };
+        let ring = ring(&["rsa3072"]);
+        assert_eq!(check(&signatures, &ring, &[]).unwrap_err().cause, Cause::KeyLimits);
+        assert_eq!(signatures.file_hashes(&ring), [HashName::Sha256]);
+        assert!(check(&signatures, &ring, &signed.hashes).is_ok());
+        let other = vec![(HashName::Sha256, HashName::Sha256.digest(b"another file"))];
+        assert_eq!(check(&signatures, &ring, &other).unwrap_err().cause, Cause::BadSignature);
+        // Nothing is hashed for who does not count.
+        assert!(signatures.file_hashes(&limited(&["rsa3072"], &Limits::default())).is_empty());
+        assert!(signatures.file_hashes(&self::ring(&["p256"])).is_empty());
+        let verity = only(&[0]);
+        assert!(Signatures { ima: &verity, ..Signatures::default() }.file_hashes(&ring).is_empty());
+        assert_eq!(signatures.bare_params(&ring).unwrap(), Params::default());
+        assert_eq!(signatures.bare_params(&self::ring(&["p256"])).unwrap_err().cause, Cause::UnknownKey);
+    }
+
+    #[test]
+    fn signatures_of_another_file_are_bad() {
+        let signed = Signed::by("p384");
+        let mut descriptor = fixture::descriptor();
+        descriptor.size += 1;
+        let expected = Expected { file_hashes: &signed.hashes, ..fixture::expected(&descriptor) };
+        let pkcs7 = Signatures { ima: &[], ..signed.others() };
+        let ima = Signatures { pkcs7: &[], ima: &signed.ima[..1], ..signed.others() };
+        for signatures in [pkcs7, ima] {
+            let rejection = verify(&signatures, &ring(&["p384"]), &expected).unwrap_err();
+            assert_eq!(rejection.cause, Cause::BadSignature);
+        }
+    }
+
+    #[test]
+    fn a_key_counts_once_and_as_many_keys_are_needed_as_the_path_requires() {
+        let (rsa, p256) = (Signed::by("rsa3072"), Signed::by("p256"));
+        let two = |names: &[&str]| ring(names).with_required(Requirements::new(2, Vec::new()).unwrap());
+        let rejection = check(&rsa.all(), &two(&["rsa3072", "p256"]), &rsa.hashes).unwrap_err();
+        assert_eq!(rejection.cause, Cause::TooFewSigners);
+        assert!(rejection.detail.starts_with("1 of the 2 keys"), "{rejection}");
+        let both = [rsa.pkcs7[0].clone(), p256.pkcs7[0].clone()];
+        let signatures = Signatures { pkcs7: &both, ..Signatures::default() };
+        assert_eq!(check(&signatures, &two(&["rsa3072", "p256"]), &[]).unwrap().signers.len(), 2);
+        assert!(check(&signatures, &two(&["rsa3072"]), &[]).is_err());
+    }
+
+    #[test]
+    fn revoked_keys_certificates_and_files_are_refused_by_their_entry() {
+        let signed = Signed::by("rsa3072");
+        let id = fixture::key("rsa3072").key_id();
+        let fingerprint = fixture::certificate("rsa3072").fingerprint();
+        let digest = fixture::descriptor().file_digest();
+        for item in [RevokedItem::Key(id), RevokedItem::Certificate(fingerprint), RevokedItem::Digest(digest)]
+        {
+            let mut revoked = Revoked::default();
+            revoked.add(item, "revoked/a.txt:7");
+            let ring = ring(&["rsa3072", "p256"]).with_revoked(revoked);
+            let rejection = check(&signed.all(), &ring, &signed.hashes).unwrap_err();
+            assert_eq!(rejection.cause, Cause::Revoked, "{item:?}");
+            assert!(rejection.detail.contains("revoked/a.txt:7"), "{rejection}");
+            // Another signer's signature counts all the same, but for a file that is revoked itself.
+            let envelope = fixture::envelope(&["rsa3072", "p256"]);
+            let both = Signatures { statement: Some(&envelope), ..Signatures::default() };
+            assert_eq!(check(&both, &ring, &[]).is_ok(), !matches!(item, RevokedItem::Digest(_)));
+        }
+    }
+
+    #[test]
+    fn keys_count_at_their_paths_and_in_their_time() {
+        let signed = Signed::by("p256");
+        let now = EXPIRES - 1;
+        let globs = |text: &str| Some(PathGlobs::new(vec![text.to_owned()]).unwrap());
+        let with = |limits: Limits| {
+            check(&signed.all(), &limited(&["p256"], &limits), &[]).map_err(|rejection| rejection.cause)
+        };
+        assert!(with(Limits { paths: globs("bin/*"), ..Limits::default() }).is_ok());
+        assert_eq!(with(Limits { paths: globs("boot/**"), ..Limits::default() }), Err(Cause::KeyLimits));
+        let today = Limits { not_before: Some(now), not_after: Some(now), ..Limits::default() };
+        assert_eq!(with(today).unwrap().until, Some(now + 1), "the first and the last second count");
+        assert_eq!(with(Limits { not_after: Some(now - 1), ..Limits::default() }), Err(Cause::KeyLimits));
+        assert_eq!(with(Limits { not_before: Some(now + 1), ..Limits::default() }), Err(Cause::KeyLimits));
+    }
+
+    #[test]
+    fn a_statement_that_speaks_of_another_file_refuses_whatever_else_signs() {
+        let signed = Signed::by("rsa3072");
+        let descriptor = fixture::descriptor();
+        let expected =
+            Expected { path: b"bin/cat", file_hashes: &signed.hashes, ..fixture::expected(&descriptor) };
+        let refused = verify(&signed.all(), &ring(&["rsa3072"]), &expected).unwrap_err();
+        assert_eq!(refused.cause, Cause::WrongPath);
+        assert!(verify(&signed.others(), &ring(&["rsa3072"]), &expected).is_ok());
+        // A statement by who is not trusted has no say.
+        let foreign = fixture::envelope(&["p256"]);
+        let mixed = Signatures { statement: Some(&foreign), ..signed.others() };
+        assert!(verify(&mixed, &ring(&["rsa3072"]), &expected).is_ok());
+    }
+
+    #[test]
+    fn damaged_signatures_are_told_only_when_nothing_else_counts() {
+        let signed = Signed::by("p256");
+        let garbage = [Bytes::from_static(b"0\x80garbage")];
+        let broken = Signatures { pkcs7: &garbage, ima: &garbage, ..Signatures::default() };
+        assert_eq!(check(&broken, &ring(&["p256"]), &[]).unwrap_err().cause, Cause::MalformedEvidence);
+        let mixed = Signatures { statement: Some(&signed.statement), ..broken };
+        assert!(check(&mixed, &ring(&["p256"]), &[]).is_ok());
+        assert_eq!(check(&Signatures::default(), &ring(&["p256"]), &[]).unwrap_err().cause, Cause::Unsigned);
+    }
+
+    #[test]
+    fn a_module_signature_is_checked_over_the_content_that_the_caller_hashes() {
+        let (key, certificate) = (fixture::key("rsa3072"), fixture::certificate("rsa3072"));
+        let message = make_pkcs7(b"content", HashName::Sha256, key, &certificate).unwrap();
+        let accept = ring(&["rsa3072"]).with_formats("modsig".parse().unwrap());
+        let by = |ring: &Keyring, content: &'static [u8]| {
+            verify_modsig(&message, ring, b"driver.ko", EXPIRES, |hash| Some(hash.digest(content)))
+        };
+        assert_eq!(by(&accept, b"content").unwrap()[0].format, Format::Modsig);
+        assert_eq!(by(&accept, b"others").unwrap_err().cause, Cause::BadSignature);
+        assert_eq!(by(&ring(&["rsa3072"]), b"content").unwrap_err().cause, Cause::KeyLimits);
+    }
+}
