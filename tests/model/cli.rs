@@ -190,3 +190,22 @@ pub fn sign_with(site: &Site, flags: &[&str]) -> Command {
     command.args(flags).arg(site.tree()).current_dir(site.dir.path()).stdin(Stdio::null());
     command
 }
+
+/// A private key and a self-signed certificate of it, as openssl makes them.
+pub struct Certified {
+    pub key: PathBuf,
+    pub certificate: PathBuf,
+}
+
+/// A new pair NAME.pem, NAME.crt of the algorithm that NAME begins with: rsa, p256 or p384.
+pub fn certificate(site: &Site, name: &str) -> Certified {
+    let algorithm = match name {
+        name if name.starts_with("rsa") => RSA,
+        name if name.starts_with("p256") => P256,
+        name if name.starts_with("p384") => P384,
+        other => panic!("no algorithm for {other}"),
+    };
+    make_key(site, name, algorithm);
+    make_certificate(site, name);
+    Certified { key: site.path(format!("{name}.pem")), certificate: site.path(format!("{name}.crt")) }
+}

@@ -30,20 +30,11 @@ fn counts(said: &Said) -> [u64; 4] {
     ["moved", "already", "without_evidence", "failed"].map(|name| json[name].as_u64().unwrap())
 }
 
-/// Whether extended attributes can be set where the tests' trees lie; some file systems for temporary
-/// files have none.
-fn xattrs(site: &Site) -> bool {
-    let file = site.path("probe");
-    fs::write(&file, b"").unwrap();
-    let set = rustix::fs::setxattr(&file, "user.probe", b"x", rustix::fs::XattrFlags::empty());
-    if set.is_err() {
-        println!("no extended attributes in {}: left out", file.display());
-    }
-    set.is_ok()
-}
+/// Paths and what lies there.
+type Contents = Vec<(PathBuf, Vec<u8>)>;
 
 /// The files of the tree without evidence, and the evidence, both by path.
-fn state(site: &Site) -> (Vec<(PathBuf, Vec<u8>)>, Vec<(PathBuf, Vec<u8>)>) {
+fn state(site: &Site) -> (Contents, Contents) {
     let is_evidence = |entry: &(PathBuf, Vec<u8>)| entry.0.starts_with(site.evidence(""));
     let (evidence, files) = contents(&site.tree()).into_iter().partition(is_evidence);
     (files, evidence)
@@ -69,11 +60,7 @@ fn signed_site() -> Site {
 fn evidence_goes_through_all_carriers_and_comes_back_byte_for_byte() {
     let site = signed_site();
     let (files, evidence) = state(&site);
-    let mut way = vec!["appended", "sidecar"];
-    if xattrs(&site) {
-        way = vec!["xattr", "appended", "sidecar", "appended", "xattr", "sidecar"];
-    }
-    for to in way {
+    for to in ["xattr", "appended", "sidecar", "appended", "xattr", "sidecar"] {
         assert_eq!(counts(&convert(&site, to).ends(0)), [4, 0, 0, 0], "{to}");
         assert_eq!(counts(&convert(&site, to).ends(0)), [0, 4, 0, 0], "{to} once more");
         let (now, beside) = state(&site);
@@ -100,9 +87,6 @@ fn evidence_goes_through_all_carriers_and_comes_back_byte_for_byte() {
 #[test]
 fn a_tree_that_is_lost_is_built_anew_where_the_data_are_what_was_signed() {
     let site = signed_site();
-    if !xattrs(&site) {
-        return;
-    }
     let (files, evidence) = state(&site);
     convert(&site, "xattr").ends(0);
     fs::remove_dir_all(site.evidence("")).unwrap();
@@ -130,15 +114,13 @@ fn evidence_that_disagrees_or_does_not_fit_stays_where_it_is() {
     fs::remove_file(linked).unwrap();
     assert_eq!(counts(&convert(&site, "appended").arg("d/e").ends(0)), [1, 0, 0, 0]);
 
-    if xattrs(&site) {
-        let one = signed_site();
-        convert(&one, "xattr").ends(0);
-        sign(&one).args(["--namespace", "other", "--force"]).ends(0);
-        let said = convert(&one, "xattr").ends(1);
-        assert_eq!(counts(&said), [0, 0, 0, 4]);
-        said.complains_of(&["sidecar and xattr hold different statements"]);
-        assert_eq!(counts(&convert(&one, "appended").args(["--from", "sidecar"]).ends(0)), [4, 0, 0, 0]);
-    }
+    let one = signed_site();
+    convert(&one, "xattr").ends(0);
+    sign(&one).args(["--namespace", "other", "--force"]).ends(0);
+    let said = convert(&one, "xattr").ends(1);
+    assert_eq!(counts(&said), [0, 0, 0, 4]);
+    said.complains_of(&["sidecar and xattr hold different statements"]);
+    assert_eq!(counts(&convert(&one, "appended").args(["--from", "sidecar"]).ends(0)), [4, 0, 0, 0]);
 }
 
 #[test]

@@ -13,10 +13,12 @@
 mod support;
 
 mod cli;
+mod cli_chain;
 mod cli_convert;
 mod cli_demo;
 mod cli_formats;
 mod cli_keys;
+mod cli_limits;
 mod cli_names;
 mod cli_reload;
 mod cli_rotate;
@@ -25,5 +27,6 @@ mod cli_sign;
 mod cli_signer;
 mod cli_trust;
 mod cli_verify;
+mod cli_whole;
 mod corpus;
 mod order;
