@@ -18,7 +18,7 @@ OUT=${OUT:-out}
 KPKG=${KPKG:-linux-image-6.12-cloud-amd64} # a meta package; linux-image-cloud-amd64 gives 6.1
 PKGS=${PKGS:-"libc-bin bash coreutils util-linux mount kmod busybox-static gawk diffutils findutils grep sed procps
   strace nfs-common nfs-kernel-server ktls-utils openssl libnfs-utils
-  attr acl keyutils libcap2-bin fsverity ima-evm-utils e2fsprogs erofs-utils fio python3"}
+  attr acl keyutils libcap2-bin fsverity ima-evm-utils e2fsprogs xfsprogs btrfs-progs erofs-utils fio python3"}
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 die() { echo "build.sh: $*" >&2; exit 1; }
