@@ -15,7 +15,8 @@ use super::walk::open_store;
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence};
 use crate::sign::{
-    Certificate, Expected, Format, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey, verify,
+    Authority, Certificate, Expected, Format, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey,
+    verify,
 };
 use crate::store::StorePath;
 use crate::verity::Descriptor;
@@ -125,7 +126,7 @@ fn rows<'a>(keyring: &'a Keyring, counted: Option<&Counted>, now: i64) -> Vec<Ro
             window,
             status: status(revoked_by, window),
             revoked_by,
-            files: counted.map(|counted| counted.by_key.get(&id).copied().unwrap_or(0)),
+            files: counted.map(|counted| counted.by_key.get(&id).map_or(0, |(_, files)| *files)),
         }
     };
     let mut rows: Vec<Row<'a>> = keyring.iter().map(key_row).collect();
@@ -156,7 +157,8 @@ fn rows<'a>(keyring: &'a Keyring, counted: Option<&Counted>, now: i64) -> Vec<Ro
 /// How many files each key signs.
 #[derive(Default)]
 struct Counted {
-    by_key: BTreeMap<KeyId, u64>,
+    /// By key, with the key's name: that of its certificate, where only an authority makes it count.
+    by_key: BTreeMap<KeyId, (String, u64)>,
     files: u64,
     /// Files that no listed key signs.
     unsigned: u64,
@@ -169,7 +171,12 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
     let progress = Progress::new();
     // Signatures are counted, not judged: without limits and revocations.
     let bare = keyring.iter().map(|trusted| TrustedKey { limits: Limits::default(), ..trusted.clone() });
-    let bare = Keyring::new(bare.collect()).with_formats(Format::ALL.into_iter().collect());
+    let authorities = keyring.authorities().iter();
+    let authorities =
+        authorities.map(|authority| Authority { limits: Limits::default(), ..authority.clone() });
+    let bare = Keyring::new(bare.collect())
+        .with_authorities(authorities.collect())
+        .with_formats(Format::ALL.into_iter().collect());
     let (carriers, namespace) = (Carriers::over(&store, &CarrierKind::ALL), Arc::<str>::from(namespace));
     let mut counted = Counted::default();
     runtime(jobs)?.block_on(async {
@@ -179,7 +186,7 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
                 match carriers.open(&path).await {
                     Ok(open) => Ok(signers(&open.evidence, &path, &namespace, &bare)),
                     Err(CarrierError::Store(error)) => Err(error),
-                    Err(_) => Ok(Vec::new()),
+                    Err(_) => Ok(BTreeMap::new()),
                 }
             }
         };
@@ -189,8 +196,8 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
                 Done::File(_, Ok(signers)) => {
                     counted.files += 1;
                     counted.unsigned += u64::from(signers.is_empty());
-                    for id in signers {
-                        *counted.by_key.entry(id).or_default() += 1;
+                    for (id, name) in signers {
+                        counted.by_key.entry(id).or_insert((name, 0)).1 += 1;
                     }
                     progress.files(counted.files);
                     continue;
@@ -208,21 +215,28 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
     Ok(counted)
 }
 
-/// The keys whose signatures over the evidence of `path` hold, each once. The content is not looked at.
-fn signers(evidence: &Evidence, path: &StorePath, namespace: &str, keyring: &Keyring) -> Vec<KeyId> {
+/// The keys whose signatures over the evidence of `path` hold, with their names, each once. The content is
+/// not looked at.
+fn signers(
+    evidence: &Evidence,
+    path: &StorePath,
+    namespace: &str,
+    keyring: &Keyring,
+) -> BTreeMap<KeyId, String> {
     let descriptor = evidence.descriptor.as_deref().and_then(|bytes| Descriptor::parse(bytes).ok());
-    let Some(descriptor) = descriptor else { return Vec::new() };
+    let Some(descriptor) = descriptor else { return BTreeMap::new() };
     let now = jiff::Timestamp::now().as_second();
     let path = path.as_bytes();
     let expected = Expected { namespace, path, descriptor: &descriptor, file_hashes: &[], now };
     let accepted = verify(&evidence.signatures(), keyring, &expected);
-    let mut ids: Vec<KeyId> = accepted.map_or_else(
-        |_| Vec::new(),
-        |accepted| accepted.signers.iter().map(|signer| signer.key_id).collect(),
-    );
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+    let signers = accepted.map(|accepted| accepted.signers).unwrap_or_default();
+    signers.into_iter().map(|signer| (signer.key_id, signer.name)).collect()
+}
+
+/// The keys that count through an authority alone.
+fn issued<'a>(keyring: &Keyring, counted: &'a Counted) -> Vec<(&'a KeyId, &'a str, u64)> {
+    let others = counted.by_key.iter().filter(|(id, _)| keyring.get(id).is_none());
+    others.map(|(id, (name, files))| (id, name.as_str(), *files)).collect()
 }
 
 /// A time as people and machines read it.
@@ -265,6 +279,9 @@ fn as_json(keyring: &Keyring, rows: &[Row<'_>], counted: Option<&Counted>) -> Va
         "revoked": revoked.collect::<Vec<_>>(),
         "files": counted.map(|counted| json!({
             "all": counted.files, "signed_by_none": counted.unsigned, "unreadable": counted.unread,
+            "issued": issued(keyring, counted).into_iter().map(|(id, name, files)| json!({
+                "key_id": id.to_string(), "name": name, "files": files,
+            })).collect::<Vec<_>>(),
         })),
     })
 }
@@ -316,6 +333,9 @@ fn for_people(
         writeln!(out, "             and {more} more; --json lists them all")?;
     }
     if let Some(counted) = counted {
+        for (id, name, files) in issued(keyring, counted) {
+            writeln!(out, "{:<12} {name}\n  key id     {id}\n  signs      {files} files", "issued")?;
+        }
         let Counted { files, unsigned, .. } = counted;
         writeln!(out, "files        {files}, of which {unsigned} are signed by none of these keys")?;
     }

@@ -89,6 +89,13 @@ fn a_signer_under_a_trusted_authority_counts_in_every_format() {
         );
         fs::remove_dir_all(site.tree().join(".nfs-verity")).unwrap();
     }
+    authority.sign(&leaf, Some(&issuer.1), &["--force"]);
+    let mut keys = command("keys");
+    let said =
+        keys.args(["list", "--json", "--trust"]).arg(site.trust()).arg("--store").arg(site.tree()).ends(0);
+    let files = &said.json()["files"];
+    assert_eq!((&files["signed_by_none"], &files["issued"][0]["files"]), (&0.into(), &1.into()), "{files}");
+
     // Without the certificate in between there is no way up.
     authority.sign(&leaf, None, &["--force"]);
     let said = verify(site).ends(1);
