@@ -50,7 +50,7 @@ pub(super) struct InspectArgs {
         long,
         value_name = "CARRIERS",
         value_delimiter = ',',
-        default_value = "sidecar,xattr,appended,kernel"
+        default_value = "sidecar,kernel,xattr,appended"
     )]
     carrier: Vec<CarrierKind>,
     /// Print a JSON object

@@ -40,7 +40,7 @@ pub(super) struct ServeArgs {
     /// native bind no name, so the store may exchange such files [default: native]
     #[arg(long, value_name = "FORMATS")]
     accept: Option<FormatSet>,
-    /// Where evidence is looked for, in this order: sidecar, xattr, appended, kernel [default: sidecar]
+    /// Where evidence is looked for, in the order given: sidecar, kernel, xattr, appended [default: sidecar]
     #[arg(long, value_name = "CARRIERS", value_delimiter = ',')]
     carrier: Option<Vec<CarrierKind>>,
     /// Where to serve NFS and MOUNT; port 0 picks a free one [default: 127.0.0.1:2049]

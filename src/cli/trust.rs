@@ -38,7 +38,7 @@ impl TrustArgs {
 /// Where evidence is looked for.
 #[derive(Debug, Args)]
 pub(super) struct CarrierArgs {
-    /// Where evidence is looked for, in this order: sidecar, xattr, appended, kernel
+    /// Where evidence is looked for, in the order given: sidecar, kernel, xattr, appended
     #[arg(long, value_name = "CARRIERS", value_delimiter = ',', default_value = "sidecar")]
     pub(super) carrier: Vec<CarrierKind>,
 }
