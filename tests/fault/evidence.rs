@@ -7,9 +7,9 @@ use nfs_verity::sign::{Keyring, SigningKey, Statement};
 use nfs_verity::store::Memory;
 use nfs_verity::verity::{BlockSize, Params};
 
+use super::dice::reseal;
 use super::scene::{Answer, Data, Events, Gate, Refused, caller, eventually, evidence, shared, small_blocks};
 use super::support::{content, key_and_trust, seal, seal_with};
-use super::tamper::reseal;
 use bytes::Bytes;
 
 /// One signed file `f`.

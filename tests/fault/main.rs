@@ -12,7 +12,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod carriers;
 mod clients;
+mod dice;
 mod evidence;
 mod listing;
 mod requests;
@@ -21,3 +23,4 @@ mod scene;
 mod siege;
 mod store;
 mod tamper;
+mod versions;

@@ -130,11 +130,22 @@ impl Gate {
         mode: Mode,
         cache_bytes: u64,
     ) -> Option<Self> {
+        Self::over(store, keyring, mode, cache_bytes, &[CarrierKind::Sidecar]).await
+    }
+
+    /// [`Gate::try_new`] with evidence looked for in `carriers`.
+    pub async fn over(
+        store: Arc<dyn Store>,
+        keyring: &Keyring,
+        mode: Mode,
+        cache_bytes: u64,
+        carriers: &[CarrierKind],
+    ) -> Option<Self> {
         let events = Arc::<Events>::default();
         let options = ExportOptions {
             store,
             namespace: String::new(),
-            carriers: vec![CarrierKind::Sidecar],
+            carriers: carriers.to_vec(),
             whole_files: WholeFiles::default(),
             keyring: keyring.clone(),
             mode,

@@ -13,10 +13,10 @@ use nfs_verity::policy::Mode;
 use nfs_verity::sign::{Keyring, SigningKey};
 use nfs_verity::store::Memory;
 use nfs_verity::verity::{HashAlgorithm, Params};
-use sha2::{Digest as _, Sha256};
 
+use super::dice::{Dice, Told, reseal};
 use super::scene::{Answer, Data, Gate, eventually, evidence, params, shared};
-use super::support::{Random, content, key_and_trust, seal, seed};
+use super::support::{content, key_and_trust, seal, seed};
 
 const UNSIGNED: &str = "c/unsigned";
 
@@ -155,62 +155,22 @@ fn files() -> Vec<(String, Params, Vec<usize>)> {
 /// Changes the store at random and remembers what it did.
 struct Tamperer<'a> {
     world: &'a World,
-    random: Random,
+    dice: Dice,
     /// Paths at and below which the store may differ from the original.
     touched: BTreeSet<String>,
     told: Told,
 }
 
-/// What was done, printed when the test fails.
-#[derive(Default)]
-struct Told(Vec<String>);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("after these changes: {:#?}", self.0);
-        }
-    }
-}
-
 impl Tamperer<'_> {
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.random.below(limit.max(1) as u64)).unwrap()
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.random.below(n) == 0
-    }
-
-    fn pick<'b, T>(&mut self, from: &'b [T]) -> &'b T {
-        &from[self.below(from.len())]
-    }
-
     fn place(&mut self) -> String {
-        self.pick(&self.world.places).clone()
+        self.dice.pick(&self.world.places).clone()
     }
 
     /// A signed file that has two versions.
     fn versioned(&mut self) -> (String, &Version) {
         let paths: Vec<_> = self.world.versions.iter().filter(|(_, versions)| versions.len() > 1).collect();
-        let (path, versions) = *self.pick(&paths);
+        let (path, versions) = *self.dice.pick(&paths);
         (path.clone(), &versions[1])
-    }
-
-    /// A range that is not empty unless `len` is 0; often it begins or ends at a border.
-    fn range(&mut self, len: usize) -> std::ops::Range<usize> {
-        let mut edge = || {
-            let at = self.below(len + 1);
-            let unit = [1, 1, 16, 512, 1024, 4096, 65_536][self.below(7)];
-            at / unit * unit
-        };
-        let (a, b) = (edge(), edge());
-        let range = a.min(b)..a.max(b);
-        if range.is_empty() {
-            range.start.min(len.saturating_sub(1))..(range.start + 1).min(len)
-        } else {
-            range
-        }
     }
 
     fn note(&mut self, what: String, touched: impl IntoIterator<Item = String>) {
@@ -221,7 +181,7 @@ impl Tamperer<'_> {
     /// Writes `bytes` to `path`, in place or as another file.
     fn write(&mut self, path: &str, bytes: &[u8]) {
         self.touched.insert(path.to_owned());
-        if self.one_in(2) && self.world.store.mutate(path, |content| *content = bytes.to_vec()).is_ok() {
+        if self.dice.one_in(2) && self.world.store.mutate(path, |content| *content = bytes.to_vec()).is_ok() {
             return;
         }
         if self.world.store.put(path, bytes).is_err() {
@@ -232,13 +192,13 @@ impl Tamperer<'_> {
 
     /// One change. Some do nothing where an earlier one of the same round is in the way.
     fn change(&mut self) {
-        match self.below(21) {
+        match self.dice.below(21) {
             0..=10 => self.rewrite(),
             11 | 12 => self.swap_files(),
             13..=15 => self.other_version(),
             16 => {
                 let (from, to) = (self.place(), self.place());
-                let to = if self.one_in(2) { to } else { format!("{from}-renamed") };
+                let to = if self.dice.one_in(2) { to } else { format!("{from}-renamed") };
                 let _ = self.world.store.rename(&from, &to);
                 self.note(format!("rename {from} to {to}"), [from, to]);
             }
@@ -261,63 +221,15 @@ impl Tamperer<'_> {
         else {
             return;
         };
-        let (range, from) = (self.range(bytes.len()), self.range(other.len()));
-        let what = match self.below(9) {
-            0 | 1 => {
-                for _ in 0..1 + self.below(4) {
-                    let (at, bit) = (self.below(bytes.len()), self.below(8));
-                    bytes.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << bit);
-                }
-                "flip bits"
-            }
-            2 => {
-                bytes.truncate(range.start);
-                "cut"
-            }
-            3 => {
-                let more = 1 + self.below(5000);
-                let filler = if self.one_in(2) { vec![0; more] } else { content(self.random.next(), more) };
-                bytes.extend(filler);
-                "extend"
-            }
-            4 => {
-                bytes[range.clone()].fill(0);
-                "zero"
-            }
-            5 => {
-                let unit = *self.pick(&[512, 1024, 4096, 65_536]);
-                let (a, b) = (self.below(bytes.len() / unit) * unit, self.below(bytes.len() / unit) * unit);
-                if a.max(b) + unit <= bytes.len() {
-                    (0..unit).for_each(|n| bytes.swap(a + n, b + n));
-                }
-                "swap blocks"
-            }
-            6 => {
-                let at = if self.one_in(2) { from.start.min(bytes.len()) } else { range.start };
-                let spliced = bytes[at..].iter_mut().zip(&other[from.clone()]);
-                spliced.for_each(|(to, from)| *to = *from);
-                "overwrite with a part of the other"
-            }
-            7 => {
-                bytes.splice(range.clone(), other[from.clone()].iter().copied());
-                "splice a part of the other in"
-            }
-            _ => {
-                let at = self.below(512.min(bytes.len()));
-                let bit = self.below(8);
-                bytes.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << bit);
-                reseal(&mut bytes);
-                "flip a bit of the head under a right checksum"
-            }
-        };
-        self.note(format!("{what}: {place} {range:?}, {source} {from:?}"), []);
+        let what = self.dice.distort(&mut bytes, &other);
+        self.note(format!("{place}, {source}: {what}"), []);
         self.write(&place, &bytes);
     }
 
     fn swap_files(&mut self) {
         let (a, b) = (self.place(), self.place());
         // Mostly evidence with evidence and data with data.
-        if a.starts_with('.') != b.starts_with('.') && !self.one_in(4) {
+        if a.starts_with('.') != b.starts_with('.') && !self.dice.one_in(4) {
             return self.swap_files();
         }
         if let (Some(of_a), Some(of_b)) = (self.world.store.bytes(&a), self.world.store.bytes(&b)) {
@@ -329,7 +241,7 @@ impl Tamperer<'_> {
 
     /// Brings parts of the other version in.
     fn other_version(&mut self) {
-        let kind = self.below(5);
+        let kind = self.dice.below(5);
         let (path, other) = self.versioned();
         let (data, proof) = (other.content.clone(), other.evidence.clone());
         let place = if kind == 4 { evidence(&path) } else { path.clone() };
@@ -344,9 +256,9 @@ impl Tamperer<'_> {
             }
             _ => {
                 let source = if kind == 3 { data } else { proof };
-                let range = self.range(bytes.len().min(source.len()));
+                let range = self.dice.range(bytes.len().min(source.len()));
                 bytes[range.clone()].copy_from_slice(&source[range]);
-                if kind == 4 && self.one_in(2) {
+                if kind == 4 && self.dice.one_in(2) {
                     reseal(&mut bytes);
                 }
                 self.write(&place, &bytes);
@@ -358,8 +270,8 @@ impl Tamperer<'_> {
     fn forge(&mut self) {
         let world = self.world;
         let paths: Vec<_> = world.versions.keys().collect();
-        let (path, other) = ((*self.pick(&paths)).clone(), *self.pick(&paths));
-        let kind = self.below(4);
+        let (path, other) = ((*self.dice.pick(&paths)).clone(), *self.dice.pick(&paths));
+        let kind = self.dice.below(4);
         let forged = world.forged[&path].get(kind).unwrap_or(&world.versions[other][0]);
         self.note(format!("forgery {kind}: {path} of {other}"), []);
         self.write(&path, &forged.content);
@@ -368,10 +280,10 @@ impl Tamperer<'_> {
 
     fn swap_directories(&mut self) {
         let mut names = ["a", "c", "a/b", "deep/er", "big", ".nfs-verity"].map(str::to_owned);
-        if self.one_in(2) {
+        if self.dice.one_in(2) {
             names = names.map(|name| evidence(&name));
         }
-        let (a, b) = (self.pick(&names).clone(), self.pick(&names).clone());
+        let (a, b) = (self.dice.pick(&names).clone(), self.dice.pick(&names).clone());
         let store = &self.world.store;
         // Fails, as it should, where one is above the other.
         if store.rename(&a, "aside").is_ok() {
@@ -387,7 +299,7 @@ impl Tamperer<'_> {
         let (place, target) = (self.place(), self.place());
         let store = &self.world.store;
         let _ = store.remove(&place);
-        let kind = [Kind::Directory, Kind::Symlink, Kind::Fifo][self.below(3)];
+        let kind = [Kind::Directory, Kind::Symlink, Kind::Fifo][self.dice.below(3)];
         let _ = match kind {
             Kind::Directory => store.put_dir(&place),
             Kind::Symlink => store.put_symlink(&place, target.as_bytes()),
@@ -411,33 +323,17 @@ impl Tamperer<'_> {
         paths.sort();
         paths.dedup();
         while paths.len() > 4 {
-            let at = self.below(paths.len());
+            let at = self.dice.below(paths.len());
             paths.swap_remove(at);
         }
-        paths.push(self.pick(&all).clone());
+        paths.push(self.dice.pick(&all).clone());
         paths
     }
 
     /// Where to read, and how much.
     fn reads(&mut self, versions: &[Version]) -> Vec<(u64, u32)> {
-        let size = versions.iter().map(|version| version.content.len()).max().unwrap_or(5000);
-        let mut reads = Vec::new();
-        for _ in 0..1 + self.below(3) {
-            let unit = *self.pick(&[1, 1, 1024, 4096, 65_536]);
-            let offset = self.below(size + 3000) / unit * unit;
-            let count = match self.below(5) {
-                0 => self.below(20),
-                1 => unit,
-                2 => self.below(10_000),
-                3 => self.below(200_000),
-                _ => usize::try_from(u32::MAX).unwrap(),
-            };
-            reads.push((offset as u64, u32::try_from(count).unwrap()));
-        }
-        if self.one_in(3) {
-            reads.extend((0..=size as u64).step_by(READ_MAX as usize).map(|offset| (offset, READ_MAX)));
-        }
-        reads
+        let size = versions.iter().map(|version| version.content.len()).max();
+        self.dice.reads(size.unwrap_or(5000))
     }
 
     fn restore(&mut self) {
@@ -445,16 +341,6 @@ impl Tamperer<'_> {
             self.world.restore(&path);
         }
         self.told.0.clear();
-    }
-}
-
-/// Makes the checksum of a bundle's head right, where there is one.
-pub fn reseal(bundle: &mut [u8]) {
-    let Some(&[a, b, c, d]) = bundle.get(12..16) else { return };
-    let end = u32::from_le_bytes([a, b, c, d]) as usize;
-    if let Some(body) = end.checked_sub(32).filter(|_| end <= bundle.len()) {
-        let checksum = Sha256::digest(&bundle[..body]);
-        bundle[body..end].copy_from_slice(&checksum);
     }
 }
 
@@ -596,13 +482,13 @@ impl Version {
 
 async fn change_and_read(rounds: usize) {
     let world = World::new().await;
-    let told = Told(Vec::new());
-    let random = Random::new(seed());
-    let mut tamperer = Tamperer { world: &world, random, touched: BTreeSet::new(), told };
+    let told = Told::default();
+    let dice = Dice::new(seed());
+    let mut tamperer = Tamperer { world: &world, dice, touched: BTreeSet::new(), told };
     let mut tally = Tally::default();
     let mut old = world.gate().await;
     for round in 0..rounds {
-        if tamperer.one_in(50) {
+        if tamperer.dice.one_in(50) {
             old = world.gate().await;
         }
         // Seen before the change: a gate that knows the store, and handles of the files as they are.
@@ -615,7 +501,7 @@ async fn change_and_read(rounds: usize) {
             }
         }
         tamperer.told.0.push(format!("round {round}"));
-        for _ in 0..1 + tamperer.below(2) {
+        for _ in 0..1 + tamperer.dice.below(2) {
             tamperer.change();
         }
         let fresh = world.gate().await;
@@ -654,9 +540,9 @@ async fn changes_during_reads_get_no_wrong_byte_through() {
         .map(|n| {
             let (world, gate, done) = (world.clone(), gate.clone(), done.clone());
             tokio::spawn(async move {
-                let random = Random::new(seed + n);
+                let dice = Dice::new(seed + n);
                 let (touched, told) = (BTreeSet::new(), Told::default());
-                let mut reader = Tamperer { world: &world, random, touched, told };
+                let mut reader = Tamperer { world: &world, dice, touched, told };
                 let mut tally = Tally::default();
                 while !done.load(Ordering::Relaxed) {
                     for path in reader.concerned() {
@@ -670,9 +556,9 @@ async fn changes_during_reads_get_no_wrong_byte_through() {
         .collect();
     let changed = world.clone();
     let changing = tokio::task::spawn_blocking(move || {
-        let random = Random::new(seed + 10);
+        let dice = Dice::new(seed + 10);
         let (touched, told) = (BTreeSet::new(), Told::default());
-        let mut tamperer = Tamperer { world: &changed, random, touched, told };
+        let mut tamperer = Tamperer { world: &changed, dice, touched, told };
         for _ in 0..8_000 {
             for _ in 0..3 {
                 tamperer.change();
