@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::cache::FileKey;
 use super::error::{ExportError, cause, exhausted};
 use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
-use crate::carrier::{CarrierError, CarrierKind, Carriers, OpenEvidence, Stamp, TreeSource};
+use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
 use crate::sign::{Acceptance, Expected, Format, HashName, Keyring, Rejection, Revoked, Signer, verify};
 use crate::store::{Attr, Store, StorePath};
@@ -18,6 +18,9 @@ use crate::verity::{BlockHasher, Descriptor, Geometry, Params, VerityError};
 
 /// How long a verdict stands before the evidence is looked at again.
 pub(super) const RECHECK: Duration = Duration::from_secs(1);
+
+/// As many signatures and certificates beside the statement are checked at once; more take a while.
+const FEW: usize = 4;
 
 /// The most characters of a finding's facts.
 const DETAIL_MAX: usize = 400;
@@ -204,17 +207,12 @@ impl Trust {
     ) -> Result<Option<Accepted>, Stop> {
         let evidence = &open.evidence;
         let signatures = evidence.signatures();
-        let check = |descriptor: &Descriptor, file_hashes: &[(HashName, Vec<u8>)]| {
-            let (namespace, path) = (&*self.namespace, path.as_bytes());
-            let expected = Expected { namespace, path, descriptor, file_hashes, now: unix_now() };
-            verify(&signatures, keyring, &expected).map_err(Stop::from)
-        };
         let mut wanted = Vec::new();
         let (mut params, mut claimed) = match &evidence.descriptor {
             Some(bytes) => {
                 let descriptor = Descriptor::parse(bytes).map_err(malformed)?;
                 let geometry = descriptor.geometry().map_err(malformed)?;
-                match check(&descriptor, &[]) {
+                match self.check(path, evidence, keyring, &descriptor, &[]).await {
                     Ok(acceptance) => match &open.tree {
                         Some(tree) if tree.size() == geometry.tree_size() => {
                             let tree = Tree::Carried(tree.clone());
@@ -260,7 +258,7 @@ impl Trust {
                 let detail = format!("all of the file hashes to {found}, the evidence says {claimed}");
                 return Err(Stop::refused(Cause::BadBlock, detail));
             }
-            let acceptance = check(&descriptor, &whole.hashes)?;
+            let acceptance = self.check(path, evidence, keyring, &descriptor, &whole.hashes).await?;
             // Signatures of the whole file say nothing of a tree: with parameters of the store's choice it
             // could give a revoked file another digest.
             let any_tree = acceptance.signers.iter().all(|signer| signer.format == Format::ImaV2);
@@ -271,6 +269,32 @@ impl Trust {
             let geometry = descriptor.geometry().map_err(malformed)?;
             return Ok(Some(Accepted { descriptor, geometry, acceptance, tree: Tree::Made(whole) }));
         }
+    }
+
+    /// Checks the signatures of `evidence`; where they are many, away from those who serve others.
+    async fn check(
+        &self,
+        path: &StorePath,
+        evidence: &Evidence,
+        keyring: &Keyring,
+        descriptor: &Descriptor,
+        file_hashes: &[(HashName, Vec<u8>)],
+    ) -> Result<Acceptance, Stop> {
+        let path = path.as_bytes();
+        let many = evidence.pkcs7.len() + evidence.ima.len() + evidence.certificates.len();
+        if many <= FEW {
+            let expected =
+                Expected { namespace: &self.namespace, path, descriptor, file_hashes, now: unix_now() };
+            return Ok(verify(&evidence.signatures(), keyring, &expected)?);
+        }
+        let (namespace, path, evidence) = (self.namespace.clone(), path.to_vec(), evidence.clone());
+        let (keyring, descriptor, hashes) = (keyring.clone(), *descriptor, file_hashes.to_vec());
+        let checked = tokio::task::spawn_blocking(move || {
+            let (namespace, path, descriptor, file_hashes) = (&*namespace, &*path, &descriptor, &*hashes);
+            let expected = Expected { namespace, path, descriptor, file_hashes, now: unix_now() };
+            verify(&evidence.signatures(), &keyring, &expected)
+        });
+        Ok(checked.await.map_err(|_| Stop::Busy)??)
     }
 
     /// All of a file, hashed; `None` at a glance, where that was not done before.

@@ -12,8 +12,8 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage, VerifiedPath
 use super::Certificate;
 use super::text::encode_time;
 
-/// Intermediate certificates that are looked at, at most.
-pub const INTERMEDIATES_MAX: usize = 8;
+/// Intermediate certificates that are looked at, at most: with more, those of one name make ways without number.
+pub const INTERMEDIATES_MAX: usize = 4;
 /// Authorities of one name at most: more than any rotation leaves behind.
 const ANCHORS_MAX: usize = 32;
 /// The content of the object identifier of codeSigning, 1.3.6.1.5.5.7.3.3.
