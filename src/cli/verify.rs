@@ -93,14 +93,13 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
             let modsig = args.trust.accept.contains(Format::Modsig);
             move |path: StorePath| {
                 let (export, progress) = (export.clone(), progress.clone());
-                let modules = modsig.then(|| (store.clone(), keyring.clone()));
+                let (store, keyring) = (store.clone(), modsig.then(|| keyring.clone()));
                 async move {
-                    let examined = export.examine(&path, |bytes| progress.bytes(bytes)).await;
-                    match (examined, modules) {
-                        (Ok(Examination::Refused { cause: Cause::Unsigned, detail }), Some(modules)) => {
-                            Ok(by_module_signature(&path, modules, detail).await)
+                    match export.examine(&path, |bytes| progress.bytes(bytes)).await {
+                        Ok(Examination::Refused { cause: Cause::Unsigned, detail }) => {
+                            Ok(by_module_signature(&*store, &path, keyring.as_ref(), detail).await)
                         }
-                        (examined, _) => examined,
+                        examined => examined,
                     }
                 }
             }
@@ -144,24 +143,34 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
     }
 }
 
-/// What a file is that has no evidence, but may have a signature appended to its content.
+/// What a file is that has no evidence, but may have a signature appended to its content. It counts for
+/// the keys of `keyring`; without one it is only told.
 async fn by_module_signature(
+    store: &dyn Store,
     path: &StorePath,
-    (store, keyring): (Arc<dyn Store>, Keyring),
+    keyring: Option<&Keyring>,
     detail: String,
 ) -> Examination {
     let refused = |cause, detail| Examination::Refused { cause, detail };
-    match appended(&*store, path, Some(&keyring)).await {
-        Ok(None) => refused(Cause::Unsigned, detail),
-        Ok(Some(Appended { claims: Err(error), .. })) => refused(Cause::MalformedEvidence, error),
-        Ok(Some(Appended { signers: Some(Err(rejection)), .. })) => {
-            refused(rejection.cause, rejection.detail)
-        }
-        Ok(Some(Appended { signers: Some(Ok(signers)), content, .. })) => {
+    let Appended { content, claims, signers } = match appended(store, path, keyring).await {
+        Ok(Some(appended)) => appended,
+        Ok(None) => return refused(Cause::Unsigned, detail),
+        Err(trouble) => return refused(Cause::Unreadable, trouble.to_string()),
+    };
+    match (claims, signers) {
+        (Err(error), _) if keyring.is_none() => refused(Cause::Unsigned, format!("{detail}; {error}")),
+        (Err(error), _) => refused(Cause::MalformedEvidence, error),
+        (Ok(_), Some(Ok(signers))) => {
             Examination::Good { bytes: content, signers, carrier: CarrierKind::Appended, hashed: true }
         }
-        Ok(Some(Appended { signers: None, .. })) => refused(Cause::Unsigned, detail),
-        Err(trouble) => refused(Cause::Unreadable, trouble.to_string()),
+        (Ok(_), Some(Err(rejection))) => refused(rejection.cause, rejection.detail),
+        (Ok(claims), None) => {
+            let by = claims.join(", ");
+            let detail = format!(
+                "{detail}; a module signature by {by} covers its first {content} bytes, which --accept modsig counts"
+            );
+            refused(Cause::Unsigned, detail)
+        }
     }
 }
 

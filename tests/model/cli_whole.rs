@@ -209,7 +209,9 @@ fn a_module_signature_counts_for_the_content_before_it_where_that_is_asked_for()
         verify.arg("--trust").arg(site.trust()).arg(site.tree()).args(["--accept", accept]);
         verify
     };
-    assert!(check("native").ends(1).out.contains("unsigned"));
+    let said = check("native").ends(1).out;
+    assert!(said.contains("unsigned") && said.contains("a module signature by"), "{said}");
+    assert!(said.contains("covers its first 70000 bytes"), "{said}");
     check("native,modsig").ends(0);
     let mut looked = inspect(&site, "driver.ko");
     let said = looked.arg("--trust").arg(site.trust()).args(["--accept", "modsig"]).ends(0).json();
