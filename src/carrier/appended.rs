@@ -11,7 +11,7 @@ use super::bundle::{self, Head};
 use super::error::missing_or;
 use super::footer::Footer;
 use super::sidecar::read_head;
-use super::tree::{FileTree, Pieces, Runs, read_at};
+use super::tree::{FileTree, Runs, copy_tree, read_at};
 use super::{
     Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, OpenEvidence, Refusal, Sidecar, Stamp,
 };
@@ -215,11 +215,7 @@ impl Carrier for Appended {
         Box::pin(async move {
             let tree = open.tree.as_ref().ok_or_else(|| CarrierError::refused(path, Refusal::NoTree))?;
             let mut writer = self.create(path, bundle::tree_offset(evidence, 0)).await?;
-            let mut pieces = Pieces::of(&**tree);
-            while let Some((offset, piece)) = pieces.next().await? {
-                writer.push(offset, &piece);
-                writer.flush().await?;
-            }
+            copy_tree(&**tree, &mut *writer).await?;
             writer.commit(evidence).await
         })
     }

@@ -37,7 +37,7 @@ pub use footer::Footer;
 pub use kernel::Kernel;
 pub use list::Carriers;
 pub use sidecar::{SIDECAR_DIRECTORY, Sidecar};
-pub use tree::TreeSource;
+pub use tree::{TreeSource, copy_tree};
 pub use values::{BUNDLE_XATTR, SECURITY_IMA, USER_IMA};
 pub use xattr::Xattr;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bundle::{self, HEAD_READ, Head};
 use super::error::missing_or;
-use super::tree::{FileTree, Pieces, Runs, read_at};
+use super::tree::{FileTree, Runs, copy_tree, read_at};
 use super::{Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, OpenEvidence, Refusal, Stamp};
 use crate::store::{BoxFuture, Kind, Store, StoreError, StoreErrorKind, StoreFile, StorePath, StoreWriter};
 
@@ -86,11 +86,7 @@ impl Sidecar {
     ) -> Result<(), CarrierError> {
         let tree = open.tree.as_ref().ok_or_else(|| CarrierError::refused(path, Refusal::NoTree))?;
         let mut writer = self.begin(path, bundle::tree_offset(evidence, 0)).await?;
-        let mut pieces = Pieces::of(&**tree);
-        while let Some((offset, piece)) = pieces.next().await? {
-            writer.push(offset, &piece);
-            writer.flush().await?;
-        }
+        copy_tree(&**tree, &mut writer).await?;
         writer.finish(evidence).await?.commit().await?;
         Ok(())
     }

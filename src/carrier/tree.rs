@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::CarrierError;
 use super::bundle::BundleError;
+use super::{CarrierError, EvidenceWriter};
 use crate::store::{BoxFuture, StoreError, StoreFile, StorePath, StoreWriter};
 
 /// Tree bytes gathered before they are written, and copied at once.
@@ -97,6 +97,19 @@ impl<'a> Pieces<'a> {
         self.at += len as u64;
         Ok(Some((at, bytes)))
     }
+}
+
+/// Gives all of `tree` to `writer`.
+///
+/// # Errors
+/// For a tree that ends early, and the store's.
+pub async fn copy_tree(tree: &dyn TreeSource, writer: &mut dyn EvidenceWriter) -> Result<(), CarrierError> {
+    let mut pieces = Pieces::of(tree);
+    while let Some((offset, piece)) = pieces.next().await? {
+        writer.push(offset, &piece);
+        writer.flush().await?;
+    }
+    Ok(())
 }
 
 /// Tree blocks on their way into a file.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::carrier::bundle::tree_offset;
 use crate::carrier::{
     Appended, Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, OpenEvidence, TreeSource,
+    copy_tree,
 };
 use crate::store::{Store, StoreError, StoreFile, StorePath};
 use crate::verity::{Descriptor, TreeBuilder, VerityError};
@@ -138,7 +139,7 @@ impl Mover {
             None => {
                 let mut writer = self.target.create(path, tree_offset(&merged, 0)).await?;
                 match open.tree.as_ref().filter(|_| whole(open)) {
-                    Some(tree) => copy(&**tree, &mut *writer).await?,
+                    Some(tree) => copy_tree(&**tree, &mut *writer).await?,
                     // The kernel builds its own, and is asked for its root then.
                     None if to == CarrierKind::Kernel => {}
                     None => {
@@ -203,16 +204,6 @@ fn sink<'a>(
         }
         Ok(())
     }
-}
-
-async fn copy(tree: &dyn TreeSource, writer: &mut dyn EvidenceWriter) -> Result<(), CarrierError> {
-    let mut at = 0;
-    while let Some((piece, next)) = piece(tree, at).await? {
-        writer.push(at, &piece);
-        writer.flush().await?;
-        at = next;
-    }
-    Ok(())
 }
 
 /// The bytes of `tree` from `at` on, and where they end; `None` at its end.
