@@ -751,6 +751,23 @@ mod tests {
     }
 
     #[test]
+    fn signatures_beyond_those_that_are_checked_do_not_count() {
+        let signed = Signed::by("p256");
+        let bad = Signed::by("p256").ima[0].iter().rev().copied().collect::<Vec<u8>>();
+        // Right in everything but the signature itself.
+        let head = signed.ima[0].slice(..9);
+        let bad = Bytes::from([&head[..], &bad[..signed.ima[0].len() - 9]].concat());
+        let after = |count: u32| {
+            let mut values = vec![bad.clone(); usize::try_from(count).unwrap()];
+            values.push(signed.ima[0].clone());
+            check(&Signatures { ima: &values, ..Signatures::default() }, &ring(&["p256"]), &[])
+        };
+        assert!(after(CHECKS_MAX - 1).is_ok());
+        let refused = after(CHECKS_MAX).unwrap_err();
+        assert_eq!(refused.cause, Cause::BadSignature);
+    }
+
+    #[test]
     fn a_module_signature_is_checked_over_the_content_that_the_caller_hashes() {
         let (key, certificate) = (fixture::key("rsa3072"), fixture::certificate("rsa3072"));
         let message = make_pkcs7(b"content", HashName::Sha256, key, &certificate).unwrap();

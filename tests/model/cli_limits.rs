@@ -202,6 +202,32 @@ fn one_key_in_two_formats_is_one_signer() {
 }
 
 #[test]
+fn many_signatures_of_several_keys_count_for_each_of_them() {
+    let site = Site::new();
+    site.put("first", b"one");
+    fs::write(site.trust().join("trust.toml"), "require = 3\n").unwrap();
+    let all = ["--format", "native,fsverity,ima-v3,ima-v2"];
+    let mut add: &[&str] = &[];
+    for name in ["rsa", "p256", "p384"] {
+        let pair = crate::cli::certificate(&site, name);
+        fs::copy(&pair.certificate, site.trust().join(format!("{name}.pem"))).unwrap();
+        let said = verify(&site).args(["--accept", "native,ima-v3"]).ends(1);
+        assert!(said.out.contains("first: "), "{}", said.out);
+        let mut sign = command("sign");
+        sign.arg("--key").arg(&pair.key).arg("--cert").arg(&pair.certificate).args(all).args(add);
+        if !add.is_empty() {
+            sign.arg("--trust").arg(site.trust());
+        }
+        sign.arg(site.tree()).ends(0);
+        add = &["--add"];
+    }
+    verify(&site).args(["--accept", "native,ima-v3"]).ends(0);
+    let mut looked = inspect(&site, "first");
+    let said = looked.arg("--trust").arg(site.trust()).args(["--accept", "fsverity"]).ends(0).json();
+    assert_eq!(said["verified"].as_array().unwrap().len(), 3, "{said}");
+}
+
+#[test]
 fn formats_that_bind_no_name_count_only_where_that_is_said_and_shown() {
     let site = Site::new();
     site.put("first", b"one");
