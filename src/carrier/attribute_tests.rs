@@ -198,6 +198,7 @@ fn what_a_signer_saw_is_compared_as_far_as_the_carrier_leaves_it() {
         atime: Time::default(),
         mtime: Time { seconds: 6, nanos: 7 },
         ctime: Time { seconds: 8, nanos: 9 },
+        change: 10,
     };
     let seen = Observed::of(&attr);
     let moved = Attr { ctime: Time::default(), ..attr };

@@ -154,6 +154,7 @@ mod tests {
                     atime: time,
                     mtime: time,
                     ctime: time,
+                    change: Attr::change_of(time),
                 })
             })
         }

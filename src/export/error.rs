@@ -43,6 +43,9 @@ pub enum ExportError {
     /// A name holds what no name may.
     #[error("the name is not allowed")]
     InvalidName,
+    /// The object has no extended attribute of this name.
+    #[error("no such extended attribute")]
+    NoXattr,
     /// A directory cookie that leads nowhere.
     #[error("the cookie is not valid")]
     BadCookie,

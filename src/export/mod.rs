@@ -6,6 +6,7 @@
 
 mod cache;
 mod error;
+mod evidence;
 mod examine;
 mod handle;
 mod names;
@@ -31,6 +32,7 @@ use crate::store::{Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
+pub use evidence::{Item, ProofBlock, RangeProof};
 pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};

@@ -97,7 +97,7 @@ impl Export {
             let finding = verdict.finding(&stored);
             if let Decision::Deny(_) = decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
                 self.report_finding(&node, finding, caller, false);
-                access = Access::default();
+                access = Access { xattrs: access.xattrs, ..Access::default() };
             }
         }
         Ok((access, attr))

@@ -81,6 +81,8 @@ pub struct Access {
     pub lookup: bool,
     /// Run the file.
     pub execute: bool,
+    /// Read and list extended attributes; also where policy denies the file, so that they tell why.
+    pub xattrs: bool,
 }
 
 impl Identity {
@@ -99,7 +101,7 @@ impl Identity {
             () if member(attr.gid) => (attr.mode & 0o040 != 0, attr.mode & 0o010 != 0),
             () => (attr.mode & 0o004 != 0, attr.mode & 0o001 != 0),
         };
-        Access { read, lookup: directory && execute, execute: !directory && execute }
+        Access { read, lookup: directory && execute, execute: !directory && execute, xattrs: read || execute }
     }
 
     fn taken(&self, caller: &Caller) -> (u32, u32) {
@@ -143,6 +145,7 @@ mod tests {
             atime: time,
             mtime: time,
             ctime: time,
+            change: 0,
         }
     }
 

@@ -23,10 +23,10 @@ mod tests {
     fn claims_are_passed_on_and_nobody_has_none() {
         let peer = ([192, 0, 2, 1], 700).into();
         let sys = AuthSys { uid: 1, gid: 2, gids: vec![3, 4], machine: bytes::Bytes::new() };
-        let caller = Caller::from(CallContext { peer, credential: Credential::Sys(sys) });
+        let caller = Caller::from(CallContext { peer, connection: 1, credential: Credential::Sys(sys) });
         assert_eq!(caller.client, Client { address: peer, uid: Some(1), gid: Some(2) });
         assert_eq!(caller.gids, [3, 4]);
-        let nobody = Caller::from(CallContext { peer, credential: Credential::None });
+        let nobody = Caller::from(CallContext { peer, connection: 1, credential: Credential::None });
         assert_eq!(nobody.client, Client { address: peer, uid: None, gid: None });
         assert!(nobody.gids.is_empty());
     }

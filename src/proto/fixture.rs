@@ -60,7 +60,8 @@ pub(super) fn bytes(write: impl FnOnce(&mut Writer) -> &mut Writer) -> Vec<u8> {
 
 /// Calls a procedure from 127.0.0.1.
 pub(super) fn call(program: &Arc<impl Program>, procedure: u32, arguments: &[u8]) -> Outcome {
-    let context = CallContext { peer: ([127, 0, 0, 1], 900).into(), credential: Credential::None };
+    let peer = ([127, 0, 0, 1], 900).into();
+    let context = CallContext { peer, connection: 1, credential: Credential::None };
     block_on(program.clone().call(context, procedure, Bytes::copy_from_slice(arguments)))
 }
 

@@ -8,5 +8,6 @@ mod caller;
 mod fixture;
 pub mod mount3;
 pub mod nfs3;
+pub mod nfs4;
 pub mod rpc;
 pub mod xdr;

@@ -91,6 +91,15 @@ pub struct Attr {
     pub mtime: Time,
     /// Last change of content or attributes.
     pub ctime: Time,
+    /// Moves whenever the object changes in any way; says nothing of what came first.
+    pub change: u64,
+}
+
+impl Attr {
+    /// The [`Attr::change`] of a store that has nothing but the time of the last change.
+    pub fn change_of(ctime: Time) -> u64 {
+        ctime.seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(ctime.nanos))
+    }
 }
 
 /// One name in a directory.

@@ -130,7 +130,7 @@ fn of_name(error: ExportError) -> nfsstat3 {
             nfsstat3::NFS3ERR_ACCES
         }
         ExportError::NameTooLong => nfsstat3::NFS3ERR_NAMETOOLONG,
-        ExportError::BadCookie => nfsstat3::NFS3ERR_BAD_COOKIE,
+        ExportError::NoXattr | ExportError::BadCookie => nfsstat3::NFS3ERR_BAD_COOKIE,
         ExportError::Busy => nfsstat3::NFS3ERR_JUKEBOX,
         ExportError::Corrupt(_) | ExportError::Io => nfsstat3::NFS3ERR_IO,
     }

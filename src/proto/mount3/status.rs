@@ -35,9 +35,10 @@ impl Status {
         match error {
             // Gone between two steps of the path.
             ExportError::NotFound | ExportError::Stale => Self::NoEntry,
-            ExportError::NotADirectory | ExportError::NotRegular | ExportError::NotASymlink => {
-                Self::NotDirectory
-            }
+            ExportError::NotADirectory
+            | ExportError::NotRegular
+            | ExportError::NotASymlink
+            | ExportError::NoXattr => Self::NotDirectory,
             ExportError::Permission | ExportError::Denied(_) => Self::Access,
             ExportError::Corrupt(_) | ExportError::Io => Self::Io,
             ExportError::NameTooLong => Self::NameTooLong,

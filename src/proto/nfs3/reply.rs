@@ -111,6 +111,7 @@ pub(super) mod tests {
             atime: Time { seconds: -1, nanos: 1 },
             mtime: Time { seconds: 0x6543_2100, nanos: 2 },
             ctime: Time { seconds: 1 << 40, nanos: 999_999_999 },
+            change: 0x1112_1314_1516_1718,
         }
     }
 

@@ -55,6 +55,8 @@ impl Status {
             // A name that cannot exist (empty, with a slash or NUL): section 3.3.3 has ACCES for
             // LOOKUP and no INVAL; knfsd answers ACCES, too.
             ExportError::InvalidName => Self::Access,
+            // No procedure of this version asks for one.
+            ExportError::NoXattr => Self::Invalid,
             ExportError::BadCookie => Self::BadCookie,
             ExportError::Busy => Self::Jukebox,
         }

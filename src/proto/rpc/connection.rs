@@ -441,7 +441,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         let Call { procedure, credential, arguments, .. } = call;
-        let context = CallContext { peer: self.peer.address, credential };
+        let context = CallContext { peer: self.peer.address, connection: self.peer.id, credential };
         let future = guarded(|| program.call(context, procedure, arguments));
         let future = match future {
             None => Err(Answer::SystemError),

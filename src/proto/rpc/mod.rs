@@ -31,6 +31,8 @@ pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a
 pub struct CallContext {
     /// The peer's address and port.
     pub peer: SocketAddr,
+    /// Which of the server's connections the call came over; no number is used twice.
+    pub connection: u64,
     /// The credential, as claimed.
     pub credential: Credential,
 }

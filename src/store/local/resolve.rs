@@ -134,6 +134,7 @@ impl Root {
             atime: time(info.stx_atime),
             mtime: time(info.stx_mtime),
             ctime: time(info.stx_ctime),
+            change: Attr::change_of(time(info.stx_ctime)),
         };
         Ok(Found { attr, home: device == self.device })
     }

@@ -130,6 +130,7 @@ fn attr(id: u64, kind: Kind, meta: &Meta, size: u64, nlink: u32) -> Attr {
         atime: meta.mtime,
         mtime: meta.mtime,
         ctime: meta.ctime,
+        change: Attr::change_of(meta.ctime),
     }
 }
 

@@ -56,6 +56,7 @@ async fn after_failure(export: &Export, object: &[u8], error: ExportError, calle
         | ExportError::IsADirectory
         | ExportError::NotRegular
         | ExportError::NotASymlink
+        | ExportError::NoXattr
         | ExportError::Permission
         | ExportError::Denied(_)
         | ExportError::Corrupt(_)

@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn access_bits_are_those_of_the_rfc_and_never_change_anything() {
-        let all = Access { read: true, lookup: true, execute: true };
+        let all = Access { read: true, lookup: true, execute: true, xattrs: true };
         assert_eq!(granted(all), 0x23);
-        assert_eq!(granted(Access { read: true, lookup: false, execute: false }), 1);
-        assert_eq!(granted(Access { read: false, lookup: true, execute: false }), 2);
-        assert_eq!(granted(Access { read: false, lookup: false, execute: true }), 0x20);
+        assert_eq!(granted(Access { read: true, lookup: false, execute: false, ..Access::default() }), 1);
+        assert_eq!(granted(Access { read: false, lookup: true, execute: false, ..Access::default() }), 2);
+        assert_eq!(granted(Access { read: false, lookup: false, execute: true, ..Access::default() }), 0x20);
     }
 }

@@ -1,0 +1,124 @@
+//! What the gateway says of a file's proof: the values of the extended attribute channel.
+
+use bytes::Bytes;
+
+use super::Export;
+use super::error::ExportError;
+use super::permission::Caller;
+
+/// One thing that is said of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// `sha256:HEX`, the fs-verity file digest.
+    Digest,
+    /// The descriptor, 256 bytes.
+    Descriptor,
+    /// The DSSE envelope.
+    Statement,
+    /// PKCS#7 in DER.
+    Signature,
+    /// Key ids and names, one a line.
+    Signer,
+    /// `verified`, or the cause why not.
+    Status,
+    /// The tree's geometry.
+    Tree,
+    /// The IMA signature as in `security.ima`.
+    Ima,
+    /// X.509 certificates that came with the evidence, in PEM.
+    Certificates,
+}
+
+impl Item {
+    /// All, in the order of listings.
+    pub const ALL: [Self; 9] = [
+        Self::Digest,
+        Self::Descriptor,
+        Self::Statement,
+        Self::Signature,
+        Self::Signer,
+        Self::Status,
+        Self::Tree,
+        Self::Ima,
+        Self::Certificates,
+    ];
+
+    /// The file's name in the proof directory.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Digest => "digest",
+            Self::Descriptor => "descriptor",
+            Self::Statement => "statement",
+            Self::Signature => "signature",
+            Self::Signer => "signer",
+            Self::Status => "status",
+            Self::Tree => "tree",
+            Self::Ima => "ima",
+            Self::Certificates => "certificates",
+        }
+    }
+
+    /// The attribute's name as RFC 8276 has it, without `user.`.
+    pub fn xattr_name(self) -> &'static str {
+        match self {
+            Self::Digest => "verity.digest",
+            Self::Descriptor => "verity.descriptor",
+            Self::Statement => "verity.statement",
+            Self::Signature => "verity.signature",
+            Self::Signer => "verity.signer",
+            Self::Status => "verity.status",
+            Self::Tree => "verity.tree",
+            Self::Ima => "ima",
+            Self::Certificates => "verity.certificates",
+        }
+    }
+}
+
+/// What proves a range of a file: tree blocks from the root hash's level down to the leaves.
+#[derive(Clone, Debug)]
+pub struct RangeProof {
+    /// The descriptor, 256 bytes.
+    pub descriptor: Bytes,
+    /// Bytes of data that the proof covers from its offset on: as asked, or cut at a limit or the end.
+    pub covered: u64,
+    /// Tree blocks, those of the level next to the root first, each level in order.
+    pub blocks: Vec<ProofBlock>,
+}
+
+/// A block of the tree.
+#[derive(Clone, Debug)]
+pub struct ProofBlock {
+    /// The level; 0 holds the hashes of data blocks.
+    pub level: u32,
+    /// The index within the level.
+    pub index: u64,
+    /// All of the block.
+    pub bytes: Bytes,
+}
+
+impl Export {
+    /// The names of an object's extended attributes, without `user.`: those that have a value.
+    pub async fn list_xattrs(&self, handle: &[u8], caller: &Caller) -> Result<Vec<Vec<u8>>, ExportError> {
+        let _ = (handle, caller);
+        todo!()
+    }
+
+    /// The value of an extended attribute, named without `user.`.
+    pub async fn get_xattr(&self, handle: &[u8], name: &[u8], caller: &Caller) -> Result<Bytes, ExportError> {
+        let _ = (handle, name, caller);
+        todo!()
+    }
+
+    /// Tree blocks that prove the bytes from `offset`, at most `length` of them, themselves proven. No
+    /// tree blocks at all for a file of one block or none: its hash is the root hash.
+    pub async fn proof(
+        &self,
+        handle: &[u8],
+        offset: u64,
+        length: u64,
+        caller: &Caller,
+    ) -> Result<RangeProof, ExportError> {
+        let _ = (handle, offset, length, caller);
+        todo!()
+    }
+}
