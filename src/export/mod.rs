@@ -2,7 +2,8 @@
 //!
 //! Front ends speak with [`Export`] alone. This room is the only maker of [`Verified`]: no byte of
 //! a regular file leaves it in enforce mode that was not just compared with a hash proven under an
-//! accepted signature, or comes from the cache of those that were.
+//! accepted signature, or comes from the cache of those that were. What was found out of a file is told
+//! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it.
 
 mod cache;
 mod damage;
