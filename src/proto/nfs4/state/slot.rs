@@ -59,6 +59,11 @@ impl Session {
         self.connections.contains(&connection)
     }
 
+    #[cfg(test)]
+    pub(super) fn set_sequence(&mut self, slot: usize, sequence: u32) {
+        self.slots[slot].sequence = sequence;
+    }
+
     /// The numbers of the replies that are kept for it.
     pub(super) fn kept(&self) -> impl Iterator<Item = u64> {
         self.slots.iter().filter_map(|slot| slot.reply.as_ref().map(|(number, _)| *number))
