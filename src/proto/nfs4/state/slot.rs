@@ -59,6 +59,12 @@ impl Session {
         self.connections.contains(&connection)
     }
 
+    /// What it takes, but for the replies.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.slots.capacity() * size_of::<Slot>() + self.connections.capacity() * 8
+    }
+
     #[cfg(test)]
     pub(super) fn set_sequence(&mut self, slot: usize, sequence: u32) {
         self.slots[slot].sequence = sequence;

@@ -159,5 +159,68 @@ async fn the_tables_are_empty_when_all_are_gone() {
         assert!(core.stateids.is_empty() && core.files.is_empty() && core.accounts.is_empty());
         assert_eq!(core.replies.bytes(), 0);
     }
-    let _ = world.state.settle(world.state.core.lock().pending.ticket());
+    let ticket = world.state.core.lock().pending.ticket();
+    world.state.settle(ticket).await.unwrap();
+    assert_eq!(world.journal.len(), 0);
+}
+
+#[tokio::test]
+async fn a_broken_journal_lets_nothing_grow() {
+    let world = World::with(StateLimits { clients: 8, ..StateLimits::default() });
+    world.journal.broken.store(true, Ordering::Relaxed);
+    for n in 0..1000 {
+        let mounted = world.mount_at(&format!("owner {n}"), HERE).await;
+        assert_eq!(world.open(mounted.client, "o", 1, READ, NONE).await, Err(Status::Io));
+        let stateids: Vec<_> = world.state.core.lock().stateids.keys().copied().collect();
+        for other in stateids {
+            world.state.close(mounted.client, 1, Stateid { seqid: 0, other }).unwrap();
+        }
+        world.state.destroy_session(mounted.session, None, 1, world.now).unwrap();
+        world.state.destroy_client(mounted.client, None, world.now).await.unwrap();
+    }
+    assert!(world.state.core.lock().pending.len() <= 33);
+    world.journal.broken.store(false, Ordering::Relaxed);
+    let mounted = world.mount("owner").await;
+    assert_eq!(world.open(mounted.client, "o", 1, READ, NONE).await, Err(Status::Io), "not yet written");
+    world.state.destroy_session(mounted.session, None, 1, world.now).unwrap();
+    world.state.destroy_client(mounted.client, None, world.now).await.unwrap();
+    let mounted = world.mount("owner").await;
+    world.open(mounted.client, "o", 1, READ, NONE).await.unwrap();
+    assert_eq!(world.journal.len(), 1);
+}
+
+/// 1000 sessions that use all their slots, and 100,000 opens with locks: counted by what the tables hold.
+#[tokio::test]
+async fn many_sessions_and_opens_take_bounded_memory() {
+    let world = World::new();
+    for n in 0..1000 {
+        let name = format!("Linux NFSv4.2 client-{n}.example.net");
+        let exchanged = world.exchange(&name, 1, HERE, false).unwrap();
+        let request = CreateSession {
+            client: exchanged.client,
+            sequence: 1,
+            fore: wide(64),
+            principal: HERE,
+            connection: n,
+        };
+        let created = world.state.create_session(request, world.now).await.unwrap();
+        if n < 10 {
+            assert!(world.state.core.lock().sessions[&created.session].bytes() < 1024, "no slot was used");
+        }
+        turn(world.sequence(created.session, 63, 1)).finish(|| Bytes::from(vec![b'x'; 300]));
+        world.state.reclaim_complete(exchanged.client, false, world.now).await.unwrap();
+        for file in 0..100 {
+            let owner = format!("open id:{n:020}{file:020}");
+            let file = n * 100 + file;
+            let open = world.open(exchanged.client, &owner, file, READ, NONE).await.unwrap();
+            if file % 4 == 0 {
+                let locker = Locker::New(open, owner.as_bytes());
+                world.lock(exchanged.client, file, locker, LockKind::Read, (0, 1)).await.unwrap();
+            }
+        }
+    }
+    let core = world.state.core.lock();
+    assert_eq!(core.accounts.total(Resource::Opens), 100_000);
+    let bytes = core.bytes();
+    assert!((20 << 20..200 << 20).contains(&bytes), "{bytes} bytes");
 }

@@ -93,7 +93,6 @@ pub(super) struct World {
 pub(super) struct Mounted {
     pub(super) client: ClientId,
     pub(super) session: SessionId,
-    pub(super) principal: Principal,
 }
 
 impl World {
@@ -159,7 +158,7 @@ impl World {
     pub(super) async fn session(&self, owner: &str, principal: Principal) -> Mounted {
         let exchanged = self.exchange(owner, 1, principal, false).unwrap();
         let created = self.create(exchanged.client, exchanged.sequence, principal).await.unwrap();
-        Mounted { client: exchanged.client, session: created.session, principal }
+        Mounted { client: exchanged.client, session: created.session }
     }
 
     /// The same after RECLAIM_COMPLETE.
@@ -186,7 +185,7 @@ impl World {
         self.state.sequence(request, self.now)
     }
 
-    /// A SEQUENCE that is new, under a fresh session of the client's, so that the caller need not count.
+    /// A new SEQUENCE on the first slot; finds out what number is the next.
     pub(super) async fn renew(&self, mounted: Mounted) -> Result<SequenceResult, Status> {
         for sequence in 1..100 {
             match self.sequence(mounted.session, 0, sequence) {
@@ -256,4 +255,36 @@ pub(super) fn turn(result: Result<Sequenced, Status>) -> Turn {
 
 pub(super) fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
+}
+
+impl self::core::Core {
+    /// What the tables take, roughly: a hash table an eighth more than its entries and a byte for each, a
+    /// tree half of its entries again, an owner its bytes and the head of its buffer.
+    pub(super) fn bytes(&self) -> usize {
+        fn table<K, V>(map: &std::collections::HashMap<K, V>) -> usize {
+            map.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
+        }
+        fn set<K>(set: &std::collections::HashSet<K>) -> usize {
+            set.capacity() * 8 / 7 * (size_of::<K>() + 1)
+        }
+        let clients: usize = self
+            .clients
+            .values()
+            .map(|client| {
+                let owners = client.opens.keys().map(|(owner, _)| owner).chain(client.lock_owners.keys());
+                let owners: usize = owners.map(|owner| owner.len() + 40).sum();
+                table(&client.opens) + table(&client.lock_owners) + set(&client.revoked) + owners
+            })
+            .sum();
+        let sessions: usize = self.sessions.values().map(slot::Session::bytes).sum();
+        let files: usize = self.files.values().map(|file| set(&file.opens)).sum();
+        // A node of a tree has room for eleven.
+        let trees = self.accounts.total(account::Resource::Locks) * 12 * 64;
+        let tables = table(&self.clients)
+            + table(&self.records)
+            + table(&self.sessions)
+            + table(&self.stateids)
+            + table(&self.files);
+        tables + clients + sessions + files + trees + self.replies.bytes()
+    }
 }
