@@ -52,7 +52,7 @@ fn given() -> impl Strategy<Value = Given> {
 
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
-    let bytes = BYTES as u8;
+    let bytes = u8::try_from(BYTES).unwrap();
     // No length stands for all that follow.
     let range = || (0..bytes, 0..=bytes / 2);
     let client = || 0..CLIENTS;

@@ -200,6 +200,29 @@ async fn an_open_that_is_given_up_leaves_the_journal_to_the_next() {
 }
 
 #[tokio::test]
+async fn many_first_opens_at_once_are_each_in_the_journal() {
+    let world = World::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..50u64 {
+        let client = world.mount(&format!("owner {n}")).await.client;
+        for file in 0..3 {
+            let (state, journal, now) = (Arc::clone(&world.state), Arc::clone(&world.journal), world.now);
+            tasks.spawn(async move {
+                let request = Open { client, owner: b"o", file, access: READ, deny: NONE, reclaim: false };
+                state.open(request, now).await.unwrap();
+                let key = state.core.lock().clients[&client].journal_key;
+                assert!(journal.changes.lock().contains(&Change::Add(key)), "answered before it is durable");
+            });
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(world.journal.len(), 50);
+    assert_eq!(world.journal.changes.lock().len(), 50);
+}
+
+#[tokio::test]
 async fn everything_is_given_back() {
     let world = World::new();
     let client = world.mount("owner").await;
