@@ -182,6 +182,19 @@ async fn at_a_limit_those_past_their_lease_go_first() {
 }
 
 #[tokio::test]
+async fn at_a_limit_those_whose_requests_run_stay() {
+    let mut world = World::with(StateLimits { clients: 2, ..StateLimits::default() });
+    let first = world.mount("first").await;
+    let second = world.mount("second").await;
+    let running = turn(world.sequence(first.session, 5, 1));
+    world.pass_a_lease();
+    world.mount("third").await;
+    assert_eq!(world.renew(second).await.unwrap_err(), Status::BadSession);
+    running.finish(|| text("done"));
+    assert_eq!(outcome(world.sequence(first.session, 5, 1)), "replay done");
+}
+
+#[tokio::test]
 async fn courtesy_ends_some_day() {
     let mut world = World::new();
     let gone = world.mount("gone").await;

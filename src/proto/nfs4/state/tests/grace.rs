@@ -70,7 +70,7 @@ async fn survivors_reclaim_and_others_wait() {
 async fn it_ends_with_the_lease_and_the_absent_reclaim_nothing_later() {
     let mut world = restarted(&["here", "absent"]).await;
     let here = world.session("here", HERE).await;
-    world.reclaim(here.client, "o", 1, READ, NONE).await.unwrap();
+    let reclaimed = world.reclaim(here.client, "o", 1, READ, NONE).await.unwrap();
     let stranger = world.mount("stranger").await;
     world.pass(LEASE);
     world.renew(here).await.unwrap();
@@ -80,6 +80,11 @@ async fn it_ends_with_the_lease_and_the_absent_reclaim_nothing_later() {
     // What the absent one held may be given to others: it must be out of the journal before.
     world.journal.broken.store(true, Ordering::Relaxed);
     assert_eq!(world.open(stranger.client, "o", 3, READ, NONE).await, Err(Status::Io));
+    world.state.reclaim_complete(here.client, false, world.now).await.unwrap();
+    assert_eq!(world.open(here.client, "o", 3, READ, NONE).await, Err(Status::Io));
+    let locker = Locker::New(reclaimed, b"l");
+    let lock = world.lock(here.client, 1, locker, LockKind::Read, (0, 1)).await;
+    assert_eq!(lock, Err(LockError::Status(Status::Io)));
     world.journal.broken.store(false, Ordering::Relaxed);
     world.open(stranger.client, "o", 3, READ, NONE).await.unwrap();
     assert_eq!(world.journal.len(), 2, "the one that is here, and the new one");

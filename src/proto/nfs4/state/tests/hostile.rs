@@ -96,6 +96,25 @@ async fn asking_for_records_takes_none_from_others() {
 }
 
 #[tokio::test]
+async fn records_of_many_places_give_way_to_a_new_one_the_oldest_first() {
+    let mut world = World::with(StateLimits { clients: 64, ..StateLimits::default() });
+    let mounted = world.mount_at("mounted", at(200)).await;
+    let mut asked = Vec::new();
+    for n in 0..63 {
+        let principal = at(n / 4);
+        world.pass(Duration::from_millis(1));
+        asked.push((world.exchange(&format!("asks {n}"), 1, principal, false).unwrap().client, principal));
+    }
+    world.mount_at("new", at(100)).await;
+    world.renew(mounted).await.unwrap();
+    let (oldest, principal) = asked[0];
+    assert_eq!(world.create(oldest, 1, principal).await, Err(Status::StaleClientId));
+    for (client, principal) in &asked[1..4] {
+        world.create(*client, 1, *principal).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn unlocking_in_the_middle_is_bounded_too() {
     let world = World::with(StateLimits { locks: 64, ..StateLimits::default() });
     let client = world.mount("owner").await.client;
