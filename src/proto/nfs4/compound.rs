@@ -114,7 +114,7 @@ pub(super) async fn execute(server: &Nfs4, context: CallContext, arguments: &[u8
     };
     let overhead = RESULT_HEAD + 4 + head.tag.len().next_multiple_of(4);
     let limit = WITHOUT_SESSION.saturating_sub(overhead);
-    let mut compound = Compound {
+    let compound = Compound {
         server,
         principal: Principal { address: context.peer.ip(), uid },
         connection: context.connection,

@@ -10,6 +10,7 @@ pub mod attr;
 pub mod bitmap;
 mod compound;
 mod error;
+pub mod journal;
 pub mod op;
 mod ops;
 pub mod state;

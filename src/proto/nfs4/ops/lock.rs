@@ -8,7 +8,7 @@ use crate::proto::nfs4::state::{Lock, LockError, LockKind, LockRange, Locker, St
 use crate::proto::nfs4::status::Status;
 
 /// LOCK, RFC 8881 section 18.10.
-pub(super) fn lock(
+pub(super) async fn lock(
     c: &mut Compound<'_>,
     kind: LockKind,
     reclaim: bool,
@@ -22,7 +22,7 @@ pub(super) fn lock(
         LockOwner::Existing(lock) => Locker::Existing(c.real(lock, true)?),
     };
     let request = Lock { client, file, locker, kind, range, reclaim };
-    match c.server.state.lock(request, c.now) {
+    match c.server.state.lock(request, c.now).await {
         Ok(stateid) => {
             c.answer(stateid);
             Ok(())

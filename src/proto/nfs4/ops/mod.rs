@@ -81,7 +81,7 @@ pub(super) async fn execute(c: &mut Compound<'_>, operation: Operation<'_>) -> R
         Operation::OpenDowngrade { stateid, access, deny } => open::downgrade(c, stateid, access, deny),
         Operation::Close { stateid } => open::close(c, stateid),
 
-        Operation::Lock { kind, reclaim, range, owner } => lock::lock(c, kind, reclaim, range, owner),
+        Operation::Lock { kind, reclaim, range, owner } => lock::lock(c, kind, reclaim, range, owner).await,
         Operation::LockTest { kind, range, owner } => lock::test(c, kind, range, owner).await,
         Operation::Unlock { stateid, range } => lock::unlock(c, stateid, range),
         Operation::FreeStateid { stateid } => stateid::free(c, stateid),
