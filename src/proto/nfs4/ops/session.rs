@@ -98,17 +98,13 @@ pub(in crate::proto::nfs4) fn sequence(
         cache_this,
         connection: c.connection,
         fingerprint: request.fingerprint,
+        request: request.size,
+        operations: request.operations,
     };
     match c.server.state.sequence(asked, c.now)? {
         Sequenced::Execute(turn) => {
-            let (result, channel) = (turn.result(), turn.channel());
+            let result = turn.result();
             c.begin(turn);
-            if request.size > channel.request {
-                return Err(Status::ReqTooBig);
-            }
-            if request.operations > channel.operations {
-                return Err(Status::TooManyOps);
-            }
             write(&mut c.results, &result);
             Ok(Step::Next)
         }
