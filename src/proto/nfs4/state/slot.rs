@@ -190,6 +190,12 @@ impl Core {
         self.tick(now);
         let session = self.sessions.get_mut(&request.session).ok_or(Status::BadSession)?;
         let client = self.clients.get_mut(&session.client).ok_or(Status::BadSession)?;
+        if request.operations > session.fore.operations {
+            return Err(Status::TooManyOps);
+        }
+        if request.request > session.fore.request {
+            return Err(Status::ReqTooBig);
+        }
         if request.slot >= session.fore.slots {
             return Err(Status::BadSlot);
         }

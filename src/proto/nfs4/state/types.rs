@@ -202,6 +202,10 @@ pub struct Sequence {
     pub connection: u64,
     /// A hash of the whole compound, to tell a retry from another request under the same number.
     pub fingerprint: u64,
+    /// Bytes of the request with its RPC header: over `ca_maxrequestsize` it is NFS4ERR_REQ_TOO_BIG.
+    pub request: u32,
+    /// Operations of the compound: over `ca_maxoperations` it is NFS4ERR_TOO_MANY_OPS.
+    pub operations: u32,
 }
 
 /// `SEQUENCE4resok`.
