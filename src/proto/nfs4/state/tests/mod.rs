@@ -181,6 +181,8 @@ impl World {
             cache_this: true,
             connection: 1,
             fingerprint: 7,
+            request: 128,
+            operations: 1,
         };
         self.state.sequence(request, self.now)
     }

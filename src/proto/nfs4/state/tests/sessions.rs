@@ -129,6 +129,8 @@ async fn sequence_binds_its_connection() {
         cache_this: false,
         connection: 5,
         fingerprint: 0,
+        request: 128,
+        operations: 1,
     };
     assert!(world.state.sequence(Sequence { slot: 99, ..request }, world.now).is_err());
     assert_eq!(

@@ -17,12 +17,20 @@ async fn each_answer_of_sequence() {
         cache_this: true,
         connection: 1,
         fingerprint: 7,
+        request: 128,
+        operations: 1,
     };
     assert_eq!(outcome(world.state.sequence(high, world.now)), "BadHighSlot");
+    // Section 18.36.3: neither takes the slot.
+    let large = Sequence { highest_slot: 0, request: (1 << 20) + 1, ..high };
+    assert_eq!(outcome(world.state.sequence(large, world.now)), "ReqTooBig");
+    let many = Sequence { highest_slot: 0, operations: 65, ..high };
+    assert_eq!(outcome(world.state.sequence(many, world.now)), "TooManyOps");
     for sequence in [0, 2, u32::MAX] {
         assert_eq!(outcome(on(0, sequence)), "SeqMisordered", "{sequence} on a new slot");
     }
-    let first = turn(on(0, 1));
+    let most = Sequence { highest_slot: 7, request: 1 << 20, operations: 64, ..high };
+    let first = turn(world.state.sequence(most, world.now));
     assert_eq!(
         first.result(),
         SequenceResult { session, sequence: 1, slot: 0, highest_slot: 7, target_highest_slot: 7, flags: 0 }
@@ -54,6 +62,8 @@ async fn a_reply_is_kept_when_it_is_to_be_and_fits() {
         cache_this,
         connection: 1,
         fingerprint: 7,
+        request: 128,
+        operations: 1,
     };
     let ask = |sequence, cache_this| world.state.sequence(request(sequence, cache_this), world.now);
     turn(ask(1, false)).finish(|| panic!("it is not kept"));
