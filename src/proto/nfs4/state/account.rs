@@ -41,11 +41,16 @@ impl Usage {
     }
 }
 
-/// Where a client calls from: its address, of IPv6 the network, whose addresses one host has all.
+/// Where a client calls from: its address, of IPv6 the network, whose addresses one host has all and
+/// changes between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place(IpAddr);
 
 impl Place {
+    pub(super) fn address(self) -> IpAddr {
+        self.0
+    }
+
     pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),

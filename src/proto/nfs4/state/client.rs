@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::account::{Place, Resource};
 use super::core::{Client, Core, MAX_OWNER};
-use super::{ClientId, ExchangeId, Exchanged, Principal, State, ids};
+use super::{ClientId, ExchangeId, Exchanged, State, ids};
 use crate::proto::nfs4::status::Status;
 
 impl State {
@@ -64,11 +64,6 @@ impl Client {
     }
 }
 
-/// The same caller, however its address is written.
-pub(super) fn canonical(principal: Principal) -> Principal {
-    Principal { address: principal.address.to_canonical(), ..principal }
-}
-
 impl Core {
     fn exchange_id(&mut self, request: &ExchangeId<'_>, now: Instant) -> Result<Exchanged, Status> {
         if request.owner.len() > MAX_OWNER {
@@ -76,13 +71,14 @@ impl Core {
         }
         self.tick(now);
         self.forget_the_gone();
-        let name = ids::name(request.owner);
+        let place = Place::of(request.principal.address);
+        let uid = request.principal.uid;
+        let name = ids::name(request.owner, place);
         let records = self.records.get(&name).copied().unwrap_or_default();
-        let principal = canonical(request.principal);
         let confirmed = records.confirmed.and_then(|id| self.clients.get(&id).map(|client| (id, client)));
         if let Some((id, client)) = confirmed {
             let same_verifier = client.verifier == request.verifier;
-            let same_principal = client.principal == principal;
+            let same_principal = client.uid == uid;
             let known = Exchanged { client: id, sequence: client.sequence.wrapping_add(1), confirmed: true };
             match (request.update, same_verifier, same_principal) {
                 // Case 6: an update; nothing that is kept of a client can be.
@@ -117,16 +113,15 @@ impl Core {
             self.drop_client(unconfirmed, false);
         }
         // Case 1.
-        self.new_client(name, request, principal)
+        self.new_client(name, request, place)
     }
 
     fn new_client(
         &mut self,
         name: super::core::Key,
         request: &ExchangeId<'_>,
-        principal: Principal,
+        place: Place,
     ) -> Result<Exchanged, Status> {
-        let place = Place::of(principal.address);
         if !self.room_for_client(place) {
             return Err(Status::Delay);
         }
@@ -141,9 +136,10 @@ impl Core {
             client,
             Client {
                 name,
-                journal_key: ids::journal_key(request.owner, principal),
+                journal_key: ids::journal_key(&name, request.principal.uid),
                 verifier: request.verifier,
-                principal,
+                place,
+                uid: request.principal.uid,
                 confirmed: false,
                 renewed: now,
                 listed: now,

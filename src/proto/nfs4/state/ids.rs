@@ -1,9 +1,12 @@
 //! Numbers that cannot be guessed, so that knowing one is having been told.
 
+use std::net::IpAddr;
+
 use ring::hmac;
 
+use super::account::Place;
 use super::core::{Key, Other};
-use super::{ClientId, Principal, SessionId};
+use super::{ClientId, SessionId};
 
 /// Where they come from: a keyed hash over a counter.
 pub(super) struct Ids {
@@ -44,21 +47,20 @@ impl Ids {
     }
 }
 
-/// What the table of clients is searched by.
-pub(super) fn name(owner: &[u8]) -> Key {
-    digest(&[owner])
+/// What the table of clients is searched by: an owner of one place. The same owner from elsewhere is
+/// another client, so that nobody takes, or by asking first occupies, a name that is not his to use.
+pub(super) fn name(owner: &[u8], place: Place) -> Key {
+    match place.address() {
+        IpAddr::V4(address) => digest(&[&[4], &address.octets(), owner]),
+        IpAddr::V6(address) => digest(&[&[6], &address.octets(), owner]),
+    }
 }
 
-/// What the journal knows a client by. The principal is part of it, so that after a restart nobody
-/// elsewhere reclaims in its name.
-pub(super) fn journal_key(owner: &[u8], principal: Principal) -> Key {
-    let uid = principal.uid.map_or([0; 5], |uid| {
-        let [a, b, c, d] = uid.to_be_bytes();
-        [1, a, b, c, d]
-    });
-    match principal.address.to_canonical() {
-        std::net::IpAddr::V4(address) => digest(&[&uid, &[4], &address.octets(), owner]),
-        std::net::IpAddr::V6(address) => digest(&[&uid, &[6], &address.octets(), owner]),
+/// What the journal knows a client by: after a restart, too, it is the same principal's alone.
+pub(super) fn journal_key(name: &Key, uid: Option<u32>) -> Key {
+    match uid {
+        Some(uid) => digest(&[name, &[1], &uid.to_be_bytes()]),
+        None => digest(&[name, &[0]]),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::account::{Place, Resource};
-use super::core::{Client, Core, Entry, Held, LockOwner, LockState, MAX_OWNER, Other};
+use super::core::{Client, Core, Entry, Held, LockOwner, LockState, MAX_OWNER, Other, weight};
 use super::ranges::{Ranges, Span};
 use super::{ClientId, Conflict, FileId, Lock, LockError, LockKind, LockRange, Locker, State, Stateid};
 use crate::proto::nfs4::status::Status;
@@ -121,7 +121,7 @@ impl State {
         let mut core = self.core.lock();
         let owner = core.check_lock(client, file, stateid)?.owner_id;
         let span = Span::new(range)?;
-        let place = Place::of(core.client(client)?.principal.address);
+        let place = core.client(client)?.place;
         let splits = core.files.get(&file).is_some_and(|file| file.locks.splits(owner, span));
         if splits && !core.make_room(place, Resource::Locks) {
             return Err(Status::Delay);
@@ -159,16 +159,18 @@ impl Core {
     /// Whose lock it is to be, when that may be.
     fn target(&self, request: &Lock<'_>) -> Result<Target, Status> {
         let client = self.client(request.client)?;
-        let place = Place::of(client.principal.address);
+        let place = client.place;
         let target = match request.locker {
             Locker::New(stateid, owner) => {
                 let open = self.check_open(request.client, request.file, stateid)?;
                 if owner.len() > MAX_OWNER {
                     return Err(Status::Inval);
                 }
-                let owner_id = client.lock_owners.get(owner).map_or(0, |owner| owner.id);
+                let (owner, owner_id) = match client.lock_owners.get_key_value(owner) {
+                    Some((owner, found)) => (owner.clone(), found.id),
+                    None => (Bytes::copy_from_slice(owner), 0),
+                };
                 let known = open.locks.get(&owner_id).copied();
-                let owner = Bytes::copy_from_slice(owner);
                 Target { place, open: stateid.other, owner_id, owner, known }
             }
             Locker::Existing(stateid) => {
@@ -208,11 +210,12 @@ impl Core {
             None => {
                 let other = self.ids.other();
                 let lock = LockState { open, owner_id, owner: owner.clone() };
-                self.stateids.insert(other, Entry { client: id, file, seqid: 1, held: Held::Lock(lock) });
+                let (weight, held) = (weight(&owner), Held::Lock(lock));
+                self.stateids.insert(other, Entry { client: id, file, seqid: 1, weight, held });
                 if let Some(Entry { held: Held::Open(open), .. }) = self.stateids.get_mut(&open) {
                     open.locks.insert(owner_id, other);
                 }
-                self.accounts.add(place, Resource::Locks, 1);
+                self.accounts.add(place, Resource::Locks, weight);
                 Stateid { seqid: 1, other }
             }
         };
@@ -261,14 +264,14 @@ impl Core {
         if self.files.get(&file).is_some_and(|file| file.locks.holds(lock.owner_id)) {
             return Err(Status::LocksHeld);
         }
-        self.stateids.remove(&other);
+        let weight = self.stateids.remove(&other).map_or(0, |entry| entry.weight);
         if let Some(Entry { held: Held::Open(open), .. }) = self.stateids.get_mut(&lock.open) {
             open.locks.remove(&lock.owner_id);
         }
         let client = self.client_mut(client)?;
         client.forget_lock_owner(&lock.owner);
-        let place = Place::of(client.principal.address);
-        self.accounts.remove(place, Resource::Locks, 1);
+        let place = client.place;
+        self.accounts.remove(place, Resource::Locks, weight);
         Ok(())
     }
 }

@@ -12,12 +12,14 @@ mod client;
 mod core;
 mod grace;
 mod ids;
+mod lease;
 mod lock;
 mod open;
 mod pending;
 mod ranges;
 mod session;
 mod slot;
+mod stateid;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::account::{Place, Resource};
-use super::core::{Core, Entry, Held, MAX_OWNER, OpenState, Other};
+use super::core::{Core, Entry, Held, MAX_OWNER, OpenState, Other, weight};
 use super::{ClientId, FileId, Open, State, Stateid};
 use crate::proto::nfs4::status::Status;
 
@@ -112,7 +112,7 @@ impl Core {
         }
         let client = self.client(id)?;
         self.grace.allows(client, reclaim)?;
-        let (key, place) = (client.journal_key, Place::of(client.principal.address));
+        let (key, place) = (client.journal_key, client.place);
         // The journal takes nothing, and those who come and go leave ever more to write.
         if self.pending.len() > self.limits.clients.saturating_mul(4) {
             return Err(Status::Io);
@@ -150,11 +150,12 @@ impl Core {
         let asked = pair(access, deny);
         let open = OpenState { owner: name.0.clone(), access, deny, asked, locks: BTreeMap::new() };
         self.client_mut(client)?.opens.insert(name, other);
-        self.stateids.insert(other, Entry { client, file, seqid: 1, held: Held::Open(open) });
+        let weight = weight(&open.owner);
+        self.stateids.insert(other, Entry { client, file, seqid: 1, weight, held: Held::Open(open) });
         let found = self.files.entry(file).or_default();
         found.opens.insert(other);
         found.count(access, deny, |count| *count += 1);
-        self.accounts.add(place, Resource::Opens, 1);
+        self.accounts.add(place, Resource::Opens, weight);
         Ok(Stateid { seqid: 1, other })
     }
 
@@ -242,9 +243,10 @@ impl Core {
         for owner in &released.owners {
             found.forget_lock_owner(owner);
         }
-        let place = Place::of(found.principal.address);
-        self.accounts.remove(place, Resource::Opens, 1);
-        self.accounts.remove(place, Resource::Locks, released.locks.len() + released.ranges);
+        let place = found.place;
+        let locks: usize = released.locks.iter().map(|(_, weight)| weight).sum();
+        self.accounts.remove(place, Resource::Opens, released.weight);
+        self.accounts.remove(place, Resource::Locks, locks + released.ranges);
         Ok(INVALID)
     }
 
@@ -259,9 +261,9 @@ impl Core {
                 let entry = self.stateids.remove(&stateid.other);
                 let found = self.client_mut(client)?;
                 found.revoked.remove(&stateid.other);
-                let place = Place::of(found.principal.address);
-                if let Some(Entry { held: Held::Revoked(resource), .. }) = entry {
-                    self.accounts.remove(place, resource, 1);
+                let place = found.place;
+                if let Some(Entry { held: Held::Revoked(resource), weight, .. }) = entry {
+                    self.accounts.remove(place, resource, weight);
                 }
                 Ok(())
             }

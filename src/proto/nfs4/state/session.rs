@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::account::{Place, Resource};
-use super::client::canonical;
 use super::core::Core;
 use super::slot::Session;
 use super::{Channel, CreateSession, Created, SessionId, State, StateLimits, Turn};
@@ -57,12 +56,8 @@ impl Core {
         let client = self.clients.get_mut(&request.client).ok_or(Status::StaleClientId)?;
         // A confirmed client may use another credential (section 18.36.4), but client ids are told to
         // others in LOCK4denied: from elsewhere nobody makes, or replays, a session with one.
-        let principal = canonical(request.principal);
-        let same = match client.confirmed {
-            true => client.principal.address == principal.address,
-            false => client.principal == principal,
-        };
-        if !same {
+        let place = Place::of(request.principal.address);
+        if client.place != place || (!client.confirmed && client.uid != request.principal.uid) {
             return Err(Status::ClidInUse);
         }
         if request.sequence == client.sequence {
@@ -81,9 +76,11 @@ impl Core {
 
     fn new_session(&mut self, request: &CreateSession) -> Result<Created, Status> {
         let fore = negotiate(request.fore, &self.limits)?;
-        let place = Place::of(request.principal.address);
         // By this it is not itself among those whose lease has passed.
-        self.client_mut(request.client)?.renewed = self.now;
+        let now = self.now;
+        let client = self.client_mut(request.client)?;
+        client.renewed = now;
+        let place = client.place;
         if !self.make_room(place, Resource::Sessions) {
             return Err(Status::NoSpc);
         }
@@ -91,7 +88,6 @@ impl Core {
         let session = self.ids.session();
         self.sessions.insert(session, Session::new(request.client, fore, request.connection));
         self.client_mut(request.client)?.sessions.push(session);
-        let place = Place::of(self.client(request.client)?.principal.address);
         self.accounts.add(place, Resource::Sessions, 1);
         Ok(Created { session, sequence: request.sequence, fore })
     }
@@ -105,7 +101,7 @@ impl Core {
             return Ok(());
         }
         let (since, name, key) = (client.listed, client.name, client.journal_key);
-        let place = Place::of(client.principal.address);
+        let place = client.place;
         client.confirmed = true;
         client.listed = now;
         self.forget_unconfirmed(place, since, id);

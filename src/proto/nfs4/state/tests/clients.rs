@@ -135,15 +135,33 @@ async fn a_client_that_asks_again_gives_up_its_restart() {
     world.create(fourth.client, 1, HERE).await.unwrap();
 }
 
+/// The same name from elsewhere is another client, and neither is in the other's way.
 #[tokio::test]
-async fn the_principal_is_the_address_too() {
+async fn a_name_belongs_to_the_address_it_is_used_from() {
     let world = World::new();
-    world.mount("owner").await;
-    assert_eq!(world.exchange("owner", 1, at(2), false), Err(Status::ClidInUse));
-    assert_eq!(world.exchange("owner", 1, at(2), true), Err(Status::Perm));
+    let here = world.mount("owner").await;
+    let stateid = world.open(here.client, "o", 1, READ, NONE).await.unwrap();
+    assert_eq!(world.exchange("owner", 1, at(2), true), Err(Status::NoEnt));
+    for verifier in [1, 2] {
+        let there = world.exchange("owner", verifier, at(2), false).unwrap();
+        assert_ne!(there.client, here.client);
+        world.create(there.client, there.sequence, at(2)).await.unwrap();
+        world.renew(here).await.unwrap();
+        assert_eq!(world.state.may_read(here.client, 1, stateid), Ok(()));
+    }
+    let first = world.exchange("squatted", 1, at(2), false).unwrap();
+    world.create(first.client, 1, at(2)).await.unwrap();
+    world.mount("squatted").await;
+
     let mapped = Principal { address: "::ffff:10.0.0.1".parse().unwrap(), ..HERE };
-    assert!(world.exchange("owner", 1, mapped, false).unwrap().confirmed);
+    assert_eq!(world.exchange("owner", 1, mapped, false).unwrap().client, here.client);
     assert_eq!(world.exchange("owner", 1, Principal { uid: None, ..HERE }, false), Err(Status::ClidInUse));
+    // A host changes between the addresses of its network.
+    let v6 = |address: &str| Principal { address: address.parse().unwrap(), uid: Some(0) };
+    let first = world.session("owner", v6("2001:db8::1:2:3:4")).await;
+    let again = world.exchange("owner", 1, v6("2001:db8::5:6:7:8"), false).unwrap();
+    assert_eq!((again.client, again.confirmed), (first.client, true));
+    assert_ne!(world.exchange("owner", 1, v6("2001:db8:1::1"), false).unwrap().client, first.client);
 }
 
 #[tokio::test]

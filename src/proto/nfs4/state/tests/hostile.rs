@@ -138,6 +138,37 @@ async fn unlocking_in_the_middle_is_bounded_too() {
 }
 
 #[tokio::test]
+async fn long_owners_count_for_more() {
+    let world = World::with(StateLimits { opens: 70, locks: 70, ..StateLimits::default() });
+    let client = world.mount("owner").await.client;
+    let mut opens = Vec::new();
+    let full = loop {
+        let owner = format!("{:01024}", opens.len());
+        match world.open(client, &owner, 1, READ, NONE).await {
+            Ok(open) => opens.push(open),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(full, Status::NoSpc);
+    assert!(opens.len() <= 8, "{} opens", opens.len());
+    let open = opens[0];
+    let mut locks = 0;
+    while world
+        .lock(client, 1, Locker::New(open, format!("{locks:01024}").as_bytes()), LockKind::Read, (0, 1))
+        .await
+        .is_ok()
+    {
+        locks += 1;
+    }
+    assert!(locks <= 8, "{locks} locks");
+    for open in opens {
+        world.state.close(client, 1, open).unwrap();
+    }
+    assert_eq!(world.state.core.lock().accounts.total(Resource::Opens), 0);
+    assert_eq!(world.state.core.lock().accounts.total(Resource::Locks), 0);
+}
+
+#[tokio::test]
 async fn revoked_stateids_count_until_they_are_freed() {
     let mut world = World::with(StateLimits { opens: 4, ..StateLimits::default() });
     let hostile = world.mount("hostile").await;

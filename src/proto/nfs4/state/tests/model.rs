@@ -265,7 +265,7 @@ impl Pair {
     /// Who sends which stateid for which file.
     fn pick(&mut self, of: Given) -> Option<(usize, u64, Stateid)> {
         // Mostly one of the latest.
-        let among = if of.pick % 4 == 0 { self.given.len() } else { self.given.len().min(4) };
+        let among = if of.pick.is_multiple_of(4) { self.given.len() } else { self.given.len().min(4) };
         let back = (of.pick / 4).checked_rem(among)?;
         let (other, client, file) = self.given[self.given.len() - 1 - back];
         let client = if of.stolen { (client + 1) % CLIENTS } else { client };
