@@ -51,6 +51,7 @@ async fn what_is_revoked_is_told_until_it_is_freed() {
     world.pass_a_lease();
     world.renew(other).await.unwrap();
     world.open(other.client, "o", 1, READ, NONE).await.unwrap();
+    assert!(world.state.core.lock().clients[&client.client].lock_owners.is_empty());
     // Nothing of it may be reclaimed after a restart.
     assert_eq!(world.journal.len(), 1);
 

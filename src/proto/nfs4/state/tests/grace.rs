@@ -98,6 +98,24 @@ async fn it_ends_with_the_lease_and_the_absent_reclaim_nothing_later() {
 }
 
 #[tokio::test]
+async fn who_reclaimed_in_time_may_again_after_the_next_restart() {
+    let mut world = restarted(&["slow", "absent"]).await;
+    let slow = world.session("slow", HERE).await;
+    let open = world.reclaim(slow.client, "o", 1, READ, NONE).await.unwrap();
+    let stranger = world.mount("stranger").await;
+    world.pass_a_lease();
+    world.renew(stranger).await.unwrap();
+    world.open(stranger.client, "o", 2, READ, NONE).await.unwrap();
+    assert_eq!(world.reclaim(slow.client, "o", 2, READ, NONE).await, Err(Status::NoGrace));
+    world.renew(slow).await.unwrap();
+    assert_eq!(world.state.may_read(slow.client, 1, open), Ok(()));
+    assert_eq!(world.journal.len(), 2);
+    world.restart();
+    let slow = world.session("slow", HERE).await;
+    world.reclaim(slow.client, "o", 1, READ, NONE).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_survivor_that_is_destroyed_is_not_awaited() {
     let world = restarted(&["a"]).await;
     let a = world.session("a", HERE).await;
@@ -114,6 +132,10 @@ async fn nobody_elsewhere_reclaims_in_anothers_name() {
     let thief = world.session("a", at(66)).await;
     assert_eq!(world.reclaim(thief.client, "o", 1, READ, NONE).await, Err(Status::ReclaimBad));
     world.state.reclaim_complete(thief.client, false, world.now).await.unwrap();
+    // Nor another user at the same address, who may have the name while nobody uses it.
+    let user = Principal { uid: Some(1000), ..HERE };
+    let thief = world.session("a", user).await;
+    assert_eq!(world.reclaim(thief.client, "o", 1, READ, NONE).await, Err(Status::ReclaimBad));
     let stranger = world.mount("stranger").await;
     assert_eq!(world.open(stranger.client, "o", 1, READ, NONE).await, Err(Status::Grace), "a is awaited");
 }

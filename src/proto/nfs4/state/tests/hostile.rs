@@ -96,6 +96,24 @@ async fn asking_for_records_takes_none_from_others() {
 }
 
 #[tokio::test]
+async fn who_has_confirmed_many_takes_none_from_those_that_come() {
+    let world = World::with(StateLimits { clients: 64, sessions: 1000, ..StateLimits::default() });
+    let mut coming = Vec::new();
+    for n in 0..8 {
+        coming.push((world.exchange("coming", 1, at(100 + n), false).unwrap().client, at(100 + n)));
+    }
+    for n in 0..48 {
+        world.session(&format!("hostile {n}"), HERE).await;
+    }
+    for n in 0..100 {
+        assert_eq!(world.exchange(&format!("more {n}"), 1, HERE, false), Err(Status::Delay));
+    }
+    for (client, principal) in coming {
+        world.create(client, 1, principal).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn records_of_many_places_give_way_to_a_new_one_the_oldest_first() {
     let mut world = World::with(StateLimits { clients: 64, ..StateLimits::default() });
     let mounted = world.mount_at("mounted", at(200)).await;
