@@ -52,6 +52,11 @@ impl Export {
         self.nodes.fsid()
     }
 
+    /// The [`Attr::fileid`] in a handle, if this gateway made the handle; says nothing of the object.
+    pub fn fileid(&self, handle: &[u8]) -> Result<u64, ExportError> {
+        self.nodes.number(handle)
+    }
+
     /// The attributes of an object; the size of a signed file is the signed one.
     pub async fn attributes(&self, handle: &[u8], _caller: &Caller) -> Result<Attr, ExportError> {
         let node = self.nodes.resolve(&*self.store, handle).await?;

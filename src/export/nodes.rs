@@ -96,6 +96,12 @@ impl Nodes {
         node
     }
 
+    /// The number of the object in the handle `bytes`, which may be gone from the store.
+    pub(super) fn number(&self, bytes: &[u8]) -> Result<u64, ExportError> {
+        let parsed = Parsed::new(bytes).filter(|parsed| self.key.authentic(parsed));
+        parsed.map(|parsed| parsed.fileid).ok_or(ExportError::BadHandle)
+    }
+
     /// The node that the handle `bytes` stands for. It may be gone from the store.
     pub(super) async fn resolve(&self, store: &dyn Store, bytes: &[u8]) -> Result<Arc<Node>, ExportError> {
         let parsed = Parsed::new(bytes).ok_or(ExportError::BadHandle)?;
