@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::carrier::CarrierKind;
-use crate::export::Squash;
+use crate::export::{ProofDirectory, ProofName, Squash};
 use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
 
@@ -121,6 +121,10 @@ pub struct Overrides {
     pub anonymous_uid: Option<u32>,
     /// The anonymous group.
     pub anonymous_gid: Option<u32>,
+    /// The name of the proof directory.
+    pub proof_directory: Option<ProofName>,
+    /// Whether listing the root shows the proof directory.
+    pub proof_directory_listed: Option<bool>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
     /// Client connections at a time.
@@ -173,6 +177,8 @@ pub struct Settings {
     pub anonymous_uid: u32,
     /// The anonymous group.
     pub anonymous_gid: u32,
+    /// Whether and where what is said of files stands as plain files.
+    pub proof_directory: ProofDirectory,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
     /// What clients may use up.
@@ -212,6 +218,10 @@ impl Settings {
             squash: flags.squash.or(values.squash).unwrap_or(Squash::Root),
             anonymous_uid: flags.anonymous_uid.or(values.anonymous_uid).unwrap_or(NOBODY),
             anonymous_gid: flags.anonymous_gid.or(values.anonymous_gid).unwrap_or(NOBODY),
+            proof_directory: ProofDirectory {
+                name: flags.proof_directory.or(values.proof_directory).unwrap_or_default(),
+                listed: flags.proof_directory_listed.or(values.proof_directory_listed).unwrap_or(false),
+            },
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
             limits,
         };

@@ -13,6 +13,7 @@ mod names;
 mod nodes;
 mod permission;
 mod proof;
+mod proof_directory;
 mod read;
 mod reading;
 mod trust;
@@ -37,6 +38,7 @@ pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
+pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use verified::{Payload, Verified};
@@ -65,6 +67,8 @@ pub struct ExportOptions {
     pub cache_bytes: u64,
     /// How files are hashed that can only be proven as a whole.
     pub whole_files: WholeFiles,
+    /// Whether and where the proof directory stands.
+    pub proof_directory: ProofDirectory,
     /// The secret behind the file handles.
     pub handle_key: HandleKey,
     /// Where events go.
@@ -82,6 +86,7 @@ pub struct Export {
     cache: cache::BlockCache,
     verdicts: Cache<handle::Tag, trust::Verdict>,
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
+    mirror: proof_directory::Mirror,
     started: Instant,
 }
 
@@ -105,6 +110,7 @@ impl Export {
             cache: cache::BlockCache::new(options.cache_bytes),
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES),
+            mirror: proof_directory::Mirror::new(options.proof_directory),
             started: Instant::now(),
         })
     }
