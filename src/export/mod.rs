@@ -97,6 +97,12 @@ impl Export {
         if options.mode == Mode::Warn {
             options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
         }
+        if let Some(name) = options.proof_directory.name()
+            && let Ok(path) = StorePath::root().join(name.as_bytes())
+            && options.store.stat(&path).await.is_ok()
+        {
+            options.sink.emit(&Event::Shadowed { name });
+        }
         let carriers = Carriers::over(&options.store, &options.carriers);
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
         let (store, keyring) = (options.store.clone(), options.keyring);

@@ -80,18 +80,19 @@ pub struct ProofDirectory {
 }
 
 impl ProofDirectory {
-    pub(super) fn is_on(&self) -> bool {
-        self.name.0.is_some()
+    /// The name, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.0.as_deref()
     }
 
     /// Whether `name` in the root is the proof directory.
     pub(super) fn is_named(&self, name: &[u8]) -> bool {
-        self.name.0.as_ref().is_some_and(|own| own.as_bytes() == name)
+        self.name().is_some_and(|own| own.as_bytes() == name)
     }
 
     /// The name to be shown when the root is listed.
     pub(super) fn shown(&self) -> Option<&[u8]> {
-        self.name.0.as_ref().filter(|_| self.listed).map(|name| name.as_bytes())
+        self.name().filter(|_| self.listed).map(str::as_bytes)
     }
 }
 
@@ -150,7 +151,7 @@ impl Export {
     pub(super) async fn object(&self, handle: &[u8]) -> Result<Object, ExportError> {
         let (node, view) = self.nodes.resolve(&*self.store, handle).await?;
         match view {
-            Some(_) if !self.mirror.settings.is_on() => Err(ExportError::Stale),
+            Some(_) if self.mirror.settings.name().is_none() => Err(ExportError::Stale),
             _ => Ok(Object { node, view }),
         }
     }

@@ -18,6 +18,7 @@ mod dice;
 mod evidence;
 mod listing;
 mod requests;
+mod proof_directory;
 mod rpc;
 mod scene;
 mod siege;
