@@ -16,7 +16,7 @@ use super::{Outcome, Trouble};
 use crate::carrier::CarrierKind;
 use crate::event::{Cause, Silent};
 use crate::export::{
-    BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles,
+    BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs,
 };
 use crate::policy::Mode;
 use crate::sign::{Format, Keyring};
@@ -73,6 +73,7 @@ pub(super) async fn offline_export(
         mode: Mode::Enforce,
         identity: Identity::default(),
         cache_bytes: CACHE,
+        xattrs: Xattrs::default(),
         proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[0; 32]),
         sink: Arc::new(Silent),

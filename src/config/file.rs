@@ -18,7 +18,7 @@ use super::{CACHE_MIN, CALLS, CONNECTIONS, ConfigError, IDLE_SECONDS, Overrides}
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "store",
     "trust",
     "accept",
@@ -33,6 +33,7 @@ const KEYS: [&str; 18] = [
     "squash",
     "anonymous_uid",
     "anonymous_gid",
+    "xattrs",
     "proof_directory",
     "proof_directory_listed",
     "rpcbind",
@@ -133,6 +134,7 @@ fn read_key(
         // The largest number stands for "no id" in POSIX.
         "anonymous_uid" => values.anonymous_uid = Some(entry.number(0..=u32::MAX - 1)?),
         "anonymous_gid" => values.anonymous_gid = Some(entry.number(0..=u32::MAX - 1)?),
+        "xattrs" => values.xattrs = Some(entry.word()?),
         "proof_directory" => {
             values.proof_directory = Some(entry.string()?.parse().map_err(|error| entry.error(error))?);
         }

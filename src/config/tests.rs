@@ -19,6 +19,7 @@ state = "/var/lib/nfs-verity"
 squash = "all"
 anonymous_uid = 99
 anonymous_gid = 0x64
+xattrs = "all"
 proof_directory = ".proof"
 proof_directory_listed = true
 rpcbind = true
@@ -59,6 +60,7 @@ fn each_key_reaches_its_setting() {
         squash: Squash::All,
         anonymous_uid: 99,
         anonymous_gid: 100,
+        xattrs: Xattrs::All,
         proof_directory: ProofDirectory { name: ".proof".parse().unwrap(), listed: true },
         rpcbind: true,
         limits: Limits {
@@ -68,7 +70,7 @@ fn each_key_reaches_its_setting() {
         },
     };
     assert_eq!(settings, wanted);
-    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\""]);
+    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\"", "xattrs = \"all\""]);
 }
 
 #[test]
@@ -89,6 +91,7 @@ fn what_is_not_said_has_its_default() {
         squash: Squash::Root,
         anonymous_uid: 65534,
         anonymous_gid: 65534,
+        xattrs: Xattrs::Evidence,
         proof_directory: ProofDirectory { name: ".verity".parse().unwrap(), listed: false },
         rpcbind: false,
         limits: Limits::default(),
@@ -115,6 +118,7 @@ fn flags_win_over_the_file() {
         squash: Some(Squash::None),
         anonymous_uid: Some(1),
         anonymous_gid: Some(2),
+        xattrs: Some(Xattrs::Evidence),
         proof_directory: Some("off".parse().unwrap()),
         proof_directory_listed: Some(false),
         rpcbind: Some(false),
@@ -195,6 +199,7 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
              (units K, M, G, KiB, MiB, GiB)",
         ),
         ("state = {}", "state must be a path in quotes, not a table"),
+        ("xattrs = \"none\"", "xattrs must be \"evidence\" or \"all\", not \"none\""),
         ("squash = \"some\"", "squash must be \"root\", \"all\" or \"none\", not \"some\""),
         ("anonymous_uid = 4294967295", "anonymous_uid must be from 0 to 4294967294"),
         ("anonymous_gid = -2", "anonymous_gid must be from 0 to 4294967294"),

@@ -1,10 +1,49 @@
 //! What the gateway says of a file's proof: the values of the extended attribute channel.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::Bytes;
 
 use super::Export;
 use super::error::ExportError;
 use super::permission::Caller;
+
+/// Which extended attributes clients see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Xattrs {
+    /// Those that tell what was proven, and no others.
+    #[default]
+    Evidence,
+    /// Also the `user.*` attributes of the files in the store: the store's word, which nobody signed.
+    All,
+}
+
+impl fmt::Display for Xattrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Evidence => "evidence",
+            Self::All => "all",
+        })
+    }
+}
+
+/// A word that is neither.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("xattrs must be \"evidence\" or \"all\", not \"{0}\"")]
+pub struct UnknownXattrs(String);
+
+impl FromStr for Xattrs {
+    type Err = UnknownXattrs;
+
+    fn from_str(word: &str) -> Result<Self, UnknownXattrs> {
+        match word {
+            "evidence" => Ok(Self::Evidence),
+            "all" => Ok(Self::All),
+            other => Err(UnknownXattrs(other.to_owned())),
+        }
+    }
+}
 
 /// One thing that is said of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

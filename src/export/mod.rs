@@ -33,7 +33,7 @@ use crate::store::{Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
-pub use evidence::{Item, ProofBlock, RangeProof};
+pub use evidence::{Item, ProofBlock, RangeProof, UnknownXattrs, Xattrs};
 pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};
@@ -67,6 +67,8 @@ pub struct ExportOptions {
     pub cache_bytes: u64,
     /// How files are hashed that can only be proven as a whole.
     pub whole_files: WholeFiles,
+    /// Which extended attributes clients see.
+    pub xattrs: Xattrs,
     /// Whether and where the proof directory stands.
     pub proof_directory: ProofDirectory,
     /// The secret behind the file handles.

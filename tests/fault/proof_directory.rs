@@ -156,9 +156,16 @@ async fn the_tree_is_mirrored_without_links_special_files_and_evidence() {
         let (handle, _) = find(&export, ".verity/empty").await.unwrap();
         assert!(words(&list(&export, &handle, step).await.unwrap()).is_empty());
     }
-    for hidden in
-        ["dir/link", "fifo", ".nfs-verity", ".verity", "dir/none", "dir/bin/none", "dir/bin/signature", "none"]
-    {
+    for hidden in [
+        "dir/link",
+        "fifo",
+        ".nfs-verity",
+        ".verity",
+        "dir/none",
+        "dir/bin/none",
+        "dir/bin/signature",
+        "none",
+    ] {
         let found = find(&export, &format!(".verity/{hidden}")).await;
         assert_eq!(found.unwrap_err(), ExportError::NotFound, "{hidden}");
     }
@@ -315,9 +322,14 @@ async fn handles_hold_after_a_restart_and_name_nothing_else() {
     let scene = Scene::new().await;
     let before = scene.export().await;
     let mut seen = Vec::new();
-    for path in
-        ["dir/bin", ".verity", ".verity/dir", ".verity/dir/bin", ".verity/dir/bin/status", ".verity/dir/bin/tree"]
-    {
+    for path in [
+        "dir/bin",
+        ".verity",
+        ".verity/dir",
+        ".verity/dir/bin",
+        ".verity/dir/bin/status",
+        ".verity/dir/bin/tree",
+    ] {
         let (handle, attr) = find(&before, path).await.unwrap();
         let after = scene.export().await;
         assert_eq!(after.attributes(handle.as_bytes(), &caller()).await.unwrap(), attr, "{path}");
@@ -405,7 +417,7 @@ async fn a_new_verdict_is_a_new_file_for_who_has_the_old_one_in_a_cache() {
     assert_eq!(same, verified[0], "after a restart");
 
     let mut list_of_revoked = Revoked::default();
-    list_of_revoked.add(RevokedItem::Key(scene.key.public_key().id()), "revoked.txt:1");
+    list_of_revoked.add(RevokedItem::Key(scene.key.public_key().key_id()), "revoked.txt:1");
     export.set_revoked(&list_of_revoked);
     let revoked = look().await;
     moved(verified, revoked);
