@@ -5,10 +5,6 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
-use super::Export;
-use super::error::ExportError;
-use super::permission::Caller;
-
 /// Which extended attributes clients see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Xattrs {
@@ -111,6 +107,11 @@ impl Item {
             Self::Certificates => "verity.certificates",
         }
     }
+
+    /// The item whose attribute has this name, without `user.`.
+    pub fn of_xattr(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|item| item.xattr_name().as_bytes() == name)
+    }
 }
 
 /// What proves a range of a file: tree blocks from the root hash's level down to the leaves.
@@ -133,31 +134,4 @@ pub struct ProofBlock {
     pub index: u64,
     /// All of the block.
     pub bytes: Bytes,
-}
-
-impl Export {
-    /// The names of an object's extended attributes, without `user.`: those that have a value.
-    pub async fn list_xattrs(&self, handle: &[u8], caller: &Caller) -> Result<Vec<Vec<u8>>, ExportError> {
-        let _ = (handle, caller);
-        todo!()
-    }
-
-    /// The value of an extended attribute, named without `user.`.
-    pub async fn get_xattr(&self, handle: &[u8], name: &[u8], caller: &Caller) -> Result<Bytes, ExportError> {
-        let _ = (handle, name, caller);
-        todo!()
-    }
-
-    /// Tree blocks that prove the bytes from `offset`, at most `length` of them, themselves proven. No
-    /// tree blocks at all for a file of one block or none: its hash is the root hash.
-    pub async fn proof(
-        &self,
-        handle: &[u8],
-        offset: u64,
-        length: u64,
-        caller: &Caller,
-    ) -> Result<RangeProof, ExportError> {
-        let _ = (handle, offset, length, caller);
-        todo!()
-    }
 }

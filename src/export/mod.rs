@@ -5,20 +5,25 @@
 //! accepted signature, or comes from the cache of those that were.
 
 mod cache;
+mod damage;
 mod error;
 mod evidence;
 mod examine;
+mod fingerprint;
 mod handle;
+mod items;
 mod names;
 mod nodes;
 mod permission;
 mod proof;
 mod proof_directory;
+mod range;
 mod read;
 mod reading;
 mod trust;
 mod verified;
 mod whole;
+mod xattrs;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,6 +44,7 @@ pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
 pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
+pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use verified::{Payload, Verified};
@@ -89,6 +95,8 @@ pub struct Export {
     verdicts: Cache<handle::Tag, trust::Verdict>,
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
     mirror: proof_directory::Mirror,
+    damages: damage::Damages,
+    xattrs: Xattrs,
     started: Instant,
 }
 
@@ -119,6 +127,8 @@ impl Export {
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES),
             mirror: proof_directory::Mirror::new(options.proof_directory),
+            damages: damage::Damages::new(),
+            xattrs: options.xattrs,
             started: Instant::now(),
         })
     }

@@ -27,8 +27,8 @@ use super::{Export, gone};
 use crate::carrier::SIDECAR_DIRECTORY;
 use crate::store::{Attr, DirEntry, Kind, StorePath, Time};
 
-/// Values kept in memory, in bytes.
-const VALUES_BYTES: u64 = 4 * 1024 * 1024;
+/// What is said that is kept in memory, in bytes.
+const SAID_BYTES: u64 = 4 * 1024 * 1024;
 /// Where listing the root goes on behind the proof directory: a position that no file system of Linux
 /// gives out, and that a client can hold in an `off_t`.
 pub(super) const COOKIE: u64 = i64::MAX.cast_unsigned() - 1;
@@ -96,37 +96,32 @@ impl ProofDirectory {
     }
 }
 
-/// What is said of one file: the content of the files in its directory.
-pub(super) struct Values {
-    /// The [`Attr::change`] of the file when it was said.
+/// One thing that is said of a file, as the file that holds it.
+#[derive(Clone)]
+pub(super) struct Said {
+    /// The [`Attr::change`] of the file that it was said of, then.
     change: u64,
-    items: Vec<(Item, Bytes)>,
-}
-
-impl Values {
-    fn get(&self, wanted: Item) -> Option<&Bytes> {
-        self.items.iter().find(|(item, _)| *item == wanted).map(|(_, bytes)| bytes)
-    }
+    content: Bytes,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct ByBytes;
 
-impl Weighter<Tag, Arc<Values>> for ByBytes {
-    fn weight(&self, _: &Tag, values: &Arc<Values>) -> u64 {
-        128 + values.items.iter().map(|(_, bytes)| 64 + bytes.len() as u64).sum::<u64>()
+impl Weighter<(Tag, Item), Said> for ByBytes {
+    fn weight(&self, _: &(Tag, Item), said: &Said) -> u64 {
+        128 + said.content.len() as u64
     }
 }
 
 /// The proof directory of one export.
 pub(super) struct Mirror {
     pub(super) settings: ProofDirectory,
-    values: Cache<Tag, Arc<Values>, ByBytes>,
+    said: Cache<(Tag, Item), Said, ByBytes>,
 }
 
 impl Mirror {
     pub(super) fn new(settings: ProofDirectory) -> Self {
-        Self { settings, values: Cache::with_weighter(1024, VALUES_BYTES, ByBytes) }
+        Self { settings, said: Cache::with_weighter(1024, SAID_BYTES, ByBytes) }
     }
 }
 
@@ -219,7 +214,7 @@ impl Export {
                 let (attr, _) = self.presented(node, stored, Depth::Glance).await?;
                 Ok(self.directory_of(node, attr))
             }
-            View::Item(item) => Ok(self.item(node, item).await?.1),
+            View::Item(item) => Ok(self.said(node, item).await?.1),
         }
     }
 
@@ -237,37 +232,33 @@ impl Export {
     }
 
     /// One thing that is said of the file `node`, and the attributes of the file that holds it.
-    async fn item(&self, node: &Node, item: Item) -> Result<(Bytes, Attr), ExportError> {
+    async fn said(&self, node: &Node, item: Item) -> Result<(Bytes, Attr), ExportError> {
         let stored = self.stored(node).await?;
         if stored.kind != Kind::Regular {
             return Err(ExportError::Stale);
         }
-        let (attr, _) = self.presented(node, stored, Depth::Glance).await?;
-        let values = self.values(node, &attr).await?;
-        let value = values.get(item).ok_or(ExportError::Stale)?.clone();
-        let size = value.len() as u64;
+        let (mut attr, _) = self.presented(node, stored, Depth::Glance).await?;
+        let key = (node.tag, item);
+        let known = self.mirror.said.get(&key).filter(|said| said.change == attr.change);
+        let content = match known {
+            Some(said) => said.content,
+            None => {
+                let value = self.item(node, &stored, item).await?.ok_or(ExportError::Stale)?;
+                let content = content(item, value);
+                let before = attr.change;
+                // What was found out for it may have moved the change.
+                (attr, _) = self.presented(node, stored, Depth::Glance).await?;
+                if attr.change == before {
+                    self.mirror.said.insert(key, Said { change: before, content: content.clone() });
+                }
+                content
+            }
+        };
+        let size = content.len() as u64;
         let fileid = self.nodes.fileid(node, View::Item(item));
         let attr = Attr { mode: attr.mode & 0o444, nlink: 1, size, used: size, fileid, ..attr };
-        let attr = told(attr, &value);
-        Ok((value, attr))
-    }
-
-    /// All that is said of the file `node`, whose attributes are `attr`.
-    async fn values(&self, node: &Node, attr: &Attr) -> Result<Arc<Values>, ExportError> {
-        if let Some(values) = self.mirror.values.get(&node.tag)
-            && values.change == attr.change
-        {
-            return Ok(values);
-        }
-        let items = self.said(node).await?.into_iter().map(|(item, value)| (item, content(item, value)));
-        let values = Arc::new(Values { change: attr.change, items: items.collect() });
-        self.mirror.values.insert(node.tag, values.clone());
-        Ok(values)
-    }
-
-    async fn said(&self, node: &Node) -> Result<Vec<(Item, Bytes)>, ExportError> {
-        let _ = node;
-        todo!()
+        let attr = told(attr, &content);
+        Ok((content, attr))
     }
 
     /// READ of what is said of a file.
@@ -280,15 +271,15 @@ impl Export {
         caller: &Caller,
     ) -> Result<ReadReply, ExportError> {
         let View::Item(item) = view else { return Err(ExportError::IsADirectory) };
-        let (value, attr) = self.item(node, item).await?;
+        let (content, attr) = self.said(node, item).await?;
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);
         }
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(attr.size);
-        let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(value.len());
+        let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(content.len());
         let mut data = Payload::default();
         if offset < end {
-            data.push(Part::Said(value.slice(position(offset)..position(end))));
+            data.push(Part::Said(content.slice(position(offset)..position(end))));
         }
         Ok(ReadReply { data, eof: end == attr.size, attr })
     }
@@ -308,7 +299,8 @@ impl Export {
                 self.nodes.fileid_at(&path, parent.fileid, View::Directory)
             }
         };
-        if self.stored(node).await?.kind == Kind::Directory {
+        let stored = self.stored(node).await?;
+        if stored.kind == Kind::Directory {
             let (entries, end) = self.entries(node, cookie, max_entries, true).await?;
             let fileid = |entry: &DirEntry| match &entry.name[..] {
                 b"." => attr.fileid,
@@ -325,10 +317,9 @@ impl Export {
             });
             return Ok(Listing { directory: attr, entries: items.collect(), end });
         }
-        let (presented, _) = self.presented(node, self.stored(node).await?, Depth::Glance).await?;
-        let values = self.values(node, &presented).await?;
+        let there: Vec<Item> = self.known(node, stored.size, Depth::Glance).await?.items().iter().collect();
         let dots = [(DOT, ".", attr.fileid), (DOT_DOT, "..", above)];
-        let items = (DOT_DOT + 1..).zip(Item::ALL).filter(|(_, item)| values.get(*item).is_some());
+        let items = (DOT_DOT + 1..).zip(Item::ALL).filter(|(_, item)| there.contains(item));
         let items = items.map(|(at, item)| (at, item.file_name(), self.nodes.fileid(node, View::Item(item))));
         let behind = dots.into_iter().chain(items).filter(|(at, ..)| *at > cookie);
         let mut entries: Vec<_> = behind

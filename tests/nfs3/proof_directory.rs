@@ -160,7 +160,7 @@ fn revocation_tampering_and_repair_are_seen_by_who_has_the_file_open() {
 
     let good = fs::read(site.evidence("dir/file")).unwrap();
     fs::write(site.evidence("dir/file"), &good[..good.len() / 2]).unwrap();
-    eventually("tampering", || said(&mut client).starts_with("malformed evidence"));
+    eventually("tampering", || said(&mut client).starts_with("malformed-evidence"));
     let tampered = version(&mut client, &status);
     assert_ne!(tampered.1, verified.1, "its times move");
     assert!(client.read(&file, 0, 100).is_err());
