@@ -125,6 +125,8 @@ impl Gateway {
             },
             cache_bytes: settings.cache,
             whole_files: WholeFiles { scratch: state, ..WholeFiles::default() },
+            xattrs: settings.xattrs,
+            proof_directory: settings.proof_directory.clone(),
             handle_key,
             sink: sink.clone(),
         });

@@ -13,6 +13,7 @@ use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
 use crate::config::{ConfigError, FileSettings, Overrides, Settings};
+use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
 
@@ -64,6 +65,18 @@ pub(super) struct ServeArgs {
     /// What must outlive a restart [default: one directory a store below the user's state directory]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// evidence: extended attributes tell what was proven, and nothing else; all: the store's own user.*
+    /// attributes, too, which nobody signed [default: evidence]
+    #[arg(long, value_name = "WHICH")]
+    xattrs: Option<Xattrs>,
+    /// Name of the directory in the root that shows what is known of each file: /NAME/PATH/status, digest,
+    /// signer and so on; "off" for none. A file or directory of this name in ROOT is not served [default:
+    /// .verity]
+    #[arg(long, value_name = "NAME")]
+    proof_directory: Option<ProofName>,
+    /// Show that directory also when the root is listed
+    #[arg(long)]
+    proof_directory_listed: bool,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -90,6 +103,9 @@ impl ServeArgs {
             audit_log: self.audit_log.clone(),
             cache: self.cache,
             state: self.state.clone(),
+            xattrs: self.xattrs,
+            proof_directory: self.proof_directory.clone(),
+            proof_directory_listed: self.proof_directory_listed.then_some(true),
             rpcbind: self.rpcbind.then_some(true),
             ..Overrides::default()
         };

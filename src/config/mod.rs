@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::carrier::CarrierKind;
-use crate::export::Squash;
+use crate::export::{ProofDirectory, ProofName, Squash, Xattrs};
 use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
 
@@ -121,6 +121,12 @@ pub struct Overrides {
     pub anonymous_uid: Option<u32>,
     /// The anonymous group.
     pub anonymous_gid: Option<u32>,
+    /// Which extended attributes clients see.
+    pub xattrs: Option<Xattrs>,
+    /// The name of the proof directory.
+    pub proof_directory: Option<ProofName>,
+    /// Whether listing the root shows the proof directory.
+    pub proof_directory_listed: Option<bool>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
     /// Client connections at a time.
@@ -173,6 +179,10 @@ pub struct Settings {
     pub anonymous_uid: u32,
     /// The anonymous group.
     pub anonymous_gid: u32,
+    /// Which extended attributes clients see.
+    pub xattrs: Xattrs,
+    /// Whether and where what is said of files stands as plain files.
+    pub proof_directory: ProofDirectory,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
     /// What clients may use up.
@@ -212,6 +222,11 @@ impl Settings {
             squash: flags.squash.or(values.squash).unwrap_or(Squash::Root),
             anonymous_uid: flags.anonymous_uid.or(values.anonymous_uid).unwrap_or(NOBODY),
             anonymous_gid: flags.anonymous_gid.or(values.anonymous_gid).unwrap_or(NOBODY),
+            xattrs: flags.xattrs.or(values.xattrs).unwrap_or_default(),
+            proof_directory: ProofDirectory {
+                name: flags.proof_directory.or(values.proof_directory).unwrap_or_default(),
+                listed: flags.proof_directory_listed.or(values.proof_directory_listed).unwrap_or(false),
+            },
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
             limits,
         };
@@ -219,7 +234,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What relaxes enforcement, as it would stand in the file.
+    /// What relaxes enforcement, or lets clients see what nobody signed, as it would stand in the file.
     pub fn relaxed(&self) -> Vec<String> {
         let mut relaxed = Vec::new();
         if self.mode == Mode::Warn {
@@ -227,6 +242,9 @@ impl Settings {
         }
         if self.accept.binds_no_name() {
             relaxed.push(format!("accept = \"{}\"", self.accept));
+        }
+        if self.xattrs == Xattrs::All {
+            relaxed.push("xattrs = \"all\"".to_owned());
         }
         relaxed
     }

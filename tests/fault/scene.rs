@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Cause, Client, Event, Sink};
 use nfs_verity::export::{
-    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity, READ_MAX,
-    WholeFiles,
+    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity,
+    ProofDirectory, READ_MAX, WholeFiles, Xattrs,
 };
 use nfs_verity::policy::Mode;
 use nfs_verity::sign::Keyring;
@@ -151,6 +151,8 @@ impl Gate {
             mode,
             identity: Identity::default(),
             cache_bytes,
+            xattrs: Xattrs::default(),
+            proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),
             sink: events.clone(),
         };
