@@ -17,7 +17,7 @@ use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
 
-/// Serve a store over NFSv3; every block is proven before it leaves
+/// Serve a store over NFSv4.2, 4.1 and 3; every block is proven before it leaves
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,6 +25,7 @@ Examples:
   nfs-verity serve --config /etc/nfs-verity.toml
 
 Then, on a Linux client:
+  mount -t nfs -o vers=4.2,proto=tcp,port=2049 HOST:/ /mnt
   mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock HOST:/ /mnt
 
 When ready it prints one line: ready nfs=ADDR:PORT monitor=ADDR:PORT. SIGTERM and Ctrl-C drain and end
@@ -77,6 +78,10 @@ pub(super) struct ServeArgs {
     /// Show that directory also when the root is listed
     #[arg(long)]
     proof_directory_listed: bool,
+    /// Seconds that an NFSv4 client keeps what it holds without a word, and has to reclaim it after a
+    /// restart [default: 90]
+    #[arg(long, value_name = "SECONDS")]
+    lease: Option<u32>,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -106,6 +111,7 @@ impl ServeArgs {
             xattrs: self.xattrs,
             proof_directory: self.proof_directory.clone(),
             proof_directory_listed: self.proof_directory_listed.then_some(true),
+            lease: self.lease,
             rpcbind: self.rpcbind.then_some(true),
             ..Overrides::default()
         };
