@@ -24,4 +24,7 @@ mod scene;
 mod siege;
 mod store;
 mod tamper;
+mod told;
+mod told_change;
+mod told_proof;
 mod versions;

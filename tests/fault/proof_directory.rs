@@ -186,7 +186,8 @@ async fn each_item_is_the_extended_attribute_and_text_ends_its_line() {
         match export.get_xattr(bin.as_bytes(), item.xattr_name().as_bytes(), &caller()).await {
             Ok(value) => {
                 let mut expected = value.to_vec();
-                if matches!(item, Item::Digest | Item::Signer | Item::Status | Item::Tree) {
+                // The list of signers ends its lines already.
+                if matches!(item, Item::Digest | Item::Status | Item::Tree) {
                     expected.push(b'\n');
                 }
                 assert_eq!(read(&export, &path).await.unwrap(), expected, "{item:?}");

@@ -168,10 +168,6 @@ impl Core {
     /// same place first, so that asking for many takes nothing from others.
     fn room_for_client(&mut self, place: Place) -> bool {
         let limit = self.limits.clients;
-        let own = self.unconfirmed_of.get(&place);
-        if own.is_some_and(|own| own.len() >= (limit / 4).max(1)) {
-            self.drop_unconfirmed_of(place);
-        }
         loop {
             if self.make_room(place, Resource::Clients) {
                 return true;

@@ -1,6 +1,6 @@
 //! LOCK, LOCKT and LOCKU: byte-range locks, RFC 8881 section 9.1. They are advisory: READ asks none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,12 +26,11 @@ struct OwnerLocks {
 }
 
 impl FileLocks {
-    /// What keeps an owner from `kind` in `span`.
-    fn in_the_way(&self, owner: u64, span: Span, kind: LockKind) -> Option<Conflict> {
-        if kind == LockKind::Read && self.writes == 0 {
-            return None;
-        }
-        self.owners.iter().filter(|(other, _)| **other != owner).find_map(|(_, locks)| {
+    /// What keeps an owner from `kind` in `span`, one range of each other owner.
+    fn in_the_way(&self, owner: u64, span: Span, kind: LockKind) -> impl Iterator<Item = Conflict> {
+        let any = kind == LockKind::Write || self.writes > 0;
+        let others = self.owners.iter().filter(move |(other, _)| any && **other != owner);
+        others.filter_map(move |(_, locks)| {
             let (span, kind) = locks.ranges.in_the_way(span, kind)?;
             Some(Conflict { range: span.range(), kind, client: locks.client, owner: locks.owner.clone() })
         })
@@ -108,7 +107,7 @@ impl State {
         }
         let owner = core.client(client).map_err(LockError::Status)?.lock_owners.get(owner);
         let owner = owner.map_or(0, |owner| owner.id);
-        core.yield_locks(file, owner, span, kind).map_err(LockError::Denied)
+        core.in_the_way(file, owner, span, kind).map(|_| ()).map_err(LockError::Denied)
     }
 
     /// LOCKU, section 18.12.
@@ -138,11 +137,13 @@ impl Core {
         let span = Span::new(request.range).map_err(LockError::Status)?;
         let target = self.target(request).map_err(LockError::Status)?;
         let before = self.pending.ticket();
-        if let Err(conflict) = self.yield_locks(request.file, target.owner_id, span, request.kind) {
-            return Err(match request.reclaim {
-                true => LockError::Status(Status::ReclaimConflict),
-                false => LockError::Denied(conflict),
-            });
+        let expired = self.in_the_way(request.file, target.owner_id, span, request.kind);
+        let expired = expired.map_err(|conflict| match request.reclaim {
+            true => LockError::Status(Status::ReclaimConflict),
+            false => LockError::Denied(conflict),
+        })?;
+        for client in expired {
+            self.revoke(client);
         }
         // It may take three: the stateid, and two ranges where another is split. At the limit the next one
         // is refused.
@@ -230,16 +231,23 @@ impl Core {
         self.accounts.remove(place, Resource::Locks, before.saturating_sub(after));
     }
 
-    /// What is in the way of a lock. Locks of clients past their lease give way.
-    fn yield_locks(&mut self, file: FileId, owner: u64, span: Span, kind: LockKind) -> Result<(), Conflict> {
-        loop {
-            let Some(found) = self.files.get(&file) else { return Ok(()) };
-            let Some(conflict) = found.locks.in_the_way(owner, span, kind) else { return Ok(()) };
+    /// What is in the way of a lock; or the clients past their lease that have to give way.
+    fn in_the_way(
+        &self,
+        file: FileId,
+        owner: u64,
+        span: Span,
+        kind: LockKind,
+    ) -> Result<HashSet<ClientId>, Conflict> {
+        let mut expired = HashSet::new();
+        let Some(found) = self.files.get(&file) else { return Ok(expired) };
+        for conflict in found.locks.in_the_way(owner, span, kind) {
             if !self.is_expired(conflict.client) {
                 return Err(conflict);
             }
-            self.revoke(conflict.client);
+            expired.insert(conflict.client);
         }
+        Ok(expired)
     }
 
     /// FREE_STATEID of locks: what still locks something is not freed.

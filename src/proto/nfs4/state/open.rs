@@ -113,6 +113,10 @@ impl Core {
         let client = self.client(id)?;
         self.grace.allows(client, reclaim)?;
         let (key, place) = (client.journal_key, Place::of(client.principal.address));
+        // The journal takes nothing, and those who come and go leave ever more to write.
+        if self.pending.len() > self.limits.clients.saturating_mul(4) {
+            return Err(Status::Io);
+        }
         let name = (Bytes::copy_from_slice(owner), file);
         let known = client.opens.get(&name).copied();
         let before = self.pending.ticket();

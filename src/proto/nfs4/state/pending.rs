@@ -47,9 +47,9 @@ impl Pending {
         }
     }
 
-    #[cfg(test)]
+    /// How many changes wait to be written.
     pub(super) fn len(&self) -> usize {
-        self.changes.len().max(self.members.len())
+        self.changes.len()
     }
 }
 

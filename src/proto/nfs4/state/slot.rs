@@ -59,6 +59,17 @@ impl Session {
         self.connections.contains(&connection)
     }
 
+    /// What it takes, but for the replies.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.slots.capacity() * size_of::<Slot>() + self.connections.capacity() * 8
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_sequence(&mut self, slot: usize, sequence: u32) {
+        self.slots[slot].sequence = sequence;
+    }
+
     /// The numbers of the replies that are kept for it.
     pub(super) fn kept(&self) -> impl Iterator<Item = u64> {
         self.slots.iter().filter_map(|slot| slot.reply.as_ref().map(|(number, _)| *number))
