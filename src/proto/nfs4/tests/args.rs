@@ -62,7 +62,9 @@ pub(super) fn samples() -> Vec<(u32, Vec<u8>)> {
     add(op::LOCKU, &|w| stateid(w.u32(1).u32(0)).u64(2).u64(3));
     add(op::VERIFY, &|w| fattr(w));
     add(op::NVERIFY, &|w| fattr(w));
-    let open = |w: &mut Writer| drop(owner(w.u32(0).u32(1).u32(0)));
+    let open = |w: &mut Writer| {
+        owner(w.u32(0).u32(1).u32(0));
+    };
     add(op::OPEN, &|w| {
         open(w);
         w.u32(0).u32(0).opaque(b"name")
@@ -112,7 +114,9 @@ pub(super) fn samples() -> Vec<(u32, Vec<u8>)> {
     add(op::RELEASE_LOCKOWNER, &|w| owner(w));
     add(op::BACKCHANNEL_CTL, &|w| callback(w.u32(1)));
     add(op::BIND_CONN_TO_SESSION, &|w| w.fixed(&[5; 16]).u32(3).bool(false));
-    let exchange = |w: &mut Writer| drop(w.fixed(b"verifier").opaque(b"owner").u32(0x101));
+    let exchange = |w: &mut Writer| {
+        w.fixed(b"verifier").opaque(b"owner").u32(0x101);
+    };
     add(op::EXCHANGE_ID, &|w| {
         exchange(w);
         w.u32(0).u32(1).opaque(b"domain").opaque(b"name").u64(1).u32(2)

@@ -129,7 +129,9 @@ fn names_and_handles_fail_as_the_rfc_has_it() {
 fn what_would_change_something_is_refused() {
     let program = program(Mode::Warn, None);
     let mut session = Session::new(&program, 2);
-    let fattr = |w: &mut Writer| drop(w.u32(1).u32(0x10).opaque(&[0; 8]));
+    let fattr = |w: &mut Writer| {
+        w.u32(1).u32(0x10).opaque(&[0; 8]);
+    };
     let create = |mode: u32, name: &[u8], sized: bool| {
         operation(op::OPEN, |w| {
             w.u32(0).u32(1).u32(0).u64(0).opaque(b"o").u32(1).u32(mode);
