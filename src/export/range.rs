@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::Export;
 use super::error::ExportError;
 use super::evidence::{ProofBlock, RangeProof};
+use super::handle::View;
 use super::names::state;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
+use super::proof_directory::Object;
 use super::verified::Verified;
 use crate::event::{Cause, CauseClass};
 use crate::policy::{Decision, decide};
@@ -36,7 +38,12 @@ impl Export {
         length: u64,
         caller: &Caller,
     ) -> Result<RangeProof, ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let Object { node, view } = self.object(handle).await?;
+        match view {
+            None => {}
+            Some(View::Directory) => return Err(ExportError::IsADirectory),
+            Some(View::Item(_)) => return Err(ExportError::NotRegular),
+        }
         let (file, attr) = self.opened(&node).await?;
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);

@@ -8,7 +8,7 @@ use super::rpc::{CallContext, Credential, Outcome, Program};
 use super::xdr::Writer;
 use crate::carrier::CarrierKind;
 use crate::event::Silent;
-use crate::export::{Export, ExportOptions, HandleKey, Identity, WholeFiles, Xattrs};
+use crate::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
 use crate::policy::Mode;
 use crate::sign::Keyring;
 use crate::store::Memory;
@@ -37,6 +37,7 @@ pub(super) fn export(mode: Mode) -> Arc<Export> {
         identity: Identity::default(),
         cache_bytes: 1 << 20,
         xattrs: Xattrs::default(),
+        proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[7; 32]),
         sink: Arc::new(Silent),
     };
@@ -48,7 +49,8 @@ pub(super) fn many() -> impl Iterator<Item = Vec<u8>> {
     (0..300).map(|n| format!("{n}{}", "x".repeat(n * 37 % 250)).into_bytes())
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs `future` to its end.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 

@@ -17,6 +17,7 @@ mod clients;
 mod dice;
 mod evidence;
 mod listing;
+mod proof_directory;
 mod requests;
 mod rpc;
 mod scene;

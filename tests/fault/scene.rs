@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Cause, Client, Event, Sink};
 use nfs_verity::export::{
-    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity, READ_MAX,
-    WholeFiles, Xattrs,
+    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity,
+    ProofDirectory, READ_MAX, WholeFiles, Xattrs,
 };
 use nfs_verity::policy::Mode;
 use nfs_verity::sign::Keyring;
@@ -166,6 +166,7 @@ impl Gate {
             identity: Identity::default(),
             cache_bytes: CACHE,
             xattrs: Xattrs::default(),
+            proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),
             sink: events.clone(),
         };
