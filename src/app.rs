@@ -24,6 +24,7 @@ use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
 use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
+use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{Local, StoreError};
 use revocations::Revocations;
@@ -134,8 +135,11 @@ impl Gateway {
             monitor.emit(&Event::Relaxed { setting });
         }
 
-        let programs: Vec<Arc<dyn Program>> =
-            vec![Arc::new(Nfs3::new(export.clone())), Arc::new(Mount3::new(export.clone()))];
+        let programs: Vec<Arc<dyn Program>> = vec![
+            Arc::new(Nfs3::new(export.clone())),
+            Arc::new(Mount3::new(export.clone())),
+            Arc::new(Sideband::new(export.clone())),
+        ];
         let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
         let limits = limits(&settings);
         let server = Server::bind(settings.listen, programs, limits, sink).await;

@@ -1,7 +1,7 @@
 //! How clients talk to the gateway.
 //!
 //! [`rpc`] carries calls, [`xdr`] reads and writes their bytes, and each front end is one
-//! program: [`mount3`] and [`nfs3`]. Front ends know [`crate::export`] and each other not at all.
+//! program: [`mount3`], [`nfs3`] and [`sideband`]. Front ends know [`crate::export`] and each other not at all.
 
 mod caller;
 #[cfg(test)]
@@ -10,4 +10,5 @@ pub mod mount3;
 pub mod nfs3;
 pub mod nfs4;
 pub mod rpc;
+pub mod sideband;
 pub mod xdr;

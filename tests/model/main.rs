@@ -30,3 +30,4 @@ mod cli_verify;
 mod cli_whole;
 mod corpus;
 mod order;
+mod sideband;

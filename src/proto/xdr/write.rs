@@ -75,6 +75,14 @@ impl Writer {
         self.pad(written)
     }
 
+    /// Bytes that are XDR already.
+    pub fn raw(&mut self, bytes: Bytes) -> &mut Self {
+        self.seal();
+        self.done_len += bytes.len();
+        self.done.push(bytes);
+        self
+    }
+
     fn pad(&mut self, len: usize) -> &mut Self {
         self.open.put_bytes(0, padding(len));
         self
