@@ -126,6 +126,7 @@ impl Gateway {
             },
             cache_bytes: settings.cache,
             whole_files: WholeFiles { scratch: state, ..WholeFiles::default() },
+            xattrs: settings.xattrs,
             handle_key,
             sink: sink.clone(),
         });

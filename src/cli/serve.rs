@@ -13,6 +13,7 @@ use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
 use crate::config::{ConfigError, FileSettings, Overrides, Settings};
+use crate::export::Xattrs;
 use crate::policy::Mode;
 use crate::sign::FormatSet;
 
@@ -64,6 +65,10 @@ pub(super) struct ServeArgs {
     /// What must outlive a restart [default: one directory a store below the user's state directory]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// evidence: extended attributes tell what was proven, and nothing else; all: the store's own user.*
+    /// attributes, too, which nobody signed [default: evidence]
+    #[arg(long, value_name = "WHICH")]
+    xattrs: Option<Xattrs>,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -90,6 +95,7 @@ impl ServeArgs {
             audit_log: self.audit_log.clone(),
             cache: self.cache,
             state: self.state.clone(),
+            xattrs: self.xattrs,
             rpcbind: self.rpcbind.then_some(true),
             ..Overrides::default()
         };

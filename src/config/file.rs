@@ -18,7 +18,7 @@ use super::{CACHE_MIN, CALLS, CONNECTIONS, ConfigError, IDLE_SECONDS, Overrides}
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "store",
     "trust",
     "accept",
@@ -33,6 +33,7 @@ const KEYS: [&str; 16] = [
     "squash",
     "anonymous_uid",
     "anonymous_gid",
+    "xattrs",
     "rpcbind",
     "limits",
 ];
@@ -131,6 +132,7 @@ fn read_key(
         // The largest number stands for "no id" in POSIX.
         "anonymous_uid" => values.anonymous_uid = Some(entry.number(0..=u32::MAX - 1)?),
         "anonymous_gid" => values.anonymous_gid = Some(entry.number(0..=u32::MAX - 1)?),
+        "xattrs" => values.xattrs = Some(entry.word()?),
         "rpcbind" => values.rpcbind = Some(entry.boolean()?),
         "limits" => {
             let table = value.get_ref().as_table().ok_or_else(|| entry.wrong_type("a table [limits]"))?;

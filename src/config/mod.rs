@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::carrier::CarrierKind;
-use crate::export::Squash;
+use crate::export::{Squash, Xattrs};
 use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
 
@@ -121,6 +121,8 @@ pub struct Overrides {
     pub anonymous_uid: Option<u32>,
     /// The anonymous group.
     pub anonymous_gid: Option<u32>,
+    /// Which extended attributes clients see.
+    pub xattrs: Option<Xattrs>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
     /// Client connections at a time.
@@ -173,6 +175,8 @@ pub struct Settings {
     pub anonymous_uid: u32,
     /// The anonymous group.
     pub anonymous_gid: u32,
+    /// Which extended attributes clients see.
+    pub xattrs: Xattrs,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
     /// What clients may use up.
@@ -212,6 +216,7 @@ impl Settings {
             squash: flags.squash.or(values.squash).unwrap_or(Squash::Root),
             anonymous_uid: flags.anonymous_uid.or(values.anonymous_uid).unwrap_or(NOBODY),
             anonymous_gid: flags.anonymous_gid.or(values.anonymous_gid).unwrap_or(NOBODY),
+            xattrs: flags.xattrs.or(values.xattrs).unwrap_or_default(),
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
             limits,
         };
@@ -219,7 +224,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What relaxes enforcement, as it would stand in the file.
+    /// What relaxes enforcement, or lets clients see what nobody signed, as it would stand in the file.
     pub fn relaxed(&self) -> Vec<String> {
         let mut relaxed = Vec::new();
         if self.mode == Mode::Warn {
@@ -227,6 +232,9 @@ impl Settings {
         }
         if self.accept.binds_no_name() {
             relaxed.push(format!("accept = \"{}\"", self.accept));
+        }
+        if self.xattrs == Xattrs::All {
+            relaxed.push("xattrs = \"all\"".to_owned());
         }
         relaxed
     }

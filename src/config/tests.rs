@@ -19,6 +19,7 @@ state = "/var/lib/nfs-verity"
 squash = "all"
 anonymous_uid = 99
 anonymous_gid = 0x64
+xattrs = "all"
 rpcbind = true
 
 [limits]
@@ -57,6 +58,7 @@ fn each_key_reaches_its_setting() {
         squash: Squash::All,
         anonymous_uid: 99,
         anonymous_gid: 100,
+        xattrs: Xattrs::All,
         rpcbind: true,
         limits: Limits {
             connections: Some(100),
@@ -65,7 +67,7 @@ fn each_key_reaches_its_setting() {
         },
     };
     assert_eq!(settings, wanted);
-    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\""]);
+    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\"", "xattrs = \"all\""]);
 }
 
 #[test]
@@ -86,6 +88,7 @@ fn what_is_not_said_has_its_default() {
         squash: Squash::Root,
         anonymous_uid: 65534,
         anonymous_gid: 65534,
+        xattrs: Xattrs::Evidence,
         rpcbind: false,
         limits: Limits::default(),
     };
@@ -111,6 +114,7 @@ fn flags_win_over_the_file() {
         squash: Some(Squash::None),
         anonymous_uid: Some(1),
         anonymous_gid: Some(2),
+        xattrs: Some(Xattrs::Evidence),
         rpcbind: Some(false),
         connections: Some(3),
         calls_per_connection: Some(4),
@@ -188,6 +192,7 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
              (units K, M, G, KiB, MiB, GiB)",
         ),
         ("state = {}", "state must be a path in quotes, not a table"),
+        ("xattrs = \"none\"", "xattrs must be \"evidence\" or \"all\", not \"none\""),
         ("squash = \"some\"", "squash must be \"root\", \"all\" or \"none\", not \"some\""),
         ("anonymous_uid = 4294967295", "anonymous_uid must be from 0 to 4294967294"),
         ("anonymous_gid = -2", "anonymous_gid must be from 0 to 4294967294"),

@@ -5,19 +5,24 @@
 //! accepted signature, or comes from the cache of those that were.
 
 mod cache;
+mod damage;
 mod error;
 mod evidence;
 mod examine;
+mod fingerprint;
 mod handle;
+mod items;
 mod names;
 mod nodes;
 mod permission;
 mod proof;
+mod range;
 mod read;
 mod reading;
 mod trust;
 mod verified;
 mod whole;
+mod xattrs;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,11 +37,12 @@ use crate::store::{Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
-pub use evidence::{Item, ProofBlock, RangeProof};
+pub use evidence::{Item, ProofBlock, RangeProof, UnknownXattrs, Xattrs};
 pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
+pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use verified::{Payload, Verified};
@@ -65,6 +71,8 @@ pub struct ExportOptions {
     pub cache_bytes: u64,
     /// How files are hashed that can only be proven as a whole.
     pub whole_files: WholeFiles,
+    /// Which extended attributes clients see.
+    pub xattrs: Xattrs,
     /// The secret behind the file handles.
     pub handle_key: HandleKey,
     /// Where events go.
@@ -82,6 +90,8 @@ pub struct Export {
     cache: cache::BlockCache,
     verdicts: Cache<handle::Tag, trust::Verdict>,
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
+    damages: damage::Damages,
+    xattrs: Xattrs,
     started: Instant,
 }
 
@@ -105,6 +115,8 @@ impl Export {
             cache: cache::BlockCache::new(options.cache_bytes),
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES),
+            damages: damage::Damages::new(),
+            xattrs: options.xattrs,
             started: Instant::now(),
         })
     }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::error::ExportError;
+use super::fingerprint::fingerprint;
 use super::handle::FileHandle;
+use super::items::Items;
 use super::nodes::Node;
 use super::permission::{Access, Caller};
-use super::trust::{Depth, Judgement, Verdict};
+use super::trust::{Depth, Judged, Judgement, Unhashed, Verdict};
 use super::{Export, gone};
-use crate::carrier::{SIDECAR_DIRECTORY, Sidecar};
+use crate::carrier::{CarrierKind, Evidence, SIDECAR_DIRECTORY, Sidecar, Stamp};
 use crate::policy::{Decision, decide};
 use crate::store::{Attr, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
 
@@ -248,36 +250,99 @@ impl Export {
         if attr.kind != Kind::Regular {
             return Ok((attr, None));
         }
-        // What only hashing could tell has the store's size until somebody opens it.
-        let Some(verdict) = self.verdict(node, attr.size, depth).await? else { return Ok((attr, None)) };
+        match self.known(node, attr.size, depth).await? {
+            Known::Judged(verdict) => Ok((self.shown(node, attr, &verdict), Some(verdict))),
+            // It has the store's size until somebody opens it, unless its size was proven before.
+            Known::Unhashed { before, fingerprint, .. } => {
+                let shown = before.as_ref().map_or(attr, |before| self.shown(node, attr, before));
+                Ok((Attr { change: attr.change.wrapping_add(fingerprint), ..shown }, before))
+            }
+        }
+    }
+
+    /// The attributes of a regular file as clients see them, who hold to them what they know of it for as
+    /// long as [`Attr::change`] stands: it moves with the verdict, the evidence and damage that was met.
+    pub(super) fn shown(&self, node: &Node, attr: Attr, verdict: &Verdict) -> Attr {
         // Warn mode serves a file of another size as the store has it, so that is its size then.
         let unproven = match decide(self.mode, verdict.finding(&attr).map(|finding| finding.cause)) {
             Decision::AllowUnproven(_) => true,
             Decision::Allow | Decision::Deny(_) | Decision::Fail(_) => false,
         };
         let size = if unproven { None } else { verdict.signed_size() };
-        Ok((Attr { size: size.unwrap_or(attr.size), ..attr }, Some(verdict)))
+        let change = state(&attr, verdict);
+        let damage = self.damages.of(&node.tag, change).map_or(0, |damage| damage.fingerprint());
+        Attr { size: size.unwrap_or(attr.size), change: change.wrapping_add(damage), ..attr }
     }
 
-    async fn verdict(&self, node: &Node, size: u64, depth: Depth) -> Result<Option<Verdict>, ExportError> {
+    /// What is known of the evidence of a file that has `size` bytes in the store.
+    pub(super) async fn known(&self, node: &Node, size: u64, depth: Depth) -> Result<Known, ExportError> {
         if let Some(verdict) = self.verdicts.get(&node.tag) {
             if self.trust.is_fresh(&verdict) {
-                return Ok(Some(verdict));
+                return Ok(Known::Judged(verdict));
             }
             if self.trust.holds(&node.path, &verdict).await {
                 let verdict = verdict.confirmed();
                 self.verdicts.insert(node.tag, verdict.clone());
-                return Ok(Some(verdict));
+                return Ok(Known::Judged(verdict));
             }
         }
-        let Some(Judgement { verdict, .. }) = self.trust.judge(&node.path, size, depth).await? else {
-            // A size that was proven holds for names until the file is looked at again.
-            let known = self.verdicts.get(&node.tag);
-            return Ok(
-                known.filter(|verdict| verdict.signed_size().is_some() && verdict.trust_is(&self.trust))
-            );
-        };
-        self.verdicts.insert(node.tag, verdict.clone());
-        Ok(Some(verdict))
+        Ok(self.look(node, size, depth).await?.0)
     }
+
+    /// Judges the evidence of a file anew. Gives it, too, where it can be read.
+    pub(super) async fn look(
+        &self,
+        node: &Node,
+        size: u64,
+        depth: Depth,
+    ) -> Result<(Known, Option<Evidence>), ExportError> {
+        match self.trust.judge(&node.path, size, depth).await? {
+            Judged::Known(Judgement { verdict, evidence, .. }) => {
+                self.keep(node, &verdict);
+                Ok((Known::Judged(verdict), evidence))
+            }
+            Judged::Unhashed(Unhashed { evidence, stamp }) => {
+                // A size that was proven holds for names until the file is looked at again.
+                let before = self.verdicts.get(&node.tag);
+                let before =
+                    before.filter(|verdict| verdict.signed_size().is_some() && verdict.trust_is(&self.trust));
+                let outcome = before.as_ref().map(|before| &before.outcome);
+                let fingerprint = fingerprint(outcome, Some(&stamp));
+                let items = Items::of(None, Some(&evidence));
+                Ok((Known::Unhashed { before, fingerprint, items, stamp }, Some(evidence)))
+            }
+        }
+    }
+
+    /// Keeps a verdict that was just made. A file that is held open under another is opened again, so that
+    /// a READ and what is told of the file go together.
+    fn keep(&self, node: &Node, verdict: &Verdict) {
+        self.verdicts.insert(node.tag, verdict.clone());
+        let open = self.open_files.get(&node.tag);
+        if open.is_some_and(|open| open.verdict.fingerprint != verdict.fingerprint) {
+            self.open_files.remove(&node.tag);
+        }
+    }
+}
+
+/// The change attribute of a file with nothing but a verdict.
+pub(super) fn state(attr: &Attr, verdict: &Verdict) -> u64 {
+    attr.change.wrapping_add(verdict.fingerprint)
+}
+
+/// What is known of a file's evidence.
+pub(super) enum Known {
+    /// Its verdict.
+    Judged(Verdict),
+    /// Only hashing all of the file can tell.
+    Unhashed {
+        /// The last verdict, on other evidence or another state of the file.
+        before: Option<Verdict>,
+        /// What it adds to the change attribute.
+        fingerprint: u64,
+        /// What can be told, some of it only after hashing.
+        items: Items,
+        /// The evidence that was looked at.
+        stamp: (CarrierKind, Stamp),
+    },
 }

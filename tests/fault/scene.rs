@@ -7,7 +7,7 @@ use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Cause, Client, Event, Sink};
 use nfs_verity::export::{
     Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity, READ_MAX,
-    WholeFiles,
+    WholeFiles, Xattrs,
 };
 use nfs_verity::policy::Mode;
 use nfs_verity::sign::Keyring;
@@ -151,6 +151,7 @@ impl Gate {
             mode,
             identity: Identity::default(),
             cache_bytes,
+            xattrs: Xattrs::default(),
             handle_key: HandleKey::new(&[7; 32]),
             sink: events.clone(),
         };
