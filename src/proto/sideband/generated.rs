@@ -10,7 +10,7 @@
 
 pub const INTEGRITY_BLOCKLEN : i64 = 65536i64 ;
 
-pub const INTEGRITY_BLOCKS : i64 = 2048i64 ;
+pub const INTEGRITY_BLOCKS : i64 = 512i64 ;
 
 pub const INTEGRITY_DESCRIPTORLEN : i64 = 256i64 ;
 

@@ -24,7 +24,7 @@ pub use generated::{
     tree_block, xattr_name,
 };
 
-use crate::export::{Caller, Export, ProofBlock, RangeProof};
+use crate::export::{Caller, Export, PROOF_MAX, ProofBlock, RangeProof};
 use crate::proto::rpc::{BoxFuture, CallContext, Outcome, Program};
 use crate::proto::xdr::Writer;
 
@@ -56,8 +56,10 @@ const COPIES: usize = 3;
 const PAGE: usize = size(INTEGRITY_NAMES) * (size(INTEGRITY_NAMELEN) + 40);
 /// Bytes of the names that the export gives at once.
 const ALL_NAMES: usize = 256 * 1024;
-/// Bytes of tree blocks in one reply at most.
-const PROOF_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of tree blocks in one reply, of blocks of 1 KiB or more, each with level, index and vector.
+const PROOF: usize = size(PROOF_BYTES) + size(PROOF_BYTES) / 1024 * 64;
+#[allow(clippy::cast_possible_wrap)] // It is 320 KiB.
+const PROOF_BYTES: i64 = PROOF_MAX as i64;
 
 /// A limit of `integrity.x`; all are small.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -197,7 +199,7 @@ impl Program for Sideband {
         let memory = match procedure {
             GETXATTR => COPIES * size(INTEGRITY_VALUELEN),
             LISTXATTRS => ALL_NAMES + 2 * PAGE,
-            GETPROOF => COPIES * PROOF_MAX,
+            GETPROOF => COPIES * PROOF,
             _ => 0,
         };
         OVERHEAD + memory

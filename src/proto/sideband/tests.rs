@@ -79,7 +79,7 @@ fn lengths_are_compared_with_their_limit_before_use() {
         assert_eq!(decode::<GETXATTR1res>(&long(&[0; 4], length)), Err(WireError::TooLong(65536)));
         assert_eq!(decode::<LISTXATTRS1res>(&long(&[0; 12], length)), Err(WireError::TooLong(256)));
         assert_eq!(decode::<GETPROOF1res>(&long(&[0; 4], length)), Err(WireError::TooLong(256)));
-        assert_eq!(decode::<GETPROOF1res>(&long(&[0; 16], length)), Err(WireError::TooLong(2048)));
+        assert_eq!(decode::<GETPROOF1res>(&long(&[0; 16], length)), Err(WireError::TooLong(512)));
         let block = long(&bytes(|w| w.u32(0).u32(0).u64(0).u32(1).u32(0).u64(0)), length);
         assert_eq!(decode::<GETPROOF1res>(&block), Err(WireError::TooLong(65536)));
     }
