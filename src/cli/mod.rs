@@ -8,6 +8,7 @@ mod keygen;
 mod keys;
 mod mint;
 mod modsig;
+mod mount;
 mod pool;
 mod progress;
 mod relocate;

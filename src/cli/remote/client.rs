@@ -4,12 +4,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use xdr_codec::{Pack, Unpack};
 
 use super::rpc::{ClientError, Connection, JUKEBOX, Target};
 use crate::proto::sideband::{
     self, GETPROOF, GETPROOF1args, GETPROOF1res, GETPROOF1resok, GETXATTR, GETXATTR1args, GETXATTR1res,
-    INTEGRITY_NAMES, LISTXATTRS, LISTXATTRS1args, LISTXATTRS1res, Strict, decode, encode, integrity_stat,
+    INTEGRITY_NAMES, LISTXATTRS, LISTXATTRS1args, LISTXATTRS1res, Wire, decode, encode, integrity_stat,
 };
 use crate::proto::xdr::{Reader, Writer};
 use crate::store::StorePath;
@@ -153,8 +152,8 @@ impl Client {
         taken_apart: impl Fn(R) -> Result<T, integrity_stat>,
     ) -> Result<T, ClientError>
     where
-        A: Pack<Vec<u8>>,
-        R: for<'a> Unpack<Strict<'a>>,
+        A: Wire,
+        R: Wire,
     {
         let arguments = encode(arguments)?;
         patiently(|| {

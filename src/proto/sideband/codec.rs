@@ -57,11 +57,16 @@ impl Read for Strict<'_> {
     }
 }
 
+/// A type of `integrity.x`: one that xdrgen made both codecs for.
+pub trait Wire: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>> {}
+
+impl<T: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>>> Wire for T {}
+
 /// Decodes all of `bytes`.
 ///
 /// # Errors
 /// [`WireError`] when the bytes end early or go on, or a length or discriminant is not allowed.
-pub fn decode<T: for<'a> Unpack<Strict<'a>>>(bytes: &[u8]) -> Result<T, WireError> {
+pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let mut input = Strict(bytes);
     let value = xdr_codec::unpack(&mut input)?;
     match input.0.len() {
@@ -74,7 +79,7 @@ pub fn decode<T: for<'a> Unpack<Strict<'a>>>(bytes: &[u8]) -> Result<T, WireErro
 ///
 /// # Errors
 /// [`WireError::TooLong`] when something in it is longer than it may be.
-pub fn encode<T: Pack<Vec<u8>>>(value: &T) -> Result<Vec<u8>, WireError> {
+pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, WireError> {
     let mut bytes = Vec::new();
     xdr_codec::pack(value, &mut bytes)?;
     Ok(bytes)

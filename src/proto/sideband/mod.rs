@@ -14,9 +14,8 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use xdr_codec::{Pack, Unpack};
 
-pub use codec::{Strict, WireError, decode, encode};
+pub use codec::{Strict, Wire, WireError, decode, encode};
 pub use generated::{
     GETPROOF1args, GETPROOF1res, GETPROOF1resok, GETXATTR1args, GETXATTR1res, GETXATTR1resok,
     INTEGRITY_BLOCKLEN, INTEGRITY_BLOCKS, INTEGRITY_DESCRIPTORLEN, INTEGRITY_FHSIZE, INTEGRITY_NAMELEN,
@@ -152,8 +151,8 @@ fn laid_out(proof: RangeProof) -> GETPROOF1resok {
 /// The results of a call whose arguments are `bytes`, as `work` gives them.
 async fn answer<A, R, F>(bytes: &[u8], work: impl FnOnce(A) -> F) -> Outcome
 where
-    A: for<'a> Unpack<Strict<'a>>,
-    R: Pack<Vec<u8>>,
+    A: Wire,
+    R: Wire,
     F: Future<Output = Result<R, integrity_stat>>,
 {
     let Ok(arguments) = decode(bytes) else { return Outcome::GarbageArguments };

@@ -9,10 +9,7 @@ fn opaque(write: impl FnOnce(&mut Writer) -> &mut Writer) -> Vec<u8> {
 
 /// Every argument and result with every field in use, as RFC 4506 lays it out by hand.
 fn samples() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Result<Vec<u8>, WireError>)> {
-    fn again<T>(bytes: &[u8]) -> Result<Vec<u8>, WireError>
-    where
-        T: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>>,
-    {
+    fn again<T: Wire>(bytes: &[u8]) -> Result<Vec<u8>, WireError> {
         encode(&decode::<T>(bytes)?)
     }
     let fields = |w: &mut Writer| {
