@@ -104,7 +104,7 @@ pub(in crate::cli) fn run(args: &XattrArgs, out: &mut impl Write) -> Result<Outc
         }
     } else if !args.json {
         for (name, value) in &values {
-            writeln!(out, "user.{:<19} {}", shown(name), listed(value))?;
+            writeln!(out, "user.{:<19} {}", shown(name), listed(name, value))?;
         }
         tell(out, &checks)?;
     }
@@ -173,8 +173,21 @@ fn text(value: &[u8]) -> Option<String> {
     printable.then(|| text.to_owned())
 }
 
-/// A value in a listing.
-fn listed(value: &Bytes) -> String {
+/// A value in a listing: what can be read of it.
+fn listed(name: &[u8], value: &Bytes) -> String {
+    if Item::of_xattr(name) == Some(Item::Statement)
+        && let Ok(claim) = read_envelope(value)
+    {
+        let statement = &claim.statement;
+        let keys: Vec<String> = claim.key_ids.iter().map(|id| id.short()).collect();
+        return format!(
+            "{} is {}, version {}, says {}",
+            shown(&statement.path),
+            statement.file_digest,
+            statement.version,
+            keys.join(", "),
+        );
+    }
     match text(value) {
         Some(text) => text.replace('\n', "\n                         "),
         None => match value.get(..SHOWN) {

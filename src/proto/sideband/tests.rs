@@ -1,11 +1,7 @@
 use super::*;
 use crate::policy::Mode;
-use crate::proto::fixture::{bytes, call, export, results};
+use crate::proto::fixture::{bytes, call, export, found, results};
 use crate::proto::xdr::Writer;
-
-fn opaque(write: impl FnOnce(&mut Writer) -> &mut Writer) -> Vec<u8> {
-    bytes(write)
-}
 
 /// Every argument and result with every field in use, as RFC 4506 lays it out by hand.
 fn samples() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Result<Vec<u8>, WireError>)> {
@@ -18,26 +14,26 @@ fn samples() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Result<Vec<u8>, WireErr
         w.u32(0).u64(u64::MAX).opaque(&[2; 3]);
     };
     vec![
-        ("GETXATTR args", opaque(|w| w.opaque(&[1; 64]).opaque(b"ima")), again::<GETXATTR1args>),
-        ("LISTXATTRS args", opaque(|w| w.opaque(&[1; 33]).u64(1 << 40)), again::<LISTXATTRS1args>),
-        ("GETPROOF args", opaque(|w| w.opaque(&[1; 2]).u64(1 << 40).u64(9)), again::<GETPROOF1args>),
-        ("GETXATTR ok", opaque(|w| w.u32(0).opaque(b"value")), again::<GETXATTR1res>),
-        ("GETXATTR status", opaque(|w| w.u32(10095)), again::<GETXATTR1res>),
+        ("GETXATTR args", bytes(|w| w.opaque(&[1; 64]).opaque(b"ima")), again::<GETXATTR1args>),
+        ("LISTXATTRS args", bytes(|w| w.opaque(&[1; 33]).u64(1 << 40)), again::<LISTXATTRS1args>),
+        ("GETPROOF args", bytes(|w| w.opaque(&[1; 2]).u64(1 << 40).u64(9)), again::<GETPROOF1args>),
+        ("GETXATTR ok", bytes(|w| w.u32(0).opaque(b"value")), again::<GETXATTR1res>),
+        ("GETXATTR status", bytes(|w| w.u32(10095)), again::<GETXATTR1res>),
         (
             "LISTXATTRS ok",
-            opaque(|w| w.u32(0).u64(2).u32(2).opaque(b"ima").opaque(b"verity.digest").bool(true)),
+            bytes(|w| w.u32(0).u64(2).u32(2).opaque(b"ima").opaque(b"verity.digest").bool(true)),
             again::<LISTXATTRS1res>,
         ),
-        ("LISTXATTRS status", opaque(|w| w.u32(70)), again::<LISTXATTRS1res>),
+        ("LISTXATTRS status", bytes(|w| w.u32(70)), again::<LISTXATTRS1res>),
         (
             "GETPROOF ok",
-            opaque(|w| {
+            bytes(|w| {
                 fields(w);
                 w
             }),
             again::<GETPROOF1res>,
         ),
-        ("GETPROOF status", opaque(|w| w.u32(13)), again::<GETPROOF1res>),
+        ("GETPROOF status", bytes(|w| w.u32(13)), again::<GETPROOF1res>),
     ]
 }
 
@@ -87,7 +83,7 @@ fn lengths_are_compared_with_their_limit_before_use() {
 
 #[test]
 fn undefined_statuses_and_booleans_are_refused() {
-    for value in [1, 2, -1, 10094] {
+    for value in [1_i32, 2, -1, 10094] {
         let claim = value.to_be_bytes();
         assert_eq!(decode::<GETXATTR1res>(&claim), Err(WireError::Undefined(value)));
         assert_eq!(decode::<LISTXATTRS1res>(&claim), Err(WireError::Undefined(value)));
@@ -139,4 +135,37 @@ fn null_unknown_procedures_and_garbage_are_told_apart() {
         assert!(matches!(call(&program, procedure, &[0xff; 9]), Outcome::GarbageArguments), "{procedure}");
         assert!(matches!(call(&program, procedure, &[]), Outcome::GarbageArguments), "{procedure}");
     }
+}
+
+#[test]
+fn replies_keep_to_what_was_announced() {
+    let export = export(Mode::Enforce);
+    let root = export.root();
+    let program = Arc::new(Sideband::new(export.clone()));
+    let hello = found(&export, b"/hello");
+    let listed = results(&program, LISTXATTRS, &bytes(|w| w.opaque(hello.as_bytes()).u64(0)));
+    let expected = bytes(|w| w.u32(0).u64(1).u32(1).opaque(b"verity.status").bool(true));
+    assert_eq!(listed, (expected, true));
+    let nothing = bytes(|w| w.u32(0).u64(0).u32(0).bool(true));
+    assert_eq!(results(&program, LISTXATTRS, &bytes(|w| w.opaque(root.as_bytes()).u64(0))), (nothing, true));
+    let value =
+        |object: &[u8], name: &[u8]| results(&program, GETXATTR, &bytes(|w| w.opaque(object).opaque(name)));
+    let (status, ok) = value(hello.as_bytes(), b"verity.status");
+    assert!(ok && status[8..].starts_with(b"unsigned"), "{status:?}");
+    let proof = |object: &[u8]| results(&program, GETPROOF, &bytes(|w| w.opaque(object).u64(0).u64(9)));
+    for (answer, status) in [
+        (value(hello.as_bytes(), b"verity.digest"), 10095),
+        (value(hello.as_bytes(), b""), 22),
+        (value(hello.as_bytes(), b"a\0"), 22),
+        (value(hello.as_bytes(), &[b'n'; 251]), 63),
+        (value(root.as_bytes(), b"verity.status"), 10095),
+        (value(b"no handle", b"verity.status"), 10001),
+        (proof(hello.as_bytes()), 13),
+        (proof(root.as_bytes()), 22),
+        (proof(b""), 10001),
+    ] {
+        assert_eq!(answer, (bytes(|w| w.u32(status)), false));
+    }
+    assert!(program.reply_bound(NULL, &[]) < 1024);
+    assert!(!(0..5).any(|procedure| program.remembered(procedure)), "all can be done again");
 }
