@@ -160,7 +160,7 @@ fn files_that_the_gateway_refuses_are_told_with_its_reason() {
     let site = site();
     let served = site.serve(&[]);
     let mount = Mount::of(&site, &served, &["small", "new"], Seen::ProofDirectory);
-    fs::set_permissions(mount.root.join("new"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(mount.root.join("new"), fs::Permissions::from_mode(0o000)).unwrap();
     let said = unprivileged(&mount.verify(&site.trust())).ends(1).out;
     let new = line(&said, "new");
     assert!(new.starts_with("new: not given out (Permission denied"), "{new}");

@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn replies_to_others_and_refusals_are_told() {
-        type Check = fn(&ClientError) -> bool;
-        let cases: [(fn(u32) -> Vec<u8>, Check); 8] = [
+        type Case = (fn(u32) -> Vec<u8>, fn(&ClientError) -> bool);
+        let cases: [Case; 8] = [
             (|xid| good(xid ^ 1), |e| matches!(e, ClientError::Stranger)),
             (|xid| [&xid.to_be_bytes()[..], &[0; 20]].concat(), |e| matches!(e, ClientError::Stranger)),
             (

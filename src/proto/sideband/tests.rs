@@ -3,8 +3,11 @@ use crate::policy::Mode;
 use crate::proto::fixture::{bytes, call, export, found, results};
 use crate::proto::xdr::Writer;
 
+/// A name, bytes, and what reading and writing them again gives.
+type Sample = (&'static str, Vec<u8>, fn(&[u8]) -> Result<Vec<u8>, WireError>);
+
 /// Every argument and result with every field in use, as RFC 4506 lays it out by hand.
-fn samples() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Result<Vec<u8>, WireError>)> {
+fn samples() -> Vec<Sample> {
     fn again<T: Wire>(bytes: &[u8]) -> Result<Vec<u8>, WireError> {
         encode(&decode::<T>(bytes)?)
     }
