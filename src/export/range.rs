@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::Export;
 use super::error::ExportError;
 use super::evidence::{ProofBlock, RangeProof};
+use super::handle::View;
 use super::names::state;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
+use super::proof_directory::Object;
 use super::verified::Verified;
 use crate::event::{Cause, CauseClass};
 use crate::policy::{Decision, decide};
@@ -36,7 +38,12 @@ impl Export {
         length: u64,
         caller: &Caller,
     ) -> Result<RangeProof, ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let Object { node, view } = self.object(handle).await?;
+        match view {
+            None => {}
+            Some(View::Directory) => return Err(ExportError::IsADirectory),
+            Some(View::Item(_)) => return Err(ExportError::NotRegular),
+        }
         let (file, attr) = self.opened(&node).await?;
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);
@@ -171,4 +178,57 @@ async fn blocks(
 fn first_below(geometry: &Geometry, failure: &Failure) -> u64 {
     let levels = failure.level.map_or(0, |level| u32::from(level) + 1);
     failure.block.saturating_mul(geometry.arity().saturating_pow(levels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verity::{BlockSize, HashAlgorithm, MAX_SIZE};
+
+    #[test]
+    fn a_proof_is_bounded_whatever_the_file() {
+        for algorithm in HashAlgorithm::ALL {
+            for log in 10..=16 {
+                let block_size = BlockSize::new(1 << log).unwrap();
+                let sizes = [1, 1 << 16, (1 << 20) + 1, 1 << 33, 1 << 45, MAX_SIZE];
+                for geometry in
+                    sizes.iter().filter_map(|size| Geometry::new(algorithm, block_size, *size).ok())
+                {
+                    let size = geometry.size();
+                    for offset in [0, 1, size / 2, size / 3 * 2, size - 1] {
+                        let Cut { covered, data_blocks } = cut(&geometry, offset, u64::MAX);
+                        let block = u64::from(block_size.get());
+                        let to_block_end = (offset / block + 1) * block - offset;
+                        assert!(covered >= to_block_end.min(size - offset) && covered <= size - offset);
+                        let Some(data_blocks) = data_blocks else {
+                            assert_eq!((geometry.levels(), covered), (0, size - offset));
+                            continue;
+                        };
+                        let (first, last) = (*data_blocks.start(), *data_blocks.end());
+                        let bytes = tree_bytes(&geometry, first, last);
+                        assert!(bytes <= PROOF_MAX, "{bytes} for {geometry:?}");
+                        assert_eq!((offset + covered).div_ceil(block), last + 1);
+                        // No more would have fitted.
+                        let all = offset + covered == size;
+                        assert!(all || tree_bytes(&geometry, first, last + 1) > TREE_MAX, "{geometry:?}");
+                        // To ask for less gives less, and for no more than that the same.
+                        assert_eq!(cut(&geometry, offset, covered).covered, covered);
+                        assert_eq!(
+                            cut(&geometry, offset, 1),
+                            Cut { covered: 1, data_blocks: Some(first..=first) }
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_proven_behind_the_end() {
+        let geometry = Geometry::new(HashAlgorithm::Sha256, BlockSize::new(4096).unwrap(), 10_000).unwrap();
+        for (offset, length) in [(10_000, 1), (u64::MAX, u64::MAX), (0, 0), (5, 0)] {
+            assert_eq!(cut(&geometry, offset, length), Cut { covered: 0, data_blocks: None });
+        }
+        assert_eq!(cut(&geometry, 9_999, 50), Cut { covered: 1, data_blocks: Some(2..=2) });
+    }
 }

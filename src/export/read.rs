@@ -10,6 +10,7 @@ use super::names::state;
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
+use super::proof_directory::Object;
 use super::reading::Reading;
 use super::trust::{Depth, Finding, Judged, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
@@ -43,7 +44,8 @@ pub(super) struct OpenFile {
 }
 
 impl Export {
-    /// Up to `count` bytes (at most [`READ_MAX`]) from `offset`, each of them proven.
+    /// Up to `count` bytes (at most [`READ_MAX`]) from `offset`, each of them proven; those of the proof
+    /// directory are the gateway's own.
     ///
     /// Bytes behind the signed size are never returned, and only the signed size makes an end of
     /// file. A block that fails ends the data before it; it is the error when it is the first.
@@ -54,7 +56,10 @@ impl Export {
         count: u32,
         caller: &Caller,
     ) -> Result<ReadReply, ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let Object { node, view } = self.object(handle).await?;
+        if let Some(view) = view {
+            return self.read_mirrored(&node, view, offset, count, caller).await;
+        }
         let (file, attr) = self.opened(&node).await?;
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);

@@ -15,6 +15,7 @@ use super::items::{self, Items};
 use super::names::{Known, state};
 use super::nodes::Node;
 use super::permission::Caller;
+use super::proof_directory::Object;
 use super::trust::Depth;
 use super::{Export, gone};
 use crate::carrier::{BUNDLE_XATTR, CarrierKind, Stamp, USER_IMA};
@@ -31,8 +32,8 @@ impl Export {
     /// The names of an object's extended attributes, without `user.`: those that have a value. Nothing is
     /// hashed for it: what only hashing can tell is named, and told to who asks for it.
     pub async fn list_xattrs(&self, handle: &[u8], caller: &Caller) -> Result<Vec<Vec<u8>>, ExportError> {
-        let (node, attr) = self.looked_at(handle, caller).await?;
-        if attr.kind != Kind::Regular {
+        let (Object { node, view }, attr) = self.looked_at(handle, caller).await?;
+        if view.is_some() || attr.kind != Kind::Regular {
             return Ok(Vec::new());
         }
         let items = match self.known(&node, attr.size, Depth::Glance).await? {
@@ -62,14 +63,14 @@ impl Export {
     /// The value of an extended attribute, named without `user.`: at most 64 KiB. All of a file may have
     /// to be hashed where only that tells what is asked for.
     pub async fn get_xattr(&self, handle: &[u8], name: &[u8], caller: &Caller) -> Result<Bytes, ExportError> {
-        let (node, attr) = self.looked_at(handle, caller).await?;
+        let (Object { node, view }, attr) = self.looked_at(handle, caller).await?;
         if name.is_empty() || name.contains(&0) {
             return Err(ExportError::InvalidName);
         }
         if USER.len() + name.len() > NAME_MAX {
             return Err(ExportError::NameTooLong);
         }
-        if attr.kind != Kind::Regular {
+        if view.is_some() || attr.kind != Kind::Regular {
             return Err(ExportError::NoXattr);
         }
         let value = match Item::of_xattr(name) {
@@ -80,17 +81,25 @@ impl Export {
     }
 
     /// An object that `caller` may look at the extended attributes of.
-    async fn looked_at(&self, handle: &[u8], caller: &Caller) -> Result<(Arc<Node>, Attr), ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
-        let attr = self.stored(&node).await?;
+    async fn looked_at(&self, handle: &[u8], caller: &Caller) -> Result<(Object, Attr), ExportError> {
+        let object = self.object(handle).await?;
+        let attr = match object.view {
+            None => self.stored(&object.node).await?,
+            Some(view) => self.mirrored_attr(&object.node, view).await?,
+        };
         match self.identity.access(&attr, caller).xattrs {
-            true => Ok((node, attr)),
+            true => Ok((object, attr)),
             false => Err(ExportError::Permission),
         }
     }
 
     /// The value of `item`, where it has one.
-    async fn item(&self, node: &Node, attr: &Attr, item: Item) -> Result<Option<Bytes>, ExportError> {
+    pub(super) async fn item(
+        &self,
+        node: &Node,
+        attr: &Attr,
+        item: Item,
+    ) -> Result<Option<Bytes>, ExportError> {
         let depth = match item {
             Item::Digest | Item::Descriptor | Item::Signer | Item::Status | Item::Tree => Depth::Full,
             Item::Statement | Item::Signature | Item::Ima | Item::Certificates => Depth::Glance,
@@ -174,7 +183,7 @@ fn foreign(name: &[u8]) -> Option<&[u8]> {
 }
 
 impl Known {
-    fn items(&self) -> Items {
+    pub(super) fn items(&self) -> Items {
         match self {
             Self::Judged(verdict) => verdict.items,
             Self::Unhashed { items, .. } => *items,

@@ -8,7 +8,9 @@ use super::rpc::{CallContext, Credential, Outcome, Program};
 use super::xdr::Writer;
 use crate::carrier::CarrierKind;
 use crate::event::Silent;
-use crate::export::{Caller, Export, ExportOptions, FileHandle, HandleKey, Identity, WholeFiles, Xattrs};
+use crate::export::{
+    Caller, Export, ExportOptions, FileHandle, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs,
+};
 use crate::policy::Mode;
 use crate::sign::Keyring;
 use crate::store::Memory;
@@ -37,6 +39,7 @@ pub(super) fn export(mode: Mode) -> Arc<Export> {
         identity: Identity::default(),
         cache_bytes: 1 << 20,
         xattrs: Xattrs::default(),
+        proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[7; 32]),
         sink: Arc::new(Silent),
     };
