@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::place::joined;
 use super::told::{gather, plain};
-use crate::cli::told::{Told, shown};
+use crate::cli::told::Told;
 use crate::event::Cause;
 use crate::export::Item;
 use crate::sign::{HashName, Keyring, Rejection, Signer};
@@ -94,13 +94,14 @@ impl Checker {
     ) -> Result<Checked, StoreError> {
         let file = match self.store.open(path).await {
             Ok(file) => file,
-            Err(error) if withheld(&error) => {
-                let told = gather(&*self.store, &self.proofs, path, None).await;
-                return Ok(judged(Verdict::Withheld(error.source.to_string()), &told));
-            }
+            Err(error) if withheld(&error) => return Ok(self.withheld(path, &error).await),
             Err(error) => return Err(error),
         };
-        let mut told = gather(&*self.store, &self.proofs, path, Some(&*file)).await;
+        let mut told = match gather(&*self.store, &self.proofs, path, Some(&*file)).await {
+            Ok(told) => told,
+            Err(error) if withheld(&error) => return Ok(self.withheld(path, &error).await),
+            Err(error) => return Err(error),
+        };
         let verdict = match self.look(path, &*file, &told, &progress).await {
             Ok((signers, descriptor)) => {
                 if let Err(rejection) = told.digest_is_of(&descriptor) {
@@ -122,11 +123,19 @@ impl Checker {
         Ok(judged(verdict, &told))
     }
 
+    /// A file that the mount does not give, with what the proof directory says of it.
+    async fn withheld(&self, path: &StorePath, error: &StoreError) -> Checked {
+        let told = gather(&*self.store, &self.proofs, path, None).await.unwrap_or_default();
+        judged(Verdict::Withheld(error.source.to_string()), &told)
+    }
+
     async fn ask_again(&self, path: &StorePath, file: &dyn StoreFile, told: &mut Told) {
-        let fresh = plain(&*self.store, &self.proofs, path, Item::Status).await;
-        let fresh = match fresh {
-            Some(fresh) => Some(fresh),
-            None => gather(&*self.store, &self.proofs, path, Some(file)).await.status,
+        let fresh = match plain(&*self.store, &self.proofs, path, Item::Status).await {
+            Ok(Some(fresh)) => Some(fresh),
+            _ => {
+                let again = gather(&*self.store, &self.proofs, path, Some(file)).await;
+                again.ok().and_then(|again| again.status)
+            }
         };
         if let Some(fresh) = fresh {
             told.take(Item::Status, fresh);
@@ -242,12 +251,15 @@ fn withheld(error: &StoreError) -> bool {
     }
 }
 
-/// Whether an honest gateway that trusts others, or has not heard of something yet, may judge otherwise.
-fn is_matter_of_trust(cause: Cause) -> bool {
+/// What is wrong about calling a file verified of which this was found out, where an honest gateway may do
+/// so; `None` where none may.
+fn excuse(cause: Cause) -> Option<&'static str> {
     match cause {
-        Cause::UnknownKey | Cause::Revoked | Cause::KeyLimits | Cause::TooFewSigners | Cause::Expired => true,
-        Cause::Unsigned
-        | Cause::BadSignature
+        Cause::UnknownKey | Cause::Revoked | Cause::KeyLimits | Cause::TooFewSigners | Cause::Expired => {
+            Some("by the trust given here, nobody who counts vouches for the file")
+        }
+        Cause::Unsigned => Some("it shows nothing that would prove it"),
+        Cause::BadSignature
         | Cause::WrongNamespace
         | Cause::WrongPath
         | Cause::WrongSize
@@ -256,7 +268,7 @@ fn is_matter_of_trust(cause: Cause) -> bool {
         | Cause::BadBlock
         | Cause::BadTreeBlock
         | Cause::Truncated
-        | Cause::Unreadable => false,
+        | Cause::Unreadable => None,
     }
 }
 
@@ -270,11 +282,10 @@ fn judged(verdict: Verdict, told: &Told) -> Checked {
         (Verdict::Good { .. }, Some(false)) => {
             Word::Wrong("by the trust given here, the file is good".to_owned())
         }
-        (Verdict::Bad(rejection), Some(true)) if is_matter_of_trust(rejection.cause) => {
-            Word::Wrong("by the trust given here, nobody who counts vouches for the file".to_owned())
-        }
-        (Verdict::Bad(_), Some(true)) => Word::FalselyVerified,
+        (Verdict::Bad(rejection), Some(true)) => match excuse(rejection.cause) {
+            Some(why) => Word::Wrong(why.to_owned()),
+            None => Word::FalselyVerified,
+        },
     };
-    let status = told.status.as_ref().map(|status| shown(status.trim_ascii()));
-    Checked { verdict, status, word }
+    Checked { verdict, status: told.status_shown(), word }
 }

@@ -5,6 +5,8 @@
 
 mod check;
 mod place;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::io::Write;

@@ -13,9 +13,12 @@ use super::{asking, open};
 use crate::cli::told::{Told, shown};
 use crate::cli::{Outcome, Trouble};
 use crate::export::Item;
+use crate::proto::sideband::WireError;
 use crate::sign::{Rejection, read_envelope};
 use crate::verity::Descriptor;
 
+/// Bytes of all values that are kept.
+const VALUES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a value that is no text that are shown in a listing.
 const SHOWN: usize = 32;
 
@@ -67,9 +70,13 @@ pub(in crate::cli) fn run(args: &XattrArgs, out: &mut impl Write) -> Result<Outc
             Some(name) => vec![name.strip_prefix("user.").unwrap_or(name).as_bytes().to_vec()],
             None => client.list_xattrs(&handle)?,
         };
-        let mut values = Vec::new();
+        let (mut values, mut total) = (Vec::new(), 0);
         for name in names {
             if let Some(value) = client.get_xattr(&handle, &name)? {
+                total += value.len();
+                if total > VALUES_MAX {
+                    return Err(WireError::TooLong(VALUES_MAX).into());
+                }
                 values.push((name, value));
             }
         }
