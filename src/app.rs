@@ -25,6 +25,7 @@ use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
 use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
+use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{Local, StoreError};
 use revocations::Revocations;
@@ -139,8 +140,12 @@ impl Gateway {
 
         let limits = limits(&settings);
         let nfs4 = nfs4::program(&settings, export.clone(), &state, &limits)?;
-        let programs: Vec<Arc<dyn Program>> =
-            vec![Arc::new(Nfs3::new(export.clone())), Arc::new(nfs4), Arc::new(Mount3::new(export.clone()))];
+        let programs: Vec<Arc<dyn Program>> = vec![
+            Arc::new(Nfs3::new(export.clone())),
+            Arc::new(nfs4),
+            Arc::new(Mount3::new(export.clone())),
+            Arc::new(Sideband::new(export.clone())),
+        ];
         let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
         let server = Server::bind(settings.listen, programs, limits, sink).await;
         let server = server.map_err(listen(settings.listen, "--listen"))?;

@@ -10,10 +10,10 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands: serve, sign, verify, inspect, convert, strip, keygen, keys, demo |
+//! | 6 | [`cli`] | the commands: serve, sign, verify, inspect, xattr, proof, convert, strip, keygen, keys, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
-//! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT, NFSv3 and NFSv4 |
+//! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT, NFSv3, NFSv4 and the program of `xdr/integrity.x` |
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::client::{ACCES, Client, ClientError, IO};
 use super::mint::Mint;
 use super::pool::{default_jobs, runtime};
+use super::remote::{ACCES, Client, ClientError, IO};
 use super::seal::Sealer;
 use super::{Outcome, Trouble};
 use crate::app::{Gateway, interruption};
@@ -181,7 +181,8 @@ async fn sign(place: &Place, files: &[String], key: &Arc<SigningKey>) -> Result<
 
 /// What a client sees. Tells what happened, and whether all of it was as it should be.
 fn tour(place: &Place, files: &[String], nfs: SocketAddr, out: &mut Vec<u8>) -> Result<bool, Trouble> {
-    let mut client = Client::connect(nfs).map_err(Trouble::other)?;
+    let stream = TcpStream::connect(nfs).map_err(Trouble::other)?;
+    let mut client = Client::over(stream).map_err(Trouble::other)?;
     let root = client.mount(b"/").map_err(Trouble::other)?;
     let mut good = true;
     let mut right = 0;
@@ -228,9 +229,9 @@ fn find(client: &mut Client, root: &[u8], path: &str) -> Result<Vec<u8>, Trouble
 fn read_all(client: &mut Client, handle: &[u8]) -> Result<Vec<u8>, Trouble> {
     let mut all = Vec::new();
     loop {
-        let (mut data, eof) = client.read(handle, all.len() as u64, 65536).map_err(Trouble::other)?;
+        let (data, eof) = client.read(handle, all.len() as u64, 65536).map_err(Trouble::other)?;
         let stuck = data.is_empty();
-        all.append(&mut data);
+        all.extend_from_slice(&data);
         if eof || stuck {
             return Ok(all);
         }
@@ -241,7 +242,7 @@ fn read_all(client: &mut Client, handle: &[u8]) -> Result<Vec<u8>, Trouble> {
 fn read_block(client: &mut Client, handle: &[u8], block: usize) -> Result<Vec<u8>, Option<u32>> {
     let count = u32::try_from(BLOCK).map_err(|_| None)?;
     match client.read(handle, (block * BLOCK) as u64, count) {
-        Ok((data, _)) => Ok(data),
+        Ok((data, _)) => Ok(data.to_vec()),
         Err(ClientError::Status(status)) => Err(Some(status)),
         Err(_) => Err(None),
     }

@@ -1,6 +1,5 @@
 //! The commands. Each returns an [`Outcome`]; only `main` ends the process.
 
-mod client;
 mod convert;
 mod demo;
 mod hashing;
@@ -9,15 +8,18 @@ mod keygen;
 mod keys;
 mod mint;
 mod modsig;
+mod mount;
 mod pool;
 mod progress;
 mod relocate;
+mod remote;
 mod rotate;
 mod seal;
 mod serve;
 mod sign;
 mod signer;
 mod strip;
+mod told;
 mod trouble;
 mod trust;
 mod verify;
@@ -52,6 +54,8 @@ enum Command {
     Sign(sign::SignArgs),
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    Xattr(remote::xattr::XattrArgs),
+    Proof(remote::proof::ProofArgs),
     Convert(convert::ConvertArgs),
     Strip(strip::StripArgs),
     Serve(serve::ServeArgs),
@@ -76,6 +80,8 @@ impl Cli {
             Command::Sign(args) => sign::run(&args, out),
             Command::Verify(args) => verify::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
+            Command::Xattr(args) => remote::xattr::run(&args, out),
+            Command::Proof(args) => remote::proof::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
             Command::Strip(args) => strip::run(&args, out),
             Command::Serve(args) => serve::run(args, out),

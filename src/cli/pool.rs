@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::Trouble;
 use super::walk::{Found, walk};
+use crate::carrier::Sidecar;
 use crate::store::{Store, StoreError, StorePath};
 
 /// Files at a time that can be asked for.
@@ -30,9 +31,25 @@ pub(super) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Runs `work` on every regular file at or below `paths`, `jobs` at a time. The results come through
-/// the channel, which ends with the last of them.
+/// Runs `work` on every regular file at or below `paths` that is no evidence, `jobs` at a time. The
+/// results come through the channel, which ends with the last of them.
 pub(super) fn each_file<T, F, W>(
+    store: Arc<dyn Store>,
+    paths: Vec<StorePath>,
+    jobs: usize,
+    work: W,
+) -> mpsc::Receiver<Done<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send,
+    W: Fn(StorePath) -> F + Send + Sync + 'static,
+{
+    each_file_but(Sidecar::directory(), store, paths, jobs, work)
+}
+
+/// [`each_file`] with another directory whose files are none.
+pub(super) fn each_file_but<T, F, W>(
+    hidden: StorePath,
     store: Arc<dyn Store>,
     paths: Vec<StorePath>,
     jobs: usize,
@@ -45,7 +62,7 @@ where
 {
     let (found_in, found) = mpsc::channel(1024);
     let (done_in, done) = mpsc::channel(1024);
-    tokio::spawn(walk(store, paths, found_in));
+    tokio::spawn(walk(store, paths, hidden, found_in));
     let (found, work) = (Arc::new(Mutex::new(found)), Arc::new(work));
     for _ in 0..jobs.max(1) {
         let (found, work, done) = (found.clone(), work.clone(), done_in.clone());

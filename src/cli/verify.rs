@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::modsig::{Appended, appended};
+use super::mount::{self, PlaceArgs, Plan};
 use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
 use super::trust::{CarrierArgs, TrustArgs};
@@ -25,14 +26,16 @@ use crate::store::{Store, StorePath};
 /// Memory for proven tree blocks.
 const CACHE: u64 = 32 * 1024 * 1024;
 
-/// Check every file below ROOT against its evidence, without a gateway
+/// Check every file below ROOT against its evidence: without a gateway, or against one (--mount)
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   nfs-verity verify --trust keys/ /srv/data
+  nfs-verity verify --mount --trust keys/ /mnt/data
 
-One line for each file that fails: path, cause, block. Exit status: 0 all good, 1 something failed or
-is unsigned, 2 usage or configuration, 3 I/O trouble.")]
+One line for each file that fails: path, cause, block. With --mount, one line for each file: what was found
+out here, and whether the gateway's own word was right. Exit status: 0 all good, 1 something failed or is
+unsigned, 2 usage or configuration, 3 I/O trouble.")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     trust: TrustArgs,
@@ -48,9 +51,14 @@ pub(super) struct VerifyArgs {
     /// Files at a time; one a core when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(JOBS))]
     jobs: Option<u16>,
-    /// Print a JSON object for each failing file, and one with the counts
+    /// Print a JSON object for each failing file (with --mount for each file), and one with the counts
     #[arg(long)]
     json: bool,
+    /// ROOT lies on an NFS mount of a gateway: take what proves the files from there, and trust it with nothing
+    #[arg(long, conflicts_with = "carrier")]
+    mount: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// An export for looking at files, not for serving them.
@@ -83,6 +91,11 @@ pub(super) async fn offline_export(
 
 pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
     let keyring = args.trust.keyring()?;
+    if args.mount {
+        let jobs = args.jobs.map_or_else(default_jobs, usize::from);
+        let plan = Plan { keyring, namespace: &args.namespace, root: &args.root, paths: &args.paths, jobs };
+        return mount::run(&plan, &args.place, args.json, out);
+    }
     let store = open_store(&args.root)?;
     let paths = parse_paths(&args.paths)?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);

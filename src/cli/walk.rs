@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Trouble;
-use crate::carrier::Sidecar;
 use crate::store::{Kind, Local, Store, StoreError, StoreErrorKind, StorePath};
 
 /// Entries read from a directory at once.
@@ -44,13 +43,17 @@ pub(super) fn parse_paths(paths: &[std::path::PathBuf]) -> Result<Vec<StorePath>
 }
 
 /// Sends every regular file at or below `paths` to `found`. Symbolic links are never followed, and
-/// evidence is no file. A path that does not exist is a trouble.
-pub(super) async fn walk(store: Arc<dyn Store>, paths: Vec<StorePath>, found: mpsc::Sender<Found>) {
-    let sidecar = Sidecar::directory();
+/// what lies below `hidden` is no file. A path that does not exist is a trouble.
+pub(super) async fn walk(
+    store: Arc<dyn Store>,
+    paths: Vec<StorePath>,
+    hidden: StorePath,
+    found: mpsc::Sender<Found>,
+) {
     for path in paths {
         let mut open = vec![path];
         while let Some(path) = open.pop() {
-            if path.starts_with(&sidecar) {
+            if path.starts_with(&hidden) {
                 continue;
             }
             let step = match store.stat(&path).await {

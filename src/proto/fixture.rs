@@ -8,7 +8,9 @@ use super::rpc::{CallContext, Credential, Outcome, Program};
 use super::xdr::Writer;
 use crate::carrier::CarrierKind;
 use crate::event::Silent;
-use crate::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
+use crate::export::{
+    Caller, Export, ExportOptions, FileHandle, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs,
+};
 use crate::policy::Mode;
 use crate::sign::Keyring;
 use crate::store::Memory;
@@ -47,6 +49,13 @@ pub(super) fn export(mode: Mode) -> Arc<Export> {
 /// The names in `/many`.
 pub(super) fn many() -> impl Iterator<Item = Vec<u8>> {
     (0..300).map(|n| format!("{n}{}", "x".repeat(n * 37 % 250)).into_bytes())
+}
+
+/// The handle of a path of [`export`].
+pub(super) fn found(export: &Export, path: &[u8]) -> FileHandle {
+    let context =
+        CallContext { peer: ([127, 0, 0, 1], 900).into(), connection: 1, credential: Credential::None };
+    block_on(export.resolve(path, &Caller::from(context))).unwrap().0
 }
 
 /// Runs `future` to its end.

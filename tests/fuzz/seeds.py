@@ -123,6 +123,31 @@ for name, (procedure, data) in arguments.items():
     seed("nfs3_args", name, bytes([procedure]) + data)
 
 
+# --- arguments and results of the sideband, xdr/integrity.x: which, bytes
+XATTR_ARGS, LIST_ARGS, PROOF_ARGS, XATTR_RES, LIST_RES, PROOF_RES = range(6)
+BLOCK = u32(1) + u64(0) + opaque(b"t" * 64) + u32(0) + u64(7) + opaque(b"u" * 63)
+sideband = {
+    "getxattr": (XATTR_ARGS, HANDLE + opaque(b"verity.status")),
+    "getxattr-longest": (XATTR_ARGS, opaque(b"h" * 64) + opaque(b"n" * 255)),
+    "getxattr-too-long": (XATTR_ARGS, HANDLE + opaque(b"n" * 256)),
+    "listxattrs": (LIST_ARGS, HANDLE + u64(2)),
+    "getproof": (PROOF_ARGS, HANDLE + u64(4096) + u64(2**64 - 1)),
+    "giant-handle": (PROOF_ARGS, b"\xff" * 8),
+    "value": (XATTR_RES, u32(0) + opaque(b"verified")),
+    "no-value": (XATTR_RES, u32(10095)),
+    "no-status": (XATTR_RES, u32(1)),
+    "names": (LIST_RES, u32(0) + u64(2) + u32(2) + opaque(b"ima") + opaque(b"verity.digest") + u32(1)),
+    "giant-names": (LIST_RES, u32(0) + u64(2) + b"\xff" * 8),
+    "proof": (PROOF_RES, u32(0) + opaque(b"d" * 256) + u64(8192) + u32(2) + BLOCK),
+    "proof-of-nothing": (PROOF_RES, u32(0) + opaque(b"d" * 256) + u64(0) + u32(0)),
+    "proof-cut": (PROOF_RES, u32(0) + opaque(b"d" * 256) + u64(8192) + u32(3) + BLOCK),
+    "giant-block": (PROOF_RES, u32(0) + opaque(b"") + u64(1) + u32(1, 0) + u64(0) + b"\xff" * 9),
+    "refused": (PROOF_RES, u32(13)),
+}
+for name, (which, data) in sideband.items():
+    seed("sideband", name, bytes([which]) + data)
+
+
 # --- statements and envelopes
 def statement(name="bin/ls", algorithm="sha256", digest="ab" * 32, namespace="", size=5000, **more):
     return json.dumps(

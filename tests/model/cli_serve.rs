@@ -490,12 +490,17 @@ fn rpcbind_knows_the_gateway_while_it_serves() {
     let port = line.split_whitespace().nth(1).unwrap().rsplit(':').next().unwrap().to_owned();
     let registered = |text: &str| -> Vec<Vec<String>> {
         let rows = text.lines().map(|line| line.split_whitespace().take(4).map(str::to_owned).collect());
-        rows.filter(|row: &Vec<String>| row[0] == "100003" || row[0] == "100005").collect()
+        // The last is 0x20008276, the sideband.
+        let ours = ["100003", "100005", "536904310"];
+        rows.filter(|row: &Vec<String>| ours.contains(&row[0].as_str())).collect()
     };
-    let row = |program: &str| vec![program.to_owned(), "3".into(), "tcp".into(), port.clone()];
+    let row = |program: &str, version: &str| {
+        vec![program.to_owned(), version.to_owned(), "tcp".into(), port.clone()]
+    };
     let mut during = registered(&read("during"));
     during.sort();
-    assert_eq!(during, [row("100003"), row("100005")], "{}", read("during"));
+    let all = [row("100003", "3"), row("100003", "4"), row("100005", "3"), row("536904310", "1")];
+    assert_eq!(during, all, "{}", read("during"));
     assert_eq!(read("ended"), "0\n");
     assert!(read("after").contains("100000"), "rpcbind answers");
     assert!(registered(&read("after")).is_empty(), "{}", read("after"));

@@ -9,6 +9,10 @@ use nfs_verity::carrier::bundle::{BundleError, Head};
 use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
 use nfs_verity::proto::rpc::{Call, Credential, RecordError, RecordReader};
+use nfs_verity::proto::sideband::{
+    GETPROOF1args, GETPROOF1res, GETXATTR1args, GETXATTR1res, LISTXATTRS1args, LISTXATTRS1res, Wire,
+    WireError, decode, encode,
+};
 use nfs_verity::proto::xdr::{Reader, XdrError};
 use nfs_verity::sign::{
     Certificate, Expected, HashName, ImaSignature, Keyring, MODSIG_TAIL, Modsig, PKCS7_APPENDED_MAX, Pkcs7,
@@ -26,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("call", call),
     ("xdr", xdr),
     ("nfs3_args", nfs3_args),
+    ("sideband", sideband),
     ("statement", statement),
     ("bundle", bundle),
     ("footer", footer),
@@ -174,6 +179,32 @@ pub fn nfs3_args(data: &[u8]) {
     }
     let longer = [bytes, &[0; 4]].concat();
     assert!(Arguments::decode(procedure, &longer).is_err(), "trailing bytes");
+}
+
+/// Arguments and results of the sideband. Byte 0: which of them. What is read takes memory by what came, is
+/// written and read again as the same, and has no other length.
+pub fn sideband(data: &[u8]) {
+    let Some((&which, bytes)) = data.split_first() else { return };
+    match which % 6 {
+        0 => same_again::<GETXATTR1args>(bytes),
+        1 => same_again::<LISTXATTRS1args>(bytes),
+        2 => same_again::<GETPROOF1args>(bytes),
+        3 => same_again::<GETXATTR1res>(bytes),
+        4 => same_again::<LISTXATTRS1res>(bytes),
+        _ => same_again::<GETPROOF1res>(bytes),
+    }
+}
+
+fn same_again<T: Wire + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(value) = decode::<T>(bytes) else { return };
+    let again = encode(&value).expect("what was read is written");
+    assert_eq!(again.len(), bytes.len());
+    assert_eq!(decode::<T>(&again).as_ref(), Ok(&value));
+    for end in bytes.len().saturating_sub(8)..bytes.len() {
+        assert_eq!(decode::<T>(&bytes[..end]).err(), Some(WireError::Truncated), "cut at {end}");
+    }
+    let longer = [bytes, &[0; 4]].concat();
+    assert_eq!(decode::<T>(&longer).err(), Some(WireError::Trailing(4)));
 }
 
 /// A statement, alone or in its envelope. What is read is written and read again as the same, and nothing
