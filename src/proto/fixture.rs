@@ -58,7 +58,8 @@ pub(super) fn found(export: &Export, path: &[u8]) -> FileHandle {
     block_on(export.resolve(path, &Caller::from(context))).unwrap().0
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs `future` to its end.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
