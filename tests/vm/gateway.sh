@@ -24,16 +24,17 @@ until_true() {
 
 ready_or_gone() { grep -q '^ready ' "$WORK/ready" || gone "$(cat "$WORK/gateway.pid")"; }
 
-# gateway_start [NFS_ADDRESS MONITOR_ADDRESS]: serves the tree; free ports unless given. Fills $WORK/nfs and
-# $WORK/monitor with the addresses.
+# gateway_start [NFS_ADDRESS MONITOR_ADDRESS]: serves the tree to the trust of $TRUST (the publisher's alone
+# unless it is set); free ports unless given. Fills $WORK/nfs and $WORK/monitor with the addresses.
 gateway_start() {
   rm -f "$WORK/ready" "$WORK/gateway.status"
   : >"$WORK/ready"
   (
     # The guest's user is root, and some files are for their owner alone.
-    echo 'squash = "none"' >"$WORK/gateway.toml"
+    # A short lease, so that recovery is not waited for.
+    printf '%s\n' 'squash = "none"' 'lease = 10' >"$WORK/gateway.toml"
     "$NFS_VERITY" serve --config "$WORK/gateway.toml" \
-      --store "$WORK/tree" --trust "$WORK/publisher.pub" --state "$WORK/state" \
+      --store "$WORK/tree" --trust "${TRUST:-$WORK/publisher.pub}" --state "$WORK/state" \
       --listen "${1:-127.0.0.1:0}" --monitor "${2:-127.0.0.1:0}" --audit-log "$WORK/audit.log" \
       </dev/null >"$WORK/ready" 2>>"$WORK/gateway.log" &
     echo $! >"$WORK/gateway.pid"

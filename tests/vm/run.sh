@@ -42,11 +42,12 @@ for e in "${ENVS[@]}"; do printf '%s=%q\n' "${e%%=*}" "${e#*=}" >>"$RUN/job/env"
 for f in "${FILES[@]}"; do cp -a "$f" "$RUN/job/"; done
 tar cf "$RUN/job.tar" -C "$RUN/job" .
 
+# no_timer_check: on a busy host the emulated timer may not tick in time for that check, and the kernel panics.
 # shellcheck disable=SC2054 # the commas are QEMU's
 ARGS=(-accel "${ACCEL:-tcg}" -M "${MACHINE:-q35}" -cpu "${CPU:-qemu64,+rdrand}" -m "$MEMORY" -smp "$CPUS"
   -nodefaults -no-user-config -display none -no-reboot
   -kernel "$W/$OUT/vmlinux" -initrd "$W/$OUT/initrd.img"
-  -append "console=ttyS0 loglevel=${LOGLEVEL:-5} panic=-1 nokaslr mitigations=off random.trust_cpu=on $APPEND"
+  -append "console=ttyS0 loglevel=${LOGLEVEL:-5} panic=-1 nokaslr mitigations=off no_timer_check random.trust_cpu=on $APPEND"
   -chardev "file,id=con,path=$RUN/console.log" -serial chardev:con
   -chardev "file,id=out,path=$RUN/out.fifo" -chardev "file,id=ret,path=$RUN/ret.tar"
   -device virtio-serial-pci -device virtserialport,chardev=out,name=out -device virtserialport,chardev=ret,name=ret

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""tree.py files ROOT | many DIR: makes what the guest reads; the same bytes each time.
+"""tree.py files ROOT [COUNT] | many DIR: makes what the guest reads; the same bytes each time.
 
-files: 3,000 regular files of 0 to 200 KB in nested directories, odd names and sizes, symbolic links, and
+files: 3,000 (or COUNT) regular files of 0 to 200 KB in nested directories, odd names and sizes, symbolic links, and
 a file of 64 MiB. many: a directory of 100,000 names, one in a thousand not empty.
 """
 import os
@@ -31,13 +31,13 @@ def write(path, data, mode=0o644):
     os.chmod(path, mode)
 
 
-def files(root):
+def files(root, count=3000):
     rng = random.Random(20260101)
     for name in NAMES:
         write(os.path.join(root, b"names", name), rng.randbytes(5000))
         write(os.path.join(root, b"names", b"dir " + name[:200], name), rng.randbytes(100))
     made = 2 * len(NAMES)
-    while made < 3000:
+    while made < int(count):
         size = SIZES[made] if made < len(SIZES) else min(int(rng.expovariate(1 / 20_000)), 200_000)
         path = f"files/{made % 7}/{made % 11}/{made % 3}/file-{made:04}".encode()
         write(os.path.join(root, path), rng.randbytes(size), rng.choice([0o644, 0o600, 0o755, 0o444]))
@@ -66,4 +66,4 @@ def many(folder):
                 f.write(b"%d\n" % i)
 
 
-{"files": files, "many": many}[sys.argv[1]](os.fsencode(sys.argv[2]))
+{"files": files, "many": many}[sys.argv[1]](os.fsencode(sys.argv[2]), *sys.argv[3:])
