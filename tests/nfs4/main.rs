@@ -9,3 +9,24 @@
     missing_docs,
     unreachable_pub
 )]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod code;
+mod op;
+mod reply;
+mod scene;
+mod wire;
+
+mod attributes;
+mod clients;
+mod compound;
+mod directory;
+mod handles;
+mod locks;
+mod opens;
+mod reading;
+mod refused;
+mod slots;
+mod xattrs;
