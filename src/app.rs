@@ -1,5 +1,6 @@
 //! The composition root: makes every concrete thing, joins them, and runs them to the end.
 
+mod nfs4;
 mod revocations;
 
 use std::io::{Read, Write};
@@ -124,7 +125,9 @@ impl Gateway {
                 anonymous_gid: settings.anonymous_gid,
             },
             cache_bytes: settings.cache,
-            whole_files: WholeFiles { scratch: state, ..WholeFiles::default() },
+            whole_files: WholeFiles { scratch: state.clone(), ..WholeFiles::default() },
+            xattrs: settings.xattrs,
+            proof_directory: settings.proof_directory.clone(),
             handle_key,
             sink: sink.clone(),
         });
@@ -134,10 +137,11 @@ impl Gateway {
             monitor.emit(&Event::Relaxed { setting });
         }
 
-        let programs: Vec<Arc<dyn Program>> =
-            vec![Arc::new(Nfs3::new(export.clone())), Arc::new(Mount3::new(export.clone()))];
-        let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
         let limits = limits(&settings);
+        let nfs4 = nfs4::program(&settings, export.clone(), &state, &limits)?;
+        let programs: Vec<Arc<dyn Program>> =
+            vec![Arc::new(Nfs3::new(export.clone())), Arc::new(nfs4), Arc::new(Mount3::new(export.clone()))];
+        let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
         let server = Server::bind(settings.listen, programs, limits, sink).await;
         let server = server.map_err(listen(settings.listen, "--listen"))?;
         let bound = TcpListener::bind(settings.monitor).await;

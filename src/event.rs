@@ -218,6 +218,11 @@ pub enum Event<'a> {
         /// The setting that relaxes it, as in `mode = "warn"`.
         setting: &'a str,
     },
+    /// An object in the root of the store cannot be seen, since the proof directory has its name.
+    Shadowed {
+        /// The name.
+        name: &'a str,
+    },
     /// A file or block failed verification.
     Refused(Refusal<'a>),
     /// A READ was answered with data.

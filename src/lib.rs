@@ -13,7 +13,7 @@
 //! | 6 | [`cli`] | the commands: serve, sign, verify, inspect, convert, strip, keygen, keys, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
-//! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT and NFSv3 |
+//! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT, NFSv3 and NFSv4 |
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
@@ -30,7 +30,7 @@
 //! # The way of a READ
 //!
 //! [`proto::rpc`] takes a record off a connection, bounded before it is kept, and finds the program;
-//! [`proto::nfs3`] decodes the arguments; [`export::Export::read`] turns the handle into an open file
+//! [`proto::nfs3`] or [`proto::nfs4`] decodes the arguments; [`export::Export::read`] turns the handle into an open file
 //! whose evidence was checked once, takes blocks from the cache of proven ones or reads the store
 //! into one buffer, hashes it, compares with leaves that are proven up to the signed root, and gives
 //! slices of that same buffer, which one vectored write sends.

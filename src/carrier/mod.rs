@@ -202,4 +202,17 @@ impl Stamp {
         let Attr { fileid, size, mtime, ctime, .. } = *attr;
         Self { carrier, fileid, size, mtime, ctime, digest: [0; 32] }
     }
+
+    /// The same bytes for equal stamps, and other bytes for others.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Self { carrier, fileid, size, mtime, ctime, digest } = self;
+        let mut bytes = carrier.name().as_bytes().to_vec();
+        for number in [*fileid, *size, mtime.seconds.cast_unsigned(), ctime.seconds.cast_unsigned()] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&mtime.nanos.to_le_bytes());
+        bytes.extend_from_slice(&ctime.nanos.to_le_bytes());
+        bytes.extend_from_slice(digest);
+        bytes
+    }
 }

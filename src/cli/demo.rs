@@ -77,6 +77,8 @@ pub(super) fn run(args: &DemoArgs, out: &mut (impl Write + Send)) -> Result<Outc
         out.write_all(&tour.0)?;
         let port = nfs.port();
         writeln!(out, "\nMount it on a Linux client (as root):")?;
+        writeln!(out, "  mount -t nfs -o vers=4.2,proto=tcp,port={port} {}:/ /mnt", nfs.ip())?;
+        writeln!(out, "or, where that is too new:")?;
         writeln!(
             out,
             "  mount -t nfs -o vers=3,proto=tcp,port={port},mountport={port},mountproto=tcp,nolock {}:/ /mnt",

@@ -13,10 +13,11 @@ use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
 use crate::config::{ConfigError, FileSettings, Overrides, Settings};
+use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
 
-/// Serve a store over NFSv3; every block is proven before it leaves
+/// Serve a store over NFSv4.2, 4.1 and 3; every block is proven before it leaves
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,6 +25,7 @@ Examples:
   nfs-verity serve --config /etc/nfs-verity.toml
 
 Then, on a Linux client:
+  mount -t nfs -o vers=4.2,proto=tcp,port=2049 HOST:/ /mnt
   mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock HOST:/ /mnt
 
 When ready it prints one line: ready nfs=ADDR:PORT monitor=ADDR:PORT. SIGTERM and Ctrl-C drain and end
@@ -64,6 +66,22 @@ pub(super) struct ServeArgs {
     /// What must outlive a restart [default: one directory a store below the user's state directory]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// evidence: extended attributes tell what was proven, and nothing else; all: the store's own user.*
+    /// attributes, too, which nobody signed [default: evidence]
+    #[arg(long, value_name = "WHICH")]
+    xattrs: Option<Xattrs>,
+    /// Name of the directory in the root that shows what is known of each file: /NAME/PATH/status, digest,
+    /// signer and so on; "off" for none. A file or directory of this name in ROOT is not served [default:
+    /// .verity]
+    #[arg(long, value_name = "NAME")]
+    proof_directory: Option<ProofName>,
+    /// Show that directory also when the root is listed
+    #[arg(long)]
+    proof_directory_listed: bool,
+    /// Seconds that an NFSv4 client keeps what it holds without a word, and has to reclaim it after a
+    /// restart [default: 90]
+    #[arg(long, value_name = "SECONDS")]
+    lease: Option<u32>,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -90,6 +108,10 @@ impl ServeArgs {
             audit_log: self.audit_log.clone(),
             cache: self.cache,
             state: self.state.clone(),
+            xattrs: self.xattrs,
+            proof_directory: self.proof_directory.clone(),
+            proof_directory_listed: self.proof_directory_listed.then_some(true),
+            lease: self.lease,
             rpcbind: self.rpcbind.then_some(true),
             ..Overrides::default()
         };

@@ -15,7 +15,9 @@ use super::walk::{open_store, parse_paths};
 use super::{Outcome, Trouble};
 use crate::carrier::CarrierKind;
 use crate::event::{Cause, Silent};
-use crate::export::{BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, WholeFiles};
+use crate::export::{
+    BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs,
+};
 use crate::policy::Mode;
 use crate::sign::{Format, Keyring};
 use crate::store::{Store, StorePath};
@@ -71,6 +73,8 @@ pub(super) async fn offline_export(
         mode: Mode::Enforce,
         identity: Identity::default(),
         cache_bytes: CACHE,
+        xattrs: Xattrs::default(),
+        proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[0; 32]),
         sink: Arc::new(Silent),
     };

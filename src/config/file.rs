@@ -12,13 +12,16 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::size::parse_size;
-use super::{CACHE_MIN, CALLS, CONNECTIONS, ConfigError, IDLE_SECONDS, Overrides};
+use super::{
+    CACHE_MIN, CALLS, CONNECTIONS, ConfigError, FATTR4_IMA, IDLE_SECONDS, LEASE_SECONDS, NFS4ERR_INTEGRITY,
+    Overrides,
+};
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 22] = [
     "store",
     "trust",
     "accept",
@@ -33,6 +36,12 @@ const KEYS: [&str; 16] = [
     "squash",
     "anonymous_uid",
     "anonymous_gid",
+    "xattrs",
+    "proof_directory",
+    "proof_directory_listed",
+    "lease",
+    "fattr4_ima",
+    "nfs4err_integrity",
     "rpcbind",
     "limits",
 ];
@@ -131,6 +140,14 @@ fn read_key(
         // The largest number stands for "no id" in POSIX.
         "anonymous_uid" => values.anonymous_uid = Some(entry.number(0..=u32::MAX - 1)?),
         "anonymous_gid" => values.anonymous_gid = Some(entry.number(0..=u32::MAX - 1)?),
+        "xattrs" => values.xattrs = Some(entry.word()?),
+        "proof_directory" => {
+            values.proof_directory = Some(entry.string()?.parse().map_err(|error| entry.error(error))?);
+        }
+        "proof_directory_listed" => values.proof_directory_listed = Some(entry.boolean()?),
+        "lease" => values.lease = Some(entry.number(LEASE_SECONDS)?),
+        "fattr4_ima" => values.fattr4_ima = Some(entry.number(FATTR4_IMA)?),
+        "nfs4err_integrity" => values.nfs4err_integrity = Some(entry.number(NFS4ERR_INTEGRITY)?),
         "rpcbind" => values.rpcbind = Some(entry.boolean()?),
         "limits" => {
             let table = value.get_ref().as_table().ok_or_else(|| entry.wrong_type("a table [limits]"))?;

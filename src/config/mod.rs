@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::carrier::CarrierKind;
-use crate::export::Squash;
+use crate::export::{ProofDirectory, ProofName, Squash, Xattrs};
 use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
 
@@ -34,6 +34,12 @@ const NOBODY: u32 = 65534;
 const CONNECTIONS: RangeInclusive<u32> = 1..=65_536;
 const CALLS: RangeInclusive<u32> = 1..=4_096;
 const IDLE_SECONDS: RangeInclusive<u32> = 1..=604_800;
+const LEASE_SECONDS: RangeInclusive<u32> = 10..=3_600;
+const LEASE_DEFAULT: u32 = 90;
+/// Numbers that no attribute of an RFC has, and that fit in four words.
+const FATTR4_IMA: RangeInclusive<u32> = 83..=127;
+/// Numbers that no status of an RFC has.
+const NFS4ERR_INTEGRITY: RangeInclusive<u32> = 10_097..=19_999;
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +127,18 @@ pub struct Overrides {
     pub anonymous_uid: Option<u32>,
     /// The anonymous group.
     pub anonymous_gid: Option<u32>,
+    /// Which extended attributes clients see.
+    pub xattrs: Option<Xattrs>,
+    /// The name of the proof directory.
+    pub proof_directory: Option<ProofName>,
+    /// Whether listing the root shows the proof directory.
+    pub proof_directory_listed: Option<bool>,
+    /// Seconds of an NFSv4 lease.
+    pub lease: Option<u32>,
+    /// The number of FATTR4_IMA.
+    pub fattr4_ima: Option<u32>,
+    /// The number of NFS4ERR_INTEGRITY.
+    pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
     /// Client connections at a time.
@@ -173,6 +191,16 @@ pub struct Settings {
     pub anonymous_uid: u32,
     /// The anonymous group.
     pub anonymous_gid: u32,
+    /// Which extended attributes clients see.
+    pub xattrs: Xattrs,
+    /// Whether and where what is said of files stands as plain files.
+    pub proof_directory: ProofDirectory,
+    /// How long an NFSv4 client keeps what it holds without a word, and may reclaim it after a restart.
+    pub lease: Duration,
+    /// The number under which FATTR4_IMA is offered; `None`: it is not.
+    pub fattr4_ima: Option<u32>,
+    /// The number under which NFS4ERR_INTEGRITY is sent to clients that know FATTR4_IMA; `None`: never.
+    pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
     /// What clients may use up.
@@ -212,6 +240,14 @@ impl Settings {
             squash: flags.squash.or(values.squash).unwrap_or(Squash::Root),
             anonymous_uid: flags.anonymous_uid.or(values.anonymous_uid).unwrap_or(NOBODY),
             anonymous_gid: flags.anonymous_gid.or(values.anonymous_gid).unwrap_or(NOBODY),
+            xattrs: flags.xattrs.or(values.xattrs).unwrap_or_default(),
+            proof_directory: ProofDirectory {
+                name: flags.proof_directory.or(values.proof_directory).unwrap_or_default(),
+                listed: flags.proof_directory_listed.or(values.proof_directory_listed).unwrap_or(false),
+            },
+            lease: Duration::from_secs(flags.lease.or(values.lease).unwrap_or(LEASE_DEFAULT).into()),
+            fattr4_ima: flags.fattr4_ima.or(values.fattr4_ima),
+            nfs4err_integrity: flags.nfs4err_integrity.or(values.nfs4err_integrity),
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
             limits,
         };
@@ -219,7 +255,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What relaxes enforcement, as it would stand in the file.
+    /// What relaxes enforcement, or lets clients see what nobody signed, as it would stand in the file.
     pub fn relaxed(&self) -> Vec<String> {
         let mut relaxed = Vec::new();
         if self.mode == Mode::Warn {
@@ -227,6 +263,9 @@ impl Settings {
         }
         if self.accept.binds_no_name() {
             relaxed.push(format!("accept = \"{}\"", self.accept));
+        }
+        if self.xattrs == Xattrs::All {
+            relaxed.push("xattrs = \"all\"".to_owned());
         }
         relaxed
     }
@@ -241,13 +280,21 @@ impl Settings {
                           cannot be proven to its end";
             return Err(ConfigError::OutOfRange { key: "accept", wanted: wanted.to_owned() });
         }
-        let idle = self.limits.idle.map(|idle| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX));
+        if self.nfs4err_integrity.is_some() && self.fattr4_ima.is_none() {
+            let wanted = "left out without fattr4_ima: only clients that know the attribute are told of it";
+            return Err(ConfigError::OutOfRange { key: "nfs4err_integrity", wanted: wanted.to_owned() });
+        }
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let idle = self.limits.idle.map(seconds);
         for (key, value, range) in [
             ("anonymous_uid", Some(self.anonymous_uid), 0..=u32::MAX - 1),
             ("anonymous_gid", Some(self.anonymous_gid), 0..=u32::MAX - 1),
             ("connections", self.limits.connections, CONNECTIONS),
             ("calls_per_connection", self.limits.calls_per_connection, CALLS),
             ("idle_seconds", idle, IDLE_SECONDS),
+            ("lease", Some(seconds(self.lease)), LEASE_SECONDS),
+            ("fattr4_ima", self.fattr4_ima, FATTR4_IMA),
+            ("nfs4err_integrity", self.nfs4err_integrity, NFS4ERR_INTEGRITY),
         ] {
             if value.is_some_and(|value| !range.contains(&value)) {
                 let wanted = format!("from {} to {}", range.start(), range.end());

@@ -19,6 +19,12 @@ state = "/var/lib/nfs-verity"
 squash = "all"
 anonymous_uid = 99
 anonymous_gid = 0x64
+xattrs = "all"
+proof_directory = ".proof"
+proof_directory_listed = true
+lease = 45
+fattr4_ima = 87
+nfs4err_integrity = 10200
 rpcbind = true
 
 [limits]
@@ -57,6 +63,11 @@ fn each_key_reaches_its_setting() {
         squash: Squash::All,
         anonymous_uid: 99,
         anonymous_gid: 100,
+        xattrs: Xattrs::All,
+        proof_directory: ProofDirectory { name: ".proof".parse().unwrap(), listed: true },
+        lease: Duration::from_secs(45),
+        fattr4_ima: Some(87),
+        nfs4err_integrity: Some(10200),
         rpcbind: true,
         limits: Limits {
             connections: Some(100),
@@ -65,7 +76,7 @@ fn each_key_reaches_its_setting() {
         },
     };
     assert_eq!(settings, wanted);
-    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\""]);
+    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\"", "xattrs = \"all\""]);
 }
 
 #[test]
@@ -86,6 +97,11 @@ fn what_is_not_said_has_its_default() {
         squash: Squash::Root,
         anonymous_uid: 65534,
         anonymous_gid: 65534,
+        xattrs: Xattrs::Evidence,
+        proof_directory: ProofDirectory { name: ".verity".parse().unwrap(), listed: false },
+        lease: Duration::from_secs(90),
+        fattr4_ima: None,
+        nfs4err_integrity: None,
         rpcbind: false,
         limits: Limits::default(),
     };
@@ -111,6 +127,12 @@ fn flags_win_over_the_file() {
         squash: Some(Squash::None),
         anonymous_uid: Some(1),
         anonymous_gid: Some(2),
+        xattrs: Some(Xattrs::Evidence),
+        proof_directory: Some("off".parse().unwrap()),
+        proof_directory_listed: Some(false),
+        lease: Some(10),
+        fattr4_ima: Some(88),
+        nfs4err_integrity: Some(10100),
         rpcbind: Some(false),
         connections: Some(3),
         calls_per_connection: Some(4),
@@ -160,6 +182,7 @@ fn the_first_error_in_the_file_is_the_one_that_is_told() {
 
 #[test]
 fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
+    const NO_NAME: &str = "proof_directory must be \"off\" or one name, other than .nfs-verity";
     for (value, wanted) in [
         ("store = 3", "store must be a path in quotes, not a number"),
         ("store = \"\"", "store must be a path; leave the key out for none"),
@@ -188,10 +211,21 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
              (units K, M, G, KiB, MiB, GiB)",
         ),
         ("state = {}", "state must be a path in quotes, not a table"),
+        ("xattrs = \"none\"", "xattrs must be \"evidence\" or \"all\", not \"none\""),
         ("squash = \"some\"", "squash must be \"root\", \"all\" or \"none\", not \"some\""),
         ("anonymous_uid = 4294967295", "anonymous_uid must be from 0 to 4294967294"),
+        ("lease = 9", "lease must be from 10 to 3600"),
+        ("lease = \"90s\"", "lease must be a number, not a string"),
+        ("fattr4_ima = 82", "fattr4_ima must be from 83 to 127"),
+        ("nfs4err_integrity = 5", "nfs4err_integrity must be from 10097 to 19999"),
         ("anonymous_gid = -2", "anonymous_gid must be from 0 to 4294967294"),
         ("anonymous_gid = \"nobody\"", "anonymous_gid must be a number, not a string"),
+        ("proof_directory = 5", "proof_directory must be a string, not a number"),
+        ("proof_directory = \"\"", NO_NAME),
+        ("proof_directory = \"a/b\"", NO_NAME),
+        ("proof_directory = \"..\"", NO_NAME),
+        ("proof_directory = \".nfs-verity\"", NO_NAME),
+        ("proof_directory_listed = 1", "proof_directory_listed must be true or false, not a number"),
         ("rpcbind = \"yes\"", "rpcbind must be true or false, not a string"),
         ("limits = 5", "limits must be a table [limits], not a number"),
         ("limits.connections = 0", "connections must be from 1 to 65536"),

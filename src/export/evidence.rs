@@ -1,10 +1,45 @@
 //! What the gateway says of a file's proof: the values of the extended attribute channel.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::Bytes;
 
-use super::Export;
-use super::error::ExportError;
-use super::permission::Caller;
+/// Which extended attributes clients see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Xattrs {
+    /// Those that tell what was proven, and no others.
+    #[default]
+    Evidence,
+    /// Also the `user.*` attributes of the files in the store: the store's word, which nobody signed.
+    All,
+}
+
+impl fmt::Display for Xattrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Evidence => "evidence",
+            Self::All => "all",
+        })
+    }
+}
+
+/// A word that is neither.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("xattrs must be \"evidence\" or \"all\", not \"{0}\"")]
+pub struct UnknownXattrs(String);
+
+impl FromStr for Xattrs {
+    type Err = UnknownXattrs;
+
+    fn from_str(word: &str) -> Result<Self, UnknownXattrs> {
+        match word {
+            "evidence" => Ok(Self::Evidence),
+            "all" => Ok(Self::All),
+            other => Err(UnknownXattrs(other.to_owned())),
+        }
+    }
+}
 
 /// One thing that is said of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +107,11 @@ impl Item {
             Self::Certificates => "verity.certificates",
         }
     }
+
+    /// The item whose attribute has this name, without `user.`.
+    pub fn of_xattr(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|item| item.xattr_name().as_bytes() == name)
+    }
 }
 
 /// What proves a range of a file: tree blocks from the root hash's level down to the leaves.
@@ -94,31 +134,4 @@ pub struct ProofBlock {
     pub index: u64,
     /// All of the block.
     pub bytes: Bytes,
-}
-
-impl Export {
-    /// The names of an object's extended attributes, without `user.`: those that have a value.
-    pub async fn list_xattrs(&self, handle: &[u8], caller: &Caller) -> Result<Vec<Vec<u8>>, ExportError> {
-        let _ = (handle, caller);
-        todo!()
-    }
-
-    /// The value of an extended attribute, named without `user.`.
-    pub async fn get_xattr(&self, handle: &[u8], name: &[u8], caller: &Caller) -> Result<Bytes, ExportError> {
-        let _ = (handle, name, caller);
-        todo!()
-    }
-
-    /// Tree blocks that prove the bytes from `offset`, at most `length` of them, themselves proven. No
-    /// tree blocks at all for a file of one block or none: its hash is the root hash.
-    pub async fn proof(
-        &self,
-        handle: &[u8],
-        offset: u64,
-        length: u64,
-        caller: &Caller,
-    ) -> Result<RangeProof, ExportError> {
-        let _ = (handle, offset, length, caller);
-        todo!()
-    }
 }

@@ -5,7 +5,7 @@ use super::error::ExportError;
 use super::proof::{Failure, Prover};
 use super::read::{read_at, stat};
 use super::reading::truncated;
-use super::trust::{Depth, Judgement};
+use super::trust::{Depth, Judged, Judgement};
 use crate::carrier::CarrierKind;
 use crate::event::Cause;
 use crate::sign::Signer;
@@ -72,7 +72,9 @@ impl Export {
         let file = self.store.open(path).await?;
         let attr = stat(&*file).await?;
         let judged = self.trust.judge(path, attr.size, Depth::Full).await.map_err(ExamineError::Busy)?;
-        let Judgement { verdict, tree } = judged.ok_or(ExamineError::Busy(ExportError::Busy))?;
+        let Judged::Known(Judgement { verdict, tree, .. }) = judged else {
+            return Err(ExamineError::Busy(ExportError::Busy));
+        };
         if let Some(finding) = verdict.finding(&attr) {
             if finding.cause == Cause::Unreadable {
                 return Err(ExamineError::Evidence(finding.detail));

@@ -5,19 +5,25 @@
 //! accepted signature, or comes from the cache of those that were.
 
 mod cache;
+mod damage;
 mod error;
 mod evidence;
 mod examine;
+mod fingerprint;
 mod handle;
+mod items;
 mod names;
 mod nodes;
 mod permission;
 mod proof;
+mod proof_directory;
+mod range;
 mod read;
 mod reading;
 mod trust;
 mod verified;
 mod whole;
+mod xattrs;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,11 +38,13 @@ use crate::store::{Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
-pub use evidence::{Item, ProofBlock, RangeProof};
+pub use evidence::{Item, ProofBlock, RangeProof, UnknownXattrs, Xattrs};
 pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
+pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
+pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use verified::{Payload, Verified};
@@ -65,6 +73,10 @@ pub struct ExportOptions {
     pub cache_bytes: u64,
     /// How files are hashed that can only be proven as a whole.
     pub whole_files: WholeFiles,
+    /// Which extended attributes clients see.
+    pub xattrs: Xattrs,
+    /// Whether and where the proof directory stands.
+    pub proof_directory: ProofDirectory,
     /// The secret behind the file handles.
     pub handle_key: HandleKey,
     /// Where events go.
@@ -82,6 +94,9 @@ pub struct Export {
     cache: cache::BlockCache,
     verdicts: Cache<handle::Tag, trust::Verdict>,
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
+    mirror: proof_directory::Mirror,
+    damages: damage::Damages,
+    xattrs: Xattrs,
     started: Instant,
 }
 
@@ -91,6 +106,12 @@ impl Export {
         let root = options.store.stat(&StorePath::root()).await?;
         if options.mode == Mode::Warn {
             options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
+        }
+        if let Some(name) = options.proof_directory.name()
+            && let Ok(path) = StorePath::root().join(name.as_bytes())
+            && options.store.stat(&path).await.is_ok()
+        {
+            options.sink.emit(&Event::Shadowed { name });
         }
         let carriers = Carriers::over(&options.store, &options.carriers);
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
@@ -105,6 +126,9 @@ impl Export {
             cache: cache::BlockCache::new(options.cache_bytes),
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES),
+            mirror: proof_directory::Mirror::new(options.proof_directory),
+            damages: damage::Damages::new(),
+            xattrs: options.xattrs,
             started: Instant::now(),
         })
     }

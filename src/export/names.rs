@@ -3,19 +3,25 @@
 use std::sync::Arc;
 
 use super::error::ExportError;
-use super::handle::FileHandle;
+use super::fingerprint::fingerprint;
+use super::handle::{FileHandle, View};
+use super::items::Items;
 use super::nodes::Node;
 use super::permission::{Access, Caller};
-use super::trust::{Depth, Judgement, Verdict};
-use super::{Export, gone};
-use crate::carrier::{SIDECAR_DIRECTORY, Sidecar};
+use super::proof_directory::Object;
+use super::trust::{Depth, Judged, Judgement, Unhashed, Verdict};
+use super::{Export, gone, proof_directory};
+use crate::carrier::{CarrierKind, Evidence, SIDECAR_DIRECTORY, Sidecar, Stamp};
 use crate::policy::{Decision, decide};
-use crate::store::{Attr, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
+use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
 
 /// Entries of a listing that are described before other work gets its turn.
 const DESCRIBE_AT_ONCE: usize = 16;
 /// Pages of a listing in which nothing may be shown before the store counts as broken.
 const HIDDEN_PAGES: usize = 64;
+/// The same for the proof directory, which has no links and special files, and the entries of a page.
+const MIRRORED_PAGES: usize = 1024;
+const MIRRORED_PAGE: usize = 1024;
 
 /// One name in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +48,7 @@ pub struct Listing {
 impl Export {
     /// The handle of the export's root.
     pub fn root(&self) -> FileHandle {
-        self.nodes.handle(self.nodes.root())
+        self.nodes.handle(self.nodes.root(), None)
     }
 
     /// A number for the file system as a whole; it stays over restarts.
@@ -50,11 +56,15 @@ impl Export {
         self.nodes.fsid()
     }
 
+    /// The [`Attr::fileid`] in a handle, if this gateway made the handle; says nothing of the object.
+    pub fn fileid(&self, handle: &[u8]) -> Result<u64, ExportError> {
+        self.nodes.number(handle)
+    }
+
     /// The attributes of an object; the size of a signed file is the signed one.
     pub async fn attributes(&self, handle: &[u8], _caller: &Caller) -> Result<Attr, ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
-        let attr = self.stored(&node).await?;
-        Ok(self.presented(&node, attr, Depth::Glance).await?.0)
+        let object = self.object(handle).await?;
+        self.seen(&object).await
     }
 
     /// Finds `name` in a directory. `.` and `..` are names, too; the root is its own parent.
@@ -64,30 +74,34 @@ impl Export {
         name: &[u8],
         caller: &Caller,
     ) -> Result<(FileHandle, Attr), ExportError> {
-        let (node, attr) = self.directory(directory).await?;
+        let (directory, attr) = self.directory(directory).await?;
         if !self.identity.access(&attr, caller).lookup {
             return Err(ExportError::Permission);
         }
-        let (node, attr) = self.found(&node, name).await?;
-        Ok((self.nodes.handle(&node), attr))
+        let (object, attr) = self.step(&directory, name).await?;
+        Ok((self.handle(&object), attr))
     }
 
     /// Finds what the absolute path `path` names, for MOUNT. Empty names are passed over.
     pub async fn resolve(&self, path: &[u8], _caller: &Caller) -> Result<(FileHandle, Attr), ExportError> {
-        let mut node = self.nodes.root().clone();
-        let mut attr = self.stored(&node).await?;
+        let mut object = Object { node: self.nodes.root().clone(), view: None };
+        let mut attr = self.stored(&object.node).await?;
         for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
             if attr.kind != Kind::Directory {
                 return Err(ExportError::NotADirectory);
             }
-            (node, attr) = self.found(&node, name).await?;
+            (object, attr) = self.step(&object, name).await?;
         }
-        Ok((self.nodes.handle(&node), attr))
+        Ok((self.handle(&object), attr))
     }
 
     /// What a caller may do with an object. Reading and running are withheld where policy denies them.
     pub async fn access(&self, handle: &[u8], caller: &Caller) -> Result<(Access, Attr), ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let Object { node, view } = self.object(handle).await?;
+        if let Some(view) = view {
+            let attr = self.mirrored_attr(&node, view).await?;
+            return Ok((self.identity.access(&attr, caller), attr));
+        }
         let stored = self.stored(&node).await?;
         let (attr, verdict) = self.presented(&node, stored, Depth::Full).await?;
         let mut access = self.identity.access(&attr, caller);
@@ -105,9 +119,9 @@ impl Export {
 
     /// The target of a symbolic link. Links are not signed; see the README on what is not protected.
     pub async fn read_link(&self, handle: &[u8], _caller: &Caller) -> Result<(Vec<u8>, Attr), ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let Object { node, view } = self.object(handle).await?;
         let attr = self.stored(&node).await?;
-        if attr.kind != Kind::Symlink {
+        if view.is_some() || attr.kind != Kind::Symlink {
             return Err(ExportError::NotASymlink);
         }
         let target = self.store.read_link(&node.path).await.map_err(gone)?;
@@ -122,29 +136,72 @@ impl Export {
         max_entries: usize,
         caller: &Caller,
     ) -> Result<Listing, ExportError> {
-        let (node, attr) = self.directory(handle).await?;
+        let (Object { node, view }, attr) = self.directory(handle).await?;
         if !self.identity.access(&attr, caller).read {
             return Err(ExportError::Permission);
         }
-        let hidden = if node.path.is_root() { self.sidecar_fileid().await? } else { None };
-        let mut cookie = cookie;
-        for _ in 0..HIDDEN_PAGES {
-            let page = self.store.read_dir(&node.path, cookie, max_entries).await.map_err(gone)?;
+        if view.is_some() {
+            return self.list_mirrored(&node, attr, cookie, max_entries).await;
+        }
+        let shown = self.mirror.settings.shown().filter(|_| node.path.is_root());
+        if shown.is_some() && cookie == proof_directory::COOKIE {
+            return Ok(Listing { directory: attr, entries: Vec::new(), end: true });
+        }
+        let (entries, mut end) = self.entries(&node, cookie, max_entries, false).await?;
+        let items = entries.into_iter().map(|entry| {
+            let DirEntry { name, cookie, fileid, .. } = entry;
+            // The root's parent is the root: nothing outside has a number here.
+            let above = node.path.is_root() && matches!(&name[..], b"." | b"..");
+            DirItem { name, cookie, fileid: if above { node.fileid } else { fileid } }
+        });
+        let mut entries: Vec<_> = items.collect();
+        if let (Some(name), true) = (shown, end) {
+            let fileid = self.nodes.fileid(&node, View::Directory);
+            end = entries.len() < max_entries;
+            let last = DirItem { name: name.to_vec(), cookie: proof_directory::COOKIE, fileid };
+            entries.extend(end.then_some(last));
+        }
+        Ok(Listing { directory: attr, entries, end })
+    }
+
+    /// At most `max` entries of the directory `node` behind `cookie`, of those that clients may see
+    /// (`mirrored`: in the proof directory), and whether nothing follows.
+    pub(super) async fn entries(
+        &self,
+        node: &Node,
+        mut cookie: u64,
+        max: usize,
+        mirrored: bool,
+    ) -> Result<(Vec<DirEntry>, bool), ExportError> {
+        let root = node.path.is_root();
+        let hidden = if root { self.sidecar_fileid().await? } else { None };
+        // The mirror leaves out what may be most of a directory.
+        let (pages, size) =
+            if mirrored { (MIRRORED_PAGES, max.max(MIRRORED_PAGE)) } else { (HIDDEN_PAGES, max) };
+        for _ in 0..pages {
+            let page = self.store.read_dir(&node.path, cookie, size).await.map_err(gone)?;
             let last = page.entries.last().map(|entry| entry.cookie);
-            let entries = page.entries.into_iter().filter_map(|entry| {
+            let (mut entries, mut end) = (Vec::new(), page.end || last.is_none());
+            for entry in page.entries {
                 let dots = matches!(&entry.name[..], b"." | b"..");
-                let secret = node.path.is_root()
-                    && (entry.name == SIDECAR_DIRECTORY || (!dots && Some(entry.fileid) == hidden));
+                let secret = root
+                    && (entry.name == SIDECAR_DIRECTORY
+                        || self.mirror.settings.is_named(&entry.name)
+                        || (!dots && Some(entry.fileid) == hidden));
                 let allowed = dots || (entry.name.len() <= NAME_MAX && node.path.join(&entry.name).is_ok());
-                // The root's parent is the root: nothing outside has a number here.
-                let fileid = if dots && node.path.is_root() { node.fileid } else { entry.fileid };
-                (!secret && allowed).then_some(DirItem { name: entry.name, cookie: entry.cookie, fileid })
-            });
-            let entries: Vec<_> = entries.collect();
+                if secret || !allowed || (mirrored && !dots && !self.has_mirror(node, &entry).await?) {
+                    continue;
+                }
+                if entries.len() == max {
+                    end = false;
+                    break;
+                }
+                entries.push(entry);
+            }
             match last {
                 // All that came was hidden: a page without entries would read as the end.
-                Some(last) if entries.is_empty() && !page.end && last != cookie => cookie = last,
-                _ => return Ok(Listing { directory: attr, end: page.end || last.is_none(), entries }),
+                Some(last) if entries.is_empty() && !end && last != cookie => cookie = last,
+                _ => return Ok((entries, end)),
             }
         }
         Err(ExportError::Io)
@@ -159,42 +216,57 @@ impl Export {
         caller: &Caller,
     ) -> Vec<Option<(FileHandle, Attr)>> {
         let mut described = Vec::with_capacity(names.len());
-        let node = match self.directory(directory).await {
-            Ok((node, attr)) if self.identity.access(&attr, caller).lookup => Some(node),
+        let directory = match self.directory(directory).await {
+            Ok((object, attr)) if self.identity.access(&attr, caller).lookup => Some(object),
             _ => None,
         };
         for (n, name) in names.iter().enumerate() {
             if n % DESCRIBE_AT_ONCE == DESCRIBE_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            let found = match &node {
-                Some(node) => self.found(node, name).await.ok(),
+            let found = match &directory {
+                Some(directory) => self.step(directory, name).await.ok(),
                 None => None,
             };
-            described.push(found.map(|(node, attr)| (self.nodes.handle(&node), attr)));
+            described.push(found.map(|(object, attr)| (self.handle(&object), attr)));
         }
         described
     }
 
     /// Room and limits of the file system behind the store.
     pub async fn stat_fs(&self, handle: &[u8], _caller: &Caller) -> Result<(FsStat, Attr), ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
-        let attr = self.stored(&node).await?;
-        let stat = self.store.stat_fs().await?;
-        Ok((stat, self.presented(&node, attr, Depth::Glance).await?.0))
+        let object = self.object(handle).await?;
+        let attr = self.seen(&object).await?;
+        Ok((self.store.stat_fs().await?, attr))
     }
 
-    async fn directory(&self, handle: &[u8]) -> Result<(Arc<Node>, Attr), ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
-        let attr = self.stored(&node).await?;
+    async fn directory(&self, handle: &[u8]) -> Result<(Object, Attr), ExportError> {
+        let object = self.object(handle).await?;
+        let attr = match object.view {
+            None => self.stored(&object.node).await?,
+            Some(view) => self.mirrored_attr(&object.node, view).await?,
+        };
         if attr.kind != Kind::Directory {
             return Err(ExportError::NotADirectory);
         }
-        Ok((node, attr))
+        Ok((object, attr))
+    }
+
+    /// The attributes of `object` as clients see them.
+    async fn seen(&self, object: &Object) -> Result<Attr, ExportError> {
+        let Object { node, view } = object;
+        match view {
+            None => Ok(self.presented(node, self.stored(node).await?, Depth::Glance).await?.0),
+            Some(view) => self.mirrored_attr(node, *view).await,
+        }
     }
 
     /// What `name` in the directory `node` is.
-    async fn found(&self, node: &Arc<Node>, name: &[u8]) -> Result<(Arc<Node>, Attr), ExportError> {
+    pub(super) async fn found(
+        &self,
+        node: &Arc<Node>,
+        name: &[u8],
+    ) -> Result<(Arc<Node>, Attr), ExportError> {
         let path = match name {
             b"." => node.path.clone(),
             b".." => node.path.parent().unwrap_or_else(StorePath::root),
@@ -239,7 +311,7 @@ impl Export {
     }
 
     /// The attributes as clients see them, with the verdict on a regular file.
-    async fn presented(
+    pub(super) async fn presented(
         &self,
         node: &Node,
         attr: Attr,
@@ -248,36 +320,99 @@ impl Export {
         if attr.kind != Kind::Regular {
             return Ok((attr, None));
         }
-        // What only hashing could tell has the store's size until somebody opens it.
-        let Some(verdict) = self.verdict(node, attr.size, depth).await? else { return Ok((attr, None)) };
+        match self.known(node, attr.size, depth).await? {
+            Known::Judged(verdict) => Ok((self.shown(node, attr, &verdict), Some(verdict))),
+            // It has the store's size until somebody opens it, unless its size was proven before.
+            Known::Unhashed { before, fingerprint, .. } => {
+                let shown = before.as_ref().map_or(attr, |before| self.shown(node, attr, before));
+                Ok((Attr { change: attr.change.wrapping_add(fingerprint), ..shown }, before))
+            }
+        }
+    }
+
+    /// The attributes of a regular file as clients see them, who hold to them what they know of it for as
+    /// long as [`Attr::change`] stands: it moves with the verdict, the evidence and damage that was met.
+    pub(super) fn shown(&self, node: &Node, attr: Attr, verdict: &Verdict) -> Attr {
         // Warn mode serves a file of another size as the store has it, so that is its size then.
         let unproven = match decide(self.mode, verdict.finding(&attr).map(|finding| finding.cause)) {
             Decision::AllowUnproven(_) => true,
             Decision::Allow | Decision::Deny(_) | Decision::Fail(_) => false,
         };
         let size = if unproven { None } else { verdict.signed_size() };
-        Ok((Attr { size: size.unwrap_or(attr.size), ..attr }, Some(verdict)))
+        let change = state(&attr, verdict);
+        let damage = self.damages.of(&node.tag, change).map_or(0, |damage| damage.fingerprint());
+        Attr { size: size.unwrap_or(attr.size), change: change.wrapping_add(damage), ..attr }
     }
 
-    async fn verdict(&self, node: &Node, size: u64, depth: Depth) -> Result<Option<Verdict>, ExportError> {
+    /// What is known of the evidence of a file that has `size` bytes in the store.
+    pub(super) async fn known(&self, node: &Node, size: u64, depth: Depth) -> Result<Known, ExportError> {
         if let Some(verdict) = self.verdicts.get(&node.tag) {
             if self.trust.is_fresh(&verdict) {
-                return Ok(Some(verdict));
+                return Ok(Known::Judged(verdict));
             }
             if self.trust.holds(&node.path, &verdict).await {
                 let verdict = verdict.confirmed();
                 self.verdicts.insert(node.tag, verdict.clone());
-                return Ok(Some(verdict));
+                return Ok(Known::Judged(verdict));
             }
         }
-        let Some(Judgement { verdict, .. }) = self.trust.judge(&node.path, size, depth).await? else {
-            // A size that was proven holds for names until the file is looked at again.
-            let known = self.verdicts.get(&node.tag);
-            return Ok(
-                known.filter(|verdict| verdict.signed_size().is_some() && verdict.trust_is(&self.trust))
-            );
-        };
-        self.verdicts.insert(node.tag, verdict.clone());
-        Ok(Some(verdict))
+        Ok(self.look(node, size, depth).await?.0)
     }
+
+    /// Judges the evidence of a file anew. Gives it, too, where it can be read.
+    pub(super) async fn look(
+        &self,
+        node: &Node,
+        size: u64,
+        depth: Depth,
+    ) -> Result<(Known, Option<Evidence>), ExportError> {
+        match self.trust.judge(&node.path, size, depth).await? {
+            Judged::Known(Judgement { verdict, evidence, .. }) => {
+                self.keep(node, &verdict);
+                Ok((Known::Judged(verdict), evidence))
+            }
+            Judged::Unhashed(Unhashed { evidence, stamp }) => {
+                // A size that was proven holds for names until the file is looked at again.
+                let before = self.verdicts.get(&node.tag);
+                let before =
+                    before.filter(|verdict| verdict.signed_size().is_some() && verdict.trust_is(&self.trust));
+                let outcome = before.as_ref().map(|before| &before.outcome);
+                let fingerprint = fingerprint(outcome, Some(&stamp));
+                let items = Items::of(None, Some(&evidence));
+                Ok((Known::Unhashed { before, fingerprint, items, stamp }, Some(evidence)))
+            }
+        }
+    }
+
+    /// Keeps a verdict that was just made. A file that is held open under another is opened again, so that
+    /// a READ and what is told of the file go together.
+    fn keep(&self, node: &Node, verdict: &Verdict) {
+        self.verdicts.insert(node.tag, verdict.clone());
+        let open = self.open_files.get(&node.tag);
+        if open.is_some_and(|open| open.verdict.fingerprint != verdict.fingerprint) {
+            self.open_files.remove(&node.tag);
+        }
+    }
+}
+
+/// The change attribute of a file with nothing but a verdict.
+pub(super) fn state(attr: &Attr, verdict: &Verdict) -> u64 {
+    attr.change.wrapping_add(verdict.fingerprint)
+}
+
+/// What is known of a file's evidence.
+pub(super) enum Known {
+    /// Its verdict.
+    Judged(Verdict),
+    /// Only hashing all of the file can tell.
+    Unhashed {
+        /// The last verdict, on other evidence or another state of the file.
+        before: Option<Verdict>,
+        /// What it adds to the change attribute.
+        fingerprint: u64,
+        /// What can be told, some of it only after hashing.
+        items: Items,
+        /// The evidence that was looked at.
+        stamp: (CarrierKind, Stamp),
+    },
 }

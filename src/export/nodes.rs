@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use super::error::ExportError;
-use super::handle::{FileHandle, HandleKey, Parsed, Tag};
+use super::handle::{FileHandle, HandleKey, Parsed, Tag, View};
 use crate::store::{Kind, Store, StoreError, StoreErrorKind, StorePath};
 
 /// Paths remembered, in bytes.
@@ -78,8 +78,19 @@ impl Nodes {
         self.known.len() as u64 + 1
     }
 
-    pub(super) fn handle(&self, node: &Node) -> FileHandle {
-        self.key.handle(node.fileid, &node.tag, &node.path)
+    /// The handle of `node`, or of what `view` shows of it.
+    pub(super) fn handle(&self, node: &Node, view: Option<View>) -> FileHandle {
+        self.key.handle(view, node.fileid, &node.tag, &node.path)
+    }
+
+    /// The number of what `view` shows of `node`.
+    pub(super) fn fileid(&self, node: &Node, view: View) -> u64 {
+        self.key.fileid(view, &node.tag)
+    }
+
+    /// The number of what `view` shows of the object `fileid` at `path`.
+    pub(super) fn fileid_at(&self, path: &StorePath, fileid: u64, view: View) -> u64 {
+        self.key.fileid(view, &self.key.tag(fileid, path))
     }
 
     /// The node of the object `fileid` at `path`, remembered from now on.
@@ -96,13 +107,28 @@ impl Nodes {
         node
     }
 
-    /// The node that the handle `bytes` stands for. It may be gone from the store.
-    pub(super) async fn resolve(&self, store: &dyn Store, bytes: &[u8]) -> Result<Arc<Node>, ExportError> {
+    /// The number of what the handle `bytes` stands for, which may be gone from the store.
+    pub(super) fn number(&self, bytes: &[u8]) -> Result<u64, ExportError> {
+        let parsed = Parsed::new(bytes).filter(|parsed| self.key.authentic(parsed));
+        let Parsed { view, fileid, tag, .. } = parsed.ok_or(ExportError::BadHandle)?;
+        Ok(view.map_or(fileid, |view| self.key.fileid(view, &tag)))
+    }
+
+    /// The node that the handle `bytes` stands for, and what of it. It may be gone from the store.
+    pub(super) async fn resolve(
+        &self,
+        store: &dyn Store,
+        bytes: &[u8],
+    ) -> Result<(Arc<Node>, Option<View>), ExportError> {
         let parsed = Parsed::new(bytes).ok_or(ExportError::BadHandle)?;
         // Also where the tag is known: what was changed anywhere is no handle, whatever is remembered.
         if !self.key.authentic(&parsed) {
             return Err(ExportError::BadHandle);
         }
+        Ok((self.find(store, &parsed).await?, parsed.view))
+    }
+
+    async fn find(&self, store: &dyn Store, parsed: &Parsed<'_>) -> Result<Arc<Node>, ExportError> {
         if parsed.tag == self.root.tag {
             return Ok(self.root.clone());
         }
@@ -114,7 +140,7 @@ impl Nodes {
         if let Some(result) = self.remembered(&parsed.tag) {
             return result;
         }
-        match Search::new(&self.key, &parsed).run(store).await? {
+        match Search::new(&self.key, parsed).run(store).await? {
             Some(path) => Ok(self.node(path, parsed.fileid)),
             None => {
                 self.lost.insert(parsed.tag, Instant::now());

@@ -86,16 +86,29 @@ impl Prover<'_> {
             at = self.proven.geometry.slot(level, at).block;
         };
         while let Some((level, at)) = path.pop() {
-            let expected = match &parent {
-                None => self.proven.descriptor.root_hash,
-                Some(block) => {
-                    let slot = self.proven.geometry.slot(level + 1, at);
-                    self.digest_at(block, slot, level + 1)?
-                }
-            };
-            parent = Some(self.prove_tree_block(level, at, expected).await?);
+            parent = Some(self.below(parent.as_ref(), level, at).await?);
         }
         parent.ok_or_else(|| self.tree_failure(Cause::BadTreeBlock, 0, index, "the tree has no such block"))
+    }
+
+    /// Block `index` of `level`, proven by the block above it, `parent`; `None` for that of the root.
+    pub(super) async fn below(
+        &mut self,
+        parent: Option<&Verified<Bytes>>,
+        level: usize,
+        index: u64,
+    ) -> Result<Verified<Bytes>, Box<Failure>> {
+        if let Some(block) = self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), index)) {
+            return Ok(block);
+        }
+        let expected = match parent {
+            None => self.proven.descriptor.root_hash,
+            Some(block) => {
+                let slot = self.proven.geometry.slot(level + 1, index);
+                self.digest_at(block, slot, level + 1)?
+            }
+        };
+        self.prove_tree_block(level, index, expected).await
     }
 
     async fn prove_tree_block(

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::error::ExportError;
+use super::names::state;
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
+use super::proof_directory::Object;
 use super::reading::Reading;
-use super::trust::{Depth, Finding, Judgement, RECHECK, Tree, Verdict};
+use super::trust::{Depth, Finding, Judged, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
 use crate::event::{Event, Read, Refusal};
@@ -34,15 +36,16 @@ pub struct ReadReply {
 /// A file that is held open with all that proves it.
 pub(super) struct OpenFile {
     pub(super) file: Arc<dyn StoreFile>,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     /// There when the verdict is good.
-    tree: Option<Tree>,
+    pub(super) tree: Option<Tree>,
     /// When name and evidence were last found unchanged, in milliseconds of the export's life.
     checked: AtomicU64,
 }
 
 impl Export {
-    /// Up to `count` bytes (at most [`READ_MAX`]) from `offset`, each of them proven.
+    /// Up to `count` bytes (at most [`READ_MAX`]) from `offset`, each of them proven; those of the proof
+    /// directory are the gateway's own.
     ///
     /// Bytes behind the signed size are never returned, and only the signed size makes an end of
     /// file. A block that fails ends the data before it; it is the error when it is the first.
@@ -53,7 +56,10 @@ impl Export {
         count: u32,
         caller: &Caller,
     ) -> Result<ReadReply, ExportError> {
-        let node = self.nodes.resolve(&*self.store, handle).await?;
+        let Object { node, view } = self.object(handle).await?;
+        if let Some(view) = view {
+            return self.read_mirrored(&node, view, offset, count, caller).await;
+        }
         let (file, attr) = self.opened(&node).await?;
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);
@@ -63,7 +69,7 @@ impl Export {
             Decision::Allow => {}
             Decision::AllowUnproven(_) => {
                 self.report_finding(&node, finding, caller, true);
-                return self.read_unproven(&file, attr, offset, count).await;
+                return self.read_unproven(&node, &file, attr, offset, count).await;
             }
             Decision::Deny(cause) => {
                 self.report_finding(&node, finding, caller, false);
@@ -81,17 +87,19 @@ impl Export {
         let size = proven.descriptor.size;
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(size);
         let prover = Prover { proven, tree, cache: &self.cache, tree_blocks: 0 };
-        let mut reading = Reading::new(self, &node, &file, caller, prover);
+        let state = state(&attr, &file.verdict);
+        let mut reading = Reading::new(self, &node, &file, state, caller, prover);
         reading.run(offset, end).await?;
         let (data, read) = reading.finish()?;
         self.sink.emit(&Event::Read(read));
         let eof = offset.saturating_add(read.bytes) >= size;
-        Ok(ReadReply { data, eof, attr: Attr { size, ..attr } })
+        Ok(ReadReply { data, eof, attr: self.shown(&node, attr, &file.verdict) })
     }
 
     /// Warn mode: what the store says, as it says it.
     async fn read_unproven(
         &self,
+        node: &Node,
         file: &OpenFile,
         attr: Attr,
         offset: u64,
@@ -106,11 +114,11 @@ impl Export {
         let bytes = u64::from(data.len());
         self.sink.emit(&Event::Read(Read { bytes, verified_blocks: 0, cache_hits: 0, cache_misses: 1 }));
         let eof = offset.saturating_add(bytes) >= attr.size;
-        Ok(ReadReply { data, eof, attr })
+        Ok(ReadReply { data, eof, attr: self.shown(node, attr, &file.verdict) })
     }
 
     /// The open file of `node` with its attributes in the store at this moment.
-    async fn opened(&self, node: &Arc<Node>) -> Result<(Arc<OpenFile>, Attr), ExportError> {
+    pub(super) async fn opened(&self, node: &Arc<Node>) -> Result<(Arc<OpenFile>, Attr), ExportError> {
         if let Some(open) = self.open_files.get(&node.tag)
             && self.still_holds(node, &open).await
         {
@@ -167,7 +175,7 @@ impl Export {
             return Err(ExportError::Stale);
         }
         let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
-        let Judgement { verdict, tree } = judged.ok_or(ExportError::Busy)?;
+        let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
         self.verdicts.insert(node.tag, verdict.clone());
         let open = Arc::new(OpenFile { file, verdict, tree, checked });
         self.open_files.insert(node.tag, open.clone());

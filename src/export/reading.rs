@@ -33,11 +33,13 @@ pub(super) struct Reading<'a> {
     export: &'a Export,
     node: &'a Node,
     file: &'a OpenFile,
+    /// The change attribute of the file without what is known of its damage.
+    state: u64,
     caller: &'a Caller,
     prover: Prover<'a>,
     payload: Payload,
-    /// The last block that failed.
-    failure: Option<Box<Failure>>,
+    /// The last block that failed, and the data block that it failed for.
+    failure: Option<(u64, Box<Failure>)>,
     blocks: u64,
     hits: u64,
     misses: u64,
@@ -57,16 +59,48 @@ impl<'a> Reading<'a> {
         export: &'a Export,
         node: &'a Node,
         file: &'a OpenFile,
+        state: u64,
         caller: &'a Caller,
         prover: Prover<'a>,
     ) -> Self {
         let payload = Payload::default();
-        Self { export, node, file, caller, prover, payload, failure: None, blocks: 0, hits: 0, misses: 0 }
+        Self {
+            export,
+            node,
+            file,
+            state,
+            caller,
+            prover,
+            payload,
+            failure: None,
+            blocks: 0,
+            hits: 0,
+            misses: 0,
+        }
     }
 
     /// Gathers the bytes from `offset` to `end`, which is not behind the signed size, as far as they
     /// are good.
     pub(super) async fn run(&mut self, offset: u64, end: u64) -> Result<(), ExportError> {
+        let done = self.gather(offset, end).await;
+        self.remember(offset);
+        done
+    }
+
+    /// Remembers which block failed, and forgets that one did which is good now.
+    fn remember(&self, offset: u64) {
+        let (damages, tag) = (&self.export.damages, &self.node.tag);
+        if !self.payload.is_empty() && self.payload.is_verified() {
+            let block_size = self.prover.block_size() as u64;
+            let end = offset.saturating_add(u64::from(self.payload.len()));
+            damages.proven(tag, offset / block_size..end.div_ceil(block_size));
+        }
+        if let Some((data_block, failure)) = &self.failure {
+            damages.note(tag, self.state, *data_block, failure);
+        }
+    }
+
+    async fn gather(&mut self, offset: u64, end: u64) -> Result<(), ExportError> {
         let mut at = offset;
         let mut damaged = None;
         while at < end {
@@ -103,7 +137,7 @@ impl<'a> Reading<'a> {
 
     /// The data and what it took; the failure when there is no data before it.
     pub(super) fn finish(self) -> Result<(Payload, Read), ExportError> {
-        if let (Some(failure), true) = (&self.failure, self.payload.is_empty()) {
+        if let (Some((_, failure)), true) = (&self.failure, self.payload.is_empty()) {
             return Err(ExportError::Corrupt(failure.cause));
         }
         let read = Read {
@@ -166,7 +200,7 @@ impl<'a> Reading<'a> {
             let decision = decide(self.export.mode, Some(failure.cause));
             let served = matches!(decision, Decision::AllowUnproven(_)) && from + have > at;
             self.export.report_failure(self.node, &failure, self.caller, served);
-            self.failure = Some(failure);
+            self.failure = Some((index, failure));
             return Ok(served.then_some(Part::Unproven(data)));
         }
         self.blocks += 1;

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use super::cache::FileKey;
 use super::error::{ExportError, cause, exhausted};
+use super::fingerprint::fingerprint;
+use super::items::Items;
 use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
 use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
@@ -32,6 +34,10 @@ pub(super) struct Proven {
     pub(super) hasher: BlockHasher,
     pub(super) cache_key: FileKey,
     pub(super) signers: Vec<Signer>,
+    /// Which of the PKCS#7 messages counted.
+    pub(super) pkcs7: Option<usize>,
+    /// Which of the IMA values counted.
+    pub(super) ima: Option<usize>,
     /// Where the evidence was.
     pub(super) carrier: CarrierKind,
     /// Bytes of evidence behind the data in the store's file.
@@ -45,12 +51,19 @@ pub(super) struct Finding {
     pub(super) detail: String,
 }
 
+/// What a file was found to be.
+pub(super) type Outcome = Result<Arc<Proven>, Arc<Finding>>;
+
 /// What is known of one file's evidence.
 #[derive(Clone)]
 pub(super) struct Verdict {
-    pub(super) outcome: Result<Arc<Proven>, Arc<Finding>>,
-    /// The evidence that was accepted; `None` when none was.
-    stamp: Option<(CarrierKind, Stamp)>,
+    pub(super) outcome: Outcome,
+    /// The evidence that was judged; `None` when none could be read.
+    pub(super) stamp: Option<(CarrierKind, Stamp)>,
+    /// What can be told of the file.
+    pub(super) items: Items,
+    /// What it adds to the change attribute.
+    pub(super) fingerprint: u64,
     trust: u64,
     /// When something ends on which it rests, in seconds since 1970.
     until: Option<i64>,
@@ -61,6 +74,20 @@ pub(super) struct Verdict {
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
     pub(super) tree: Option<Tree>,
+    /// What was judged; `None` when it could not be read.
+    pub(super) evidence: Option<Evidence>,
+}
+
+/// Evidence that only hashing all of the file can judge, which was not done.
+pub(super) struct Unhashed {
+    pub(super) evidence: Evidence,
+    pub(super) stamp: (CarrierKind, Stamp),
+}
+
+/// What becomes of looking at evidence.
+pub(super) enum Judged {
+    Known(Judgement),
+    Unhashed(Unhashed),
 }
 
 /// Where the tree of an accepted file is read.
@@ -153,47 +180,66 @@ impl Trust {
         self.trusted.load().keyring.clone()
     }
 
-    /// Judges the evidence of `path`, which has `size` bytes in the store, as it is now. `None` at a
-    /// glance, for what only hashing tells.
+    /// Judges the evidence of `path`, which has `size` bytes in the store, as it is now.
     pub(super) async fn judge(
         &self,
         path: &StorePath,
         size: u64,
         depth: Depth,
-    ) -> Result<Option<Judgement>, ExportError> {
+    ) -> Result<Judged, ExportError> {
         let trusted = self.trusted.load_full();
-        let checked = Instant::now();
-        let refused = |finding: Finding| {
-            let finding = Finding { detail: brief(&finding.detail), ..finding };
-            let outcome = Err(Arc::new(finding));
-            let verdict = Verdict { outcome, stamp: None, trust: trusted.generation, until: None, checked };
-            Ok(Some(Judgement { verdict, tree: None }))
-        };
+        let (trust, checked) = (trusted.generation, Instant::now());
         let open = match self.carriers.open_for(path, size).await {
             Ok(open) => open,
             Err(error) if exhausted(&error) => return Err(ExportError::Busy),
-            Err(error) => return refused(finding(&error)),
+            Err(error) => {
+                let outcome = Err(Arc::new(finding(&error).brief()));
+                let (items, fingerprint) =
+                    (Items::of(Some(&outcome), None), fingerprint(Some(&outcome), None));
+                let verdict =
+                    Verdict { outcome, stamp: None, items, fingerprint, trust, until: None, checked };
+                return Ok(Judged::Known(Judgement { verdict, tree: None, evidence: None }));
+            }
         };
-        let accepted = match self.accept(path, size, &open, &trusted.keyring, depth).await {
-            Ok(Some(accepted)) => accepted,
-            Ok(None) => return Ok(None),
+        let stamp = (open.carrier, open.stamp);
+        let (outcome, tree, until) = match self.accept(path, size, &open, &trusted.keyring, depth).await {
+            Ok(Some(Accepted { descriptor, geometry, acceptance, tree })) => {
+                let proven = Proven {
+                    geometry,
+                    hasher: BlockHasher::new(&descriptor.params),
+                    cache_key: FileKey::new(&descriptor.file_digest()),
+                    signers: acceptance.signers,
+                    pkcs7: acceptance.pkcs7,
+                    ima: acceptance.ima,
+                    carrier: open.carrier,
+                    trailer: open.trailer,
+                    descriptor,
+                };
+                (Ok(Arc::new(proven)), Some(tree), acceptance.until)
+            }
+            Ok(None) => return Ok(Judged::Unhashed(Unhashed { evidence: open.evidence, stamp })),
             Err(Stop::Busy) => return Err(ExportError::Busy),
-            Err(Stop::Refused(finding)) => return refused(finding),
+            Err(Stop::Refused(finding)) => (Err(Arc::new(finding.brief())), None, None),
         };
-        let Accepted { descriptor, geometry, acceptance, tree } = accepted;
-        let proven = Proven {
-            geometry,
-            hasher: BlockHasher::new(&descriptor.params),
-            cache_key: FileKey::new(&descriptor.file_digest()),
-            signers: acceptance.signers,
-            carrier: open.carrier,
-            trailer: open.trailer,
-            descriptor,
-        };
-        let stamp = Some((open.carrier, open.stamp));
-        let (trust, until) = (trusted.generation, acceptance.until);
-        let verdict = Verdict { outcome: Ok(Arc::new(proven)), stamp, trust, until, checked };
-        Ok(Some(Judgement { verdict, tree: Some(tree) }))
+        let evidence = Some(open.evidence);
+        let items = Items::of(Some(&outcome), evidence.as_ref());
+        let fingerprint = fingerprint(Some(&outcome), Some(&stamp));
+        let verdict = Verdict { outcome, stamp: Some(stamp), items, fingerprint, trust, until, checked };
+        Ok(Judged::Known(Judgement { verdict, tree, evidence }))
+    }
+
+    /// The evidence of `path` if it is in the state `stamp`.
+    pub(super) async fn evidence(
+        &self,
+        path: &StorePath,
+        size: u64,
+        stamp: &(CarrierKind, Stamp),
+    ) -> Result<Option<Evidence>, ExportError> {
+        match self.carriers.open_for(path, size).await {
+            Ok(open) => Ok((*stamp == (open.carrier, open.stamp)).then_some(open.evidence)),
+            Err(error) if exhausted(&error) => Err(ExportError::Busy),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Checks signatures and shape. Hashes all of the file where only that can tell.
@@ -322,7 +368,7 @@ impl Trust {
     /// Whether `verdict` accepts the evidence that there is now, under the trust that there is now. A
     /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
-        let Some((carrier, stamp)) = &verdict.stamp else { return false };
+        let (Ok(_), Some((carrier, stamp))) = (&verdict.outcome, &verdict.stamp) else { return false };
         verdict.trust_is(self) && self.carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
     }
 
@@ -421,13 +467,15 @@ impl Verdict {
     }
 }
 
-/// `text`, cut: verdicts are kept in numbers, and paths may be long.
-fn brief(text: &str) -> String {
-    let mut brief: String = text.chars().take(DETAIL_MAX).collect();
-    if brief.len() < text.len() {
-        brief.push('…');
+impl Finding {
+    /// Cut: verdicts are kept in numbers, and paths may be long.
+    fn brief(self) -> Self {
+        let mut brief: String = self.detail.chars().take(DETAIL_MAX).collect();
+        if brief.len() < self.detail.len() {
+            brief.push('…');
+        }
+        Self { detail: brief, ..self }
     }
-    brief
 }
 
 fn unix_now() -> i64 {

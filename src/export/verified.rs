@@ -38,6 +38,8 @@ pub(in crate::export) enum Part {
     Proven(Verified<Bytes>),
     /// Bytes as the store gave them: in warn mode, never otherwise.
     Unproven(Bytes),
+    /// What the gateway itself says of a file, in the proof directory: no bytes of a file of the store.
+    Said(Bytes),
 }
 
 impl Part {
@@ -48,13 +50,14 @@ impl Part {
         match self {
             Self::Proven(bytes) => Self::Proven(bytes.slice(range)),
             Self::Unproven(bytes) => Self::Unproven(bytes.slice(range)),
+            Self::Said(bytes) => Self::Said(bytes.slice(range)),
         }
     }
 
     pub(in crate::export) fn len(&self) -> usize {
         match self {
             Self::Proven(bytes) => bytes.get().len(),
-            Self::Unproven(bytes) => bytes.len(),
+            Self::Unproven(bytes) | Self::Said(bytes) => bytes.len(),
         }
     }
 }
@@ -92,7 +95,7 @@ impl Payload {
     pub fn into_parts(self) -> Vec<Bytes> {
         let bytes = |part| match part {
             Part::Proven(bytes) => bytes.into_inner(),
-            Part::Unproven(bytes) => bytes,
+            Part::Unproven(bytes) | Part::Said(bytes) => bytes,
         };
         self.parts.into_iter().map(bytes).collect()
     }

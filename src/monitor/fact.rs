@@ -30,6 +30,8 @@ pub(super) enum Fact {
     Stopped,
     /// A setting relaxes enforcement.
     Relaxed { setting: String },
+    /// The proof directory hides an object of the store.
+    Shadowed { name: String },
     /// A file or block failed verification.
     Refused(Box<Refused>),
     /// Failures that were counted instead of written.
@@ -180,6 +182,10 @@ impl Fact {
                 let setting = printable(setting.as_bytes());
                 tracing::warn!(%setting, "ENFORCEMENT IS RELAXED");
             }
+            Self::Shadowed { name } => {
+                let name = printable(name.as_bytes());
+                tracing::warn!(%name, "the proof directory hides what has this name in the store");
+            }
             Self::Refused(refused) => refused.log(),
             Self::Repeated { path, path_hex, cause, count, first, last } => {
                 let path = match path {
@@ -297,6 +303,7 @@ mod tests {
             ),
             (Fact::Stopped, "stopped"),
             (Fact::Relaxed { setting: text() }, "relaxed"),
+            (Fact::Shadowed { name: text() }, "shadowed"),
             (Fact::from(repeated), "repeated"),
             (Fact::Reloaded { what: text(), detail: text() }, "reloaded"),
             (Fact::ReloadRefused { what: text(), error: text() }, "reload-refused"),

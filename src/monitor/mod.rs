@@ -225,6 +225,7 @@ impl Sink for Monitor {
                 metrics.relaxed.set(1);
                 self.journal.note(Fact::Relaxed { setting });
             }
+            Event::Shadowed { name } => self.journal.note(Fact::Shadowed { name: clip(name, CLIP) }),
             Event::Reloaded { what, detail } => {
                 metrics.reloaded(what, "ok");
                 let (what, detail) = (clip(what, CLIP), clip(detail, CLIP));

@@ -8,7 +8,7 @@ use super::rpc::{CallContext, Credential, Outcome, Program};
 use super::xdr::Writer;
 use crate::carrier::CarrierKind;
 use crate::event::Silent;
-use crate::export::{Export, ExportOptions, HandleKey, Identity, WholeFiles};
+use crate::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
 use crate::policy::Mode;
 use crate::sign::Keyring;
 use crate::store::Memory;
@@ -36,6 +36,8 @@ pub(super) fn export(mode: Mode) -> Arc<Export> {
         mode,
         identity: Identity::default(),
         cache_bytes: 1 << 20,
+        xattrs: Xattrs::default(),
+        proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[7; 32]),
         sink: Arc::new(Silent),
     };

@@ -1,7 +1,7 @@
 //! How clients talk to the gateway.
 //!
 //! [`rpc`] carries calls, [`xdr`] reads and writes their bytes, and each front end is one
-//! program: [`mount3`] and [`nfs3`]. Front ends know [`crate::export`] and each other not at all.
+//! program: [`mount3`], [`nfs3`] and [`nfs4`]. Front ends know [`crate::export`] and each other not at all.
 
 mod caller;
 #[cfg(test)]

@@ -250,6 +250,14 @@ fn name_for_people(name: &Name) -> String {
     if shown.is_empty() { "(no name)".to_owned() } else { shown }
 }
 
+/// A certificate in DER as one PEM block; it is not looked into.
+///
+/// # Errors
+/// [`SignError::Pem`] for what is too long to be encoded.
+pub fn certificate_to_pem(der: &[u8]) -> Result<String, SignError> {
+    pem::encode(der, pem::CERTIFICATE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -116,6 +116,11 @@ pub struct Acceptance {
     pub statement: Option<Statement>,
     /// Each signature that counts; a key may have made several.
     pub signers: Vec<Signer>,
+    /// Which of the PKCS#7 messages counts, the first if there are several.
+    pub pkcs7: Option<usize>,
+    /// Which of the IMA values counts: the first over the whole file, which more tools can check, or else
+    /// the first over the fs-verity digest.
+    pub ima: Option<usize>,
     /// When something ends on which this rests, in seconds since 1970: an expiry, a key's time.
     pub until: Option<i64>,
 }
@@ -140,12 +145,24 @@ pub fn verify(
         None => None,
     };
     let message = expected.descriptor.formatted_digest();
-    for message_of in signatures.pkcs7 {
+    for (at, message_of) in signatures.pkcs7.iter().enumerate() {
+        let before = gathering.signers.len();
         gathering.pkcs7(message_of, Format::FsVerity, |hash| Some(hash.digest(&message)));
+        if gathering.signers.len() > before {
+            gathering.pkcs7.get_or_insert(at);
+        }
     }
-    for value in signatures.ima {
+    let mut of_tree = None;
+    for (at, value) in signatures.ima.iter().enumerate() {
+        let before = gathering.signers.len();
         gathering.ima(value);
+        match gathering.signers.get(before).map(|signer| signer.format) {
+            Some(Format::ImaV2) => _ = gathering.ima.get_or_insert(at),
+            Some(_) => _ = of_tree.get_or_insert(at),
+            None => {}
+        }
     }
+    gathering.ima = gathering.ima.or(of_tree);
     gathering.finish(statement)
 }
 
@@ -214,6 +231,8 @@ struct Gathering<'a> {
     /// Signatures that may still be checked.
     checks: u32,
     signers: Vec<Signer>,
+    pkcs7: Option<usize>,
+    ima: Option<usize>,
     until: Option<i64>,
     problem: Option<(Problem, String)>,
     /// Keys that are named and not trusted, for people.
@@ -235,6 +254,8 @@ impl<'a> Gathering<'a> {
             chained: Vec::new(),
             checks: CHECKS_MAX,
             signers: Vec::new(),
+            pkcs7: None,
+            ima: None,
             until: None,
             problem: None,
             unknown: Vec::new(),
@@ -448,7 +469,7 @@ impl<'a> Gathering<'a> {
         } else if !limits.cover_time(now) {
             let from = limits.not_before.map_or_else(String::new, |first| format!(" from {}", time(first)));
             let until = limits.not_after.map_or_else(String::new, |last| format!(" until {}", time(last)));
-            Some(format!("{name} counts{from}{until}, it is now {}", time(now)))
+            Some(format!("{name} counts{from}{until}, not now"))
         } else {
             None
         };
@@ -484,7 +505,8 @@ impl<'a> Gathering<'a> {
         keys.dedup();
         let (have, need) = (keys.len(), self.keyring.required(self.expected.path));
         if have >= need {
-            return Ok(Acceptance { statement, signers: self.signers, until: self.until });
+            let Self { signers, pkcs7, ima, until, .. } = self;
+            return Ok(Acceptance { statement, signers, pkcs7, ima, until });
         }
         if !self.bad.is_empty() {
             let detail = format!("not made by the key it names: {}", list(&self.bad));

@@ -43,7 +43,7 @@ mod whole;
 mod fixture;
 
 pub use backend::{Sign, ToSign};
-pub use certificate::Certificate;
+pub use certificate::{Certificate, certificate_to_pem};
 pub use chain::{ChainError, ChainPath, INTERMEDIATES_MAX, verify_chain};
 pub use cms::{PKCS7_APPENDED_MAX, PKCS7_MAX, Pkcs7, Pkcs7Signer, make_pkcs7};
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, add_signature, remove_signature, sign_statement};

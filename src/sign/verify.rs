@@ -113,8 +113,7 @@ pub(super) fn agree(statement: &Statement, expected: &Expected<'_>) -> Result<()
         return refuse(Cause::WrongPath, format!("signed for path {signed}, found at {found}"));
     }
     if let Some(expires) = statement.expires.filter(|expires| expected.now >= *expires) {
-        let (expires, now) = (time(expires), time(expected.now));
-        return refuse(Cause::Expired, format!("expired at {expires}, it is now {now}"));
+        return refuse(Cause::Expired, format!("expired at {}", time(expires)));
     }
     let descriptor = expected.descriptor;
     if statement.size != descriptor.size {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Cause, Client, Event, Sink};
 use nfs_verity::export::{
-    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity, READ_MAX,
-    WholeFiles,
+    Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity,
+    ProofDirectory, READ_MAX, WholeFiles, Xattrs,
 };
 use nfs_verity::policy::Mode;
 use nfs_verity::sign::Keyring;
@@ -141,19 +141,37 @@ impl Gate {
         cache_bytes: u64,
         carriers: &[CarrierKind],
     ) -> Option<Self> {
+        Self::with(store, keyring, |options| {
+            options.mode = mode;
+            options.cache_bytes = cache_bytes;
+            options.carriers = carriers.to_vec();
+        })
+        .await
+    }
+
+    /// A gate that enforces, with evidence in the sidecar, but for what `change` changes.
+    pub async fn with(
+        store: Arc<dyn Store>,
+        keyring: &Keyring,
+        change: impl FnOnce(&mut ExportOptions),
+    ) -> Option<Self> {
         let events = Arc::<Events>::default();
-        let options = ExportOptions {
+        let mut options = ExportOptions {
             store,
             namespace: String::new(),
-            carriers: carriers.to_vec(),
+            carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),
             keyring: keyring.clone(),
-            mode,
+            mode: Mode::Enforce,
             identity: Identity::default(),
-            cache_bytes,
+            cache_bytes: CACHE,
+            xattrs: Xattrs::default(),
+            proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),
             sink: events.clone(),
         };
+        change(&mut options);
+        let mode = options.mode;
         Some(Self { export: Export::new(options).await.ok()?, events, mode })
     }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nfs_verity::carrier::CarrierKind;
 use nfs_verity::event::{Client as Who, Silent};
-use nfs_verity::export::{Caller, Export, ExportOptions, HandleKey, Identity, WholeFiles};
+use nfs_verity::export::{
+    Caller, Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs,
+};
 use nfs_verity::policy::Mode;
 use nfs_verity::proto::mount3::Mount3;
 use nfs_verity::proto::nfs3::Nfs3;
@@ -82,6 +84,8 @@ impl Scene {
             mode: Mode::Enforce,
             identity: Identity::default(),
             cache_bytes: 1 << 20,
+            xattrs: Xattrs::default(),
+            proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),
             sink: Arc::new(Silent),
         };

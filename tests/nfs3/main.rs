@@ -19,4 +19,5 @@ mod differential;
 mod explained;
 mod listing;
 mod peers;
+mod proof_directory;
 mod reading;

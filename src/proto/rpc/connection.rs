@@ -442,6 +442,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let Call { procedure, credential, arguments, .. } = call;
         let context = CallContext { peer: self.peer.address, connection: self.peer.id, credential };
+        let (asked, kept) = (Arc::clone(&program), arguments.clone());
         let future = guarded(|| program.call(context, procedure, arguments));
         let future = match future {
             None => Err(Answer::SystemError),
@@ -461,7 +462,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Ok(future) => {
                 let spawned = self.spawned(xid, label, received, charge);
-                tokio::spawn(spawned.run(future, execution));
+                let finishes = guarded(|| asked.finishes(procedure, &kept)).unwrap_or(false);
+                drop(kept);
+                tokio::spawn(spawned.run(future, execution, finishes));
             }
         }
     }
@@ -600,11 +603,19 @@ struct Spawned {
 }
 
 impl Spawned {
-    async fn run(self, mut future: BoxFuture<'static, Outcome>, execution: Option<Execution>) {
-        let answer = if let Some(execution) = execution {
-            // It goes on when the connection ends: its answer is for the caller's repeat.
+    /// A call with an `execution`, or one that `finishes`, goes on when the connection ends: its answer is
+    /// for the caller's repeat.
+    async fn run(
+        self,
+        mut future: BoxFuture<'static, Outcome>,
+        execution: Option<Execution>,
+        finishes: bool,
+    ) {
+        let answer = if finishes || execution.is_some() {
             let answer = std::future::poll_fn(|cx| poll_guarded(&mut future, cx)).await;
-            execution.finish(&answer);
+            if let Some(execution) = execution {
+                execution.finish(&answer);
+            }
             answer
         } else {
             let answer = std::future::poll_fn(|cx| poll_guarded(&mut future, cx));

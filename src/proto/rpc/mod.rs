@@ -68,6 +68,12 @@ pub trait Program: Send + Sync + 'static {
     fn reply_bound(&self, procedure: u32, arguments: &[u8]) -> usize;
     /// True when a repeated call must get the first one's reply and not be executed again.
     fn remembered(&self, procedure: u32) -> bool;
+    /// True when a call must run to its end though its connection breaks, because it changes what the
+    /// program keeps and its answer is for the caller's repeat over another connection.
+    fn finishes(&self, procedure: u32, arguments: &[u8]) -> bool {
+        let _ = (procedure, arguments);
+        false
+    }
     /// Executes a call.
     fn call(
         self: Arc<Self>,

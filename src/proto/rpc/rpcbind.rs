@@ -15,12 +15,12 @@ const PROGRAM: u32 = 100_000;
 const SET: u32 = 1;
 const UNSET: u32 = 2;
 const TCP: u32 = 6;
-/// What is registered: NFS and MOUNT, both version 3.
-const SERVED: [(u32, u32); 2] = [(100_003, 3), (100_005, 3)];
+/// What is registered: NFS versions 3 and 4, and MOUNT version 3.
+const SERVED: [(u32, u32); 3] = [(100_003, 3), (100_003, 4), (100_005, 3)];
 const PATIENCE: Duration = Duration::from_secs(5);
 const REPLY_MAX: u32 = 1024;
 
-/// Registers NFSv3 and MOUNT v3 on the TCP port `port`, in place of what was registered before.
+/// Registers NFSv3, NFSv4 and MOUNT v3 on the TCP port `port`, in place of what was registered before.
 ///
 /// # Errors
 /// There is no rpcbind on loopback, or it refuses.

@@ -6,4 +6,4 @@ mod read;
 mod write;
 
 pub use read::{Reader, XdrError};
-pub use write::{Segments, Writer};
+pub use write::{Mark, Segments, Writer};

@@ -7,6 +7,14 @@ use super::read::padding;
 /// What was written, in order; sent with one vectored write.
 pub type Segments = Vec<Bytes>;
 
+/// A point in what was written, to which [`Writer::rollback`] goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    segments: usize,
+    done: usize,
+    open: usize,
+}
+
 /// Gathers a reply.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -87,6 +95,60 @@ impl Writer {
         }
     }
 
+    /// Opaque bytes of variable length that `write` writes: no payload, for that would be sent before
+    /// its length is known.
+    pub fn measured(&mut self, write: impl FnOnce(&mut Self)) -> &mut Self {
+        let at = self.open.len();
+        self.u32(0);
+        write(self);
+        let len = self.open.len().saturating_sub(at + 4);
+        let length = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        if let Some(place) = self.open.get_mut(at..at + 4) {
+            place.copy_from_slice(&length);
+        }
+        self.pad(len)
+    }
+
+    /// Where writing stands.
+    pub fn mark(&self) -> Mark {
+        Mark { segments: self.done.len(), done: self.done_len, open: self.open.len() }
+    }
+
+    /// Drops all that was written behind `mark`.
+    pub fn rollback(&mut self, mark: Mark) {
+        if self.done.len() == mark.segments {
+            return self.open.truncate(mark.open);
+        }
+        // What was open at the mark begins the first segment that was sealed behind it.
+        self.open.clear();
+        self.done.truncate(mark.segments + 1);
+        self.done_len = mark.done;
+        match self.done.pop() {
+            Some(mut sealed) if mark.open > 0 => {
+                sealed.truncate(mark.open);
+                self.done_len += sealed.len();
+                self.done.push(sealed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes that are encoded already, linked and not copied.
+    pub fn raw(&mut self, bytes: Bytes) -> &mut Self {
+        self.seal();
+        self.done_len += bytes.len();
+        self.done.push(bytes);
+        self
+    }
+
+    /// A copy of all that was written.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        self.done.iter().for_each(|segment| bytes.extend_from_slice(segment));
+        bytes.extend_from_slice(&self.open);
+        bytes
+    }
+
     /// Appends all that `other` holds.
     pub fn append(&mut self, mut other: Self) -> &mut Self {
         self.seal();
@@ -116,5 +178,50 @@ mod tests {
         let segments = w.finish();
         assert_eq!(segments.concat(), [0, 0, 0, 1, 0, 0, 0, 5, 7, 7, 7, 7, 7, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(segments[1].as_ptr(), data.as_ptr());
+    }
+
+    #[test]
+    fn a_measured_item_has_its_length_and_padding() {
+        let mut w = Writer::default();
+        w.u32(9).measured(|w| {
+            w.fixed(&[1, 2, 3, 4]).u32(5);
+        });
+        w.measured(|_| {});
+        assert_eq!(w.to_vec(), [0, 0, 0, 9, 0, 0, 0, 8, 1, 2, 3, 4, 0, 0, 0, 5, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_rollback_leaves_what_was_there_before() {
+        type Write = fn(&mut Writer);
+        let steps: [Write; 4] = [
+            |w| {
+                w.u32(1);
+            },
+            |w| {
+                w.payload([Bytes::from_static(b"12345")], 5);
+            },
+            |w| {
+                w.payload([Bytes::from_static(b"1234")], 4);
+            },
+            |_| {},
+        ];
+        // Every two steps before the mark, every two behind it, and one more when all is undone.
+        for n in 0..4usize.pow(5) {
+            let step = |at: u32| steps[n / 4usize.pow(at) % 4];
+            let mut w = Writer::default();
+            step(0)(&mut w);
+            step(1)(&mut w);
+            let (mark, before) = (w.mark(), w.to_vec());
+            step(2)(&mut w);
+            step(3)(&mut w);
+            w.rollback(mark);
+            assert_eq!((w.to_vec(), w.len()), (before.clone(), before.len()), "{n}");
+            step(4)(&mut w);
+            let mut tail = Writer::default();
+            step(4)(&mut tail);
+            assert_eq!(w.to_vec(), [before, tail.to_vec()].concat(), "{n}");
+            assert_eq!(w.len(), w.to_vec().len());
+            assert_eq!(w.to_vec(), w.finish().concat());
+        }
     }
 }

@@ -1,0 +1,211 @@
+//! Extended attributes: what is told of a file's proof, and the store's own where the export says so.
+//!
+//! What was found out is told to whoever may look at the file, also where policy refuses its data: a client
+//! can see why, and check for itself. Values come with one state of the evidence, the one that was judged;
+//! nothing is kept of them here. The store's attributes are its word alone, and none of them can take a
+//! name that the gateway speaks under.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::ExportError;
+use super::evidence::{Item, Xattrs};
+use super::items::{self, Items};
+use super::names::{Known, state};
+use super::nodes::Node;
+use super::permission::Caller;
+use super::proof_directory::Object;
+use super::trust::Depth;
+use super::{Export, gone};
+use crate::carrier::{BUNDLE_XATTR, CarrierKind, Stamp, USER_IMA};
+use crate::store::{Attr, Kind, StoreErrorKind, StoreFile, XATTR_MAX};
+
+/// The one namespace that RFC 8276 carries.
+const USER: &[u8] = b"user.";
+/// The prefix of names that are the gateway's own.
+const OWN: &[u8] = b"verity.";
+/// The longest name that Linux knows, with `user.`.
+const NAME_MAX: usize = 255;
+
+impl Export {
+    /// The names of an object's extended attributes, without `user.`: those that have a value. Nothing is
+    /// hashed for it: what only hashing can tell is named, and told to who asks for it.
+    pub async fn list_xattrs(&self, handle: &[u8], caller: &Caller) -> Result<Vec<Vec<u8>>, ExportError> {
+        let (Object { node, view }, attr) = self.looked_at(handle, caller).await?;
+        if view.is_some() || attr.kind != Kind::Regular {
+            return Ok(Vec::new());
+        }
+        let items = match self.known(&node, attr.size, Depth::Glance).await? {
+            Known::Judged(verdict) => verdict.items,
+            Known::Unhashed { items, .. } => items,
+        };
+        let mut names: Vec<Vec<u8>> =
+            items.iter().map(|item| item.xattr_name().as_bytes().to_vec()).collect();
+        if self.xattrs == Xattrs::All && self.identity.access(&attr, caller).read {
+            let file = self.regular(&node).await?;
+            // As Linux counts, with prefix and end of each.
+            let room = |name: &Vec<u8>| USER.len() + name.len() + 1;
+            let mut left = XATTR_MAX - names.iter().map(room).sum::<usize>();
+            for name in file.list_xattrs().await? {
+                let Some(name) = foreign(&name) else { continue };
+                let name = name.to_vec();
+                match left.checked_sub(room(&name)) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The value of an extended attribute, named without `user.`: at most 64 KiB. All of a file may have
+    /// to be hashed where only that tells what is asked for.
+    pub async fn get_xattr(&self, handle: &[u8], name: &[u8], caller: &Caller) -> Result<Bytes, ExportError> {
+        let (Object { node, view }, attr) = self.looked_at(handle, caller).await?;
+        if name.is_empty() || name.contains(&0) {
+            return Err(ExportError::InvalidName);
+        }
+        if USER.len() + name.len() > NAME_MAX {
+            return Err(ExportError::NameTooLong);
+        }
+        if view.is_some() || attr.kind != Kind::Regular {
+            return Err(ExportError::NoXattr);
+        }
+        let value = match Item::of_xattr(name) {
+            Some(item) => self.item(&node, &attr, item).await?,
+            None => self.stored_xattr(&node, &attr, name, caller).await?,
+        };
+        value.ok_or(ExportError::NoXattr)
+    }
+
+    /// An object that `caller` may look at the extended attributes of.
+    async fn looked_at(&self, handle: &[u8], caller: &Caller) -> Result<(Object, Attr), ExportError> {
+        let object = self.object(handle).await?;
+        let attr = match object.view {
+            None => self.stored(&object.node).await?,
+            Some(view) => self.mirrored_attr(&object.node, view).await?,
+        };
+        match self.identity.access(&attr, caller).xattrs {
+            true => Ok((object, attr)),
+            false => Err(ExportError::Permission),
+        }
+    }
+
+    /// The value of `item`, where it has one.
+    pub(super) async fn item(
+        &self,
+        node: &Node,
+        attr: &Attr,
+        item: Item,
+    ) -> Result<Option<Bytes>, ExportError> {
+        let depth = match item {
+            Item::Digest | Item::Descriptor | Item::Signer | Item::Status | Item::Tree => Depth::Full,
+            Item::Statement | Item::Signature | Item::Ima | Item::Certificates => Depth::Glance,
+        };
+        let mut known = self.known(node, attr.size, depth).await?;
+        let mut evidence = None;
+        if !known.items().iter().any(|there| there == item) {
+            return Ok(None);
+        }
+        if known.is_of_evidence(item)
+            && let Some(stamp) = known.stamp()
+        {
+            evidence = self.trust.evidence(&node.path, attr.size, stamp).await?;
+            if evidence.is_none() {
+                // It is not what was judged any more.
+                (known, evidence) = self.look(node, attr.size, depth).await?;
+            }
+        }
+        let outcome = match &known {
+            Known::Judged(verdict) => Some(&verdict.outcome),
+            Known::Unhashed { .. } => None,
+        };
+        Ok(match item {
+            Item::Digest | Item::Descriptor | Item::Tree => {
+                let proven =
+                    outcome.and_then(|outcome| outcome.as_ref().ok()).map(|proven| proven.descriptor);
+                let descriptor = proven.or_else(|| evidence.as_ref().and_then(items::claimed));
+                descriptor.and_then(|descriptor| items::of_descriptor(item, &descriptor))
+            }
+            Item::Signer => outcome.and_then(items::signers),
+            Item::Status => match &known {
+                Known::Judged(verdict) => {
+                    let damage = self.damages.of(&node.tag, state(attr, verdict));
+                    Some(items::status(verdict.finding(attr).as_ref(), damage.as_ref()))
+                }
+                Known::Unhashed { .. } => return Err(ExportError::Busy),
+            },
+            Item::Statement | Item::Signature | Item::Ima | Item::Certificates => {
+                evidence.and_then(|evidence| items::part(item, outcome, &evidence))
+            }
+        })
+    }
+
+    /// The store's own attribute `name`, where the export lets it pass.
+    async fn stored_xattr(
+        &self,
+        node: &Node,
+        attr: &Attr,
+        name: &[u8],
+        caller: &Caller,
+    ) -> Result<Option<Bytes>, ExportError> {
+        let full = [USER, name].concat();
+        if self.xattrs == Xattrs::Evidence || foreign(&full).is_none() {
+            return Ok(None);
+        }
+        if !self.identity.access(attr, caller).read {
+            return Err(ExportError::Permission);
+        }
+        match self.regular(node).await?.get_xattr(&full, XATTR_MAX).await {
+            Err(error) if error.kind == StoreErrorKind::TooLarge => Ok(None),
+            answer => Ok(answer?),
+        }
+    }
+
+    /// The file of `node`, opened for a moment.
+    async fn regular(&self, node: &Node) -> Result<Arc<dyn StoreFile>, ExportError> {
+        let file = self.store.open(&node.path).await.map_err(gone)?;
+        match super::read::stat(&*file).await?.fileid == node.fileid {
+            true => Ok(file),
+            false => Err(ExportError::Stale),
+        }
+    }
+}
+
+/// What is left of a name in the store that may pass: of the user's, and none that the gateway speaks
+/// under or that holds evidence.
+fn foreign(name: &[u8]) -> Option<&[u8]> {
+    let short = name.strip_prefix(USER).filter(|short| !short.is_empty())?;
+    let own = short.starts_with(OWN) || name == USER_IMA || name == BUNDLE_XATTR;
+    (!own && name.len() <= NAME_MAX).then_some(short)
+}
+
+impl Known {
+    pub(super) fn items(&self) -> Items {
+        match self {
+            Self::Judged(verdict) => verdict.items,
+            Self::Unhashed { items, .. } => *items,
+        }
+    }
+
+    /// The state of the evidence that was looked at.
+    fn stamp(&self) -> Option<&(CarrierKind, Stamp)> {
+        match self {
+            Self::Judged(verdict) => verdict.stamp.as_ref(),
+            Self::Unhashed { stamp, .. } => Some(stamp),
+        }
+    }
+
+    /// Whether the value of `item` stands in the evidence, and not in the verdict.
+    fn is_of_evidence(&self, item: Item) -> bool {
+        match item {
+            Item::Statement | Item::Signature | Item::Ima | Item::Certificates => true,
+            Item::Digest | Item::Descriptor | Item::Tree => {
+                matches!(self, Self::Judged(verdict) if verdict.outcome.is_err())
+            }
+            Item::Signer | Item::Status => false,
+        }
+    }
+}
