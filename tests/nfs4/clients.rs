@@ -169,11 +169,15 @@ fn exchange_id_checks_its_arguments() {
     let scene = Scene::new();
     let mut wire = Wire::connect(scene.gateway.nfs);
     for flags in
-        [4, 0x8, 0x200, op::CONFIRMED_R, op::CONFIRMED_R | op::USE_NON_PNFS, 0x0008_0000, 0x2000_0000]
+        [0x8, 0x200, op::CONFIRMED_R, op::CONFIRMED_R | op::USE_NON_PNFS, 0x0008_0000, 0x2000_0000]
     {
         let status = wire.status(op::exchange_id(&unique(), FIRST, flags));
         assert_eq!(status, INVAL, "flags {flags:#x}, section 18.35.3");
     }
+    // EXCHGID4_FLAG_SUPP_FENCE_OPS is of RFC 7862.
+    wire.minor = 1;
+    assert_eq!(wire.status(op::exchange_id(&unique(), FIRST, 4)), INVAL);
+    wire.minor = 2;
     // What a client may do and what it may ask for, and what it needs not be given.
     for flags in [0, 1, 2, 0x100, 0x1_0000, 0x2_0000, 0x4_0000, 0x7_0103] {
         assert!(exchange(&mut wire, &unique(), FIRST, UID, flags).is_ok(), "flags {flags:#x}");
