@@ -49,7 +49,8 @@ pub(super) fn many() -> impl Iterator<Item = Vec<u8>> {
     (0..300).map(|n| format!("{n}{}", "x".repeat(n * 37 % 250)).into_bytes())
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs `future` to its end.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 

@@ -61,7 +61,8 @@ pub(super) fn reply_bound(arguments: &[u8]) -> usize {
     let Ok(head) = Head::decode(arguments) else { return 0 };
     let results =
         |sum: usize, (_, operation): (u32, Operation<'_>)| sum.saturating_add(ops::memory(&operation));
-    head.walk().fold(RESULT_HEAD + 8 + head.tag.len(), results)
+    // The last result is that of an operation that cannot be decoded, if there is one.
+    head.walk().fold(RESULT_HEAD + 8 + head.tag.len() + CHANGE_MAX, results)
 }
 
 /// Whether the compound is to run to its end though nobody may be there to hear of it: it changes
