@@ -159,7 +159,7 @@ fn what_would_change_something_is_refused() {
         (operation(op::REMOVEXATTR, |w| w.opaque(b"ima")), 13),
         (operation(op::SETXATTR, |w| w.u32(0).opaque(b"").opaque(b"x")), 22),
     ] {
-        assert_eq!(session.status(&[&hello[..], &[last.clone()]].concat()), status, "{last:?}");
+        assert_eq!(session.status(&[&hello[..], std::slice::from_ref(&last)].concat()), status, "{last:?}");
     }
     for (last, status) in [
         (create(0, b"none", false), 30),
