@@ -30,10 +30,13 @@ fn both_versions_tell_the_same_attributes_and_bytes() {
         if word(0) == 1 && path != "unsigned" {
             for offset in (0..long(20)).step_by(4096) {
                 let before = old.read(&handle, offset, 4096);
-                let reply = new.run(&[super::op::putfh(&found), super::op::read(Stateid::ANONYMOUS, offset, 4096)]);
+                let reply =
+                    new.run(&[super::op::putfh(&found), super::op::read(Stateid::ANONYMOUS, offset, 4096)]);
                 match (before, reply.status.0) {
                     (Ok(before), 0) => match reply.last() {
-                        super::reply::Body::Read { eof, data } => assert!(before == (data, eof), "{path} at {offset}"),
+                        super::reply::Body::Read { eof, data } => {
+                            assert!(before == (data, eof), "{path} at {offset}")
+                        }
                         other => panic!("{other:?}"),
                     },
                     (Err(status), code) => assert_eq!(status.0, code, "{path} at {offset}"),

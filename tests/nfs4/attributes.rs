@@ -201,9 +201,12 @@ fn what_cannot_be_compared_is_not() {
         }
     }
     // Cut, and with something behind: no XDR, or not the same.
-    for (mask, values) in
-        [(1 << 4, vec![0; 4]), (1 << 4, [size, vec![0; 4]].concat()), (1 << 19, vec![0xff; 8]), (1 << 4, vec![])]
-    {
+    for (mask, values) in [
+        (1 << 4, vec![0; 4]),
+        (1 << 4, [size, vec![0; 4]].concat()),
+        (1 << 19, vec![0xff; 8]),
+        (1 << 4, vec![]),
+    ] {
         let attributes = Fattr { mask: vec![mask], values };
         let verify = session.status(&[Session::path("hello"), vec![op::verify(&attributes)]].concat());
         assert!([BADXDR, INVAL, NOT_SAME].contains(&verify), "{verify:?}");

@@ -168,9 +168,7 @@ fn a_client_that_another_principal_replaced_is_stale() {
 fn exchange_id_checks_its_arguments() {
     let scene = Scene::new();
     let mut wire = Wire::connect(scene.gateway.nfs);
-    for flags in
-        [0x8, 0x200, op::CONFIRMED_R, op::CONFIRMED_R | op::USE_NON_PNFS, 0x0008_0000, 0x2000_0000]
-    {
+    for flags in [0x8, 0x200, op::CONFIRMED_R, op::CONFIRMED_R | op::USE_NON_PNFS, 0x0008_0000, 0x2000_0000] {
         let status = wire.status(op::exchange_id(&unique(), FIRST, flags));
         assert_eq!(status, INVAL, "flags {flags:#x}, section 18.35.3");
     }

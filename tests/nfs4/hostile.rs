@@ -83,7 +83,9 @@ fn stateids_and_sessions_are_not_guessed() {
         let mut guess = thief.id;
         guess[8..].copy_from_slice(&random.next().to_be_bytes());
         assert_eq!(wire.status(op::sequence(guess, 1, 0, 0, false)), BADSESSION);
-        for client in [victim.session.client ^ (1 << (n % 64)), thief.client.wrapping_add(n + 2), random.next()] {
+        for client in
+            [victim.session.client ^ (1 << (n % 64)), thief.client.wrapping_add(n + 2), random.next()]
+        {
             if client != victim.session.client {
                 assert_eq!(wire.status(op::destroy_clientid(client)), STALE_CLIENTID);
                 assert_eq!(wire.status(op::create_session(client, 1, Channel::USUAL)), STALE_CLIENTID);
@@ -111,7 +113,10 @@ fn names_and_sessions_of_others_are_not_taken() {
     }
     // It holds no connection of the session, and in its own session it is another's.
     let session = victim.session.id;
-    assert_eq!(Wire::connect(scene.gateway.nfs).status(op::destroy_session(session)), CONN_NOT_BOUND_TO_SESSION);
+    assert_eq!(
+        Wire::connect(scene.gateway.nfs).status(op::destroy_session(session)),
+        CONN_NOT_BOUND_TO_SESSION
+    );
     thief.fails(&[op::destroy_session(session)], CONN_NOT_BOUND_TO_SESSION);
     assert_eq!(thief.wire.status(op::destroy_clientid(victim.session.client)), CLIENTID_BUSY);
     thief.fails(&[op::destroy_clientid(victim.session.client)], CLIENTID_BUSY);
@@ -125,7 +130,8 @@ fn clients_without_end_push_nobody_out() {
     let mut wire = Wire::connect(scene.gateway.nfs);
     let mut random = Random::new(8);
     for n in 0..20_000 {
-        let status = wire.status(op::exchange_id(&[&random.next().to_be_bytes()[..], &[7; 900]].concat(), [1; 8], 0));
+        let status =
+            wire.status(op::exchange_id(&[&random.next().to_be_bytes()[..], &[7; 900]].concat(), [1; 8], 0));
         assert!([OK, DELAY, RESOURCE].contains(&status), "{n}: {status:?}");
         if n % 1000 == 0 {
             victim.session.last(&[op::putfh(&victim.file), op::read(victim.open, 0, 1)]);

@@ -29,7 +29,12 @@ fn operations_cut_at_every_length_are_not_executed() {
                     let reply = Reply::decode(&results);
                     assert_eq!(reply.results.len(), 4);
                     let refused = whole != OK && reply.status == whole;
-                    assert!(reply.status == BADXDR || refused, "operation {} cut at {n}: {:?}", op.number, reply.status);
+                    assert!(
+                        reply.status == BADXDR || refused,
+                        "operation {} cut at {n}: {:?}",
+                        op.number,
+                        reply.status
+                    );
                 }
                 Answer::Refused(status) => {
                     assert_eq!(status, GARBAGE_ARGS);
@@ -104,7 +109,8 @@ fn compounds_changed_at_random_harm_nobody() {
         match mutant.wire.answer() {
             Some((_, Answer::Accepted(results))) => {
                 let reply = Reply::decode(&results);
-                let begun = reply.results.first().is_some_and(|first| first.op == op::SEQUENCE && first.status == OK);
+                let begun =
+                    reply.results.first().is_some_and(|first| first.op == op::SEQUENCE && first.status == OK);
                 if !begun {
                     mutant = begin(&mut random);
                 }

@@ -21,7 +21,9 @@ fn nfs_rs_lists_stats_and_reads() {
     Runtime::new().unwrap().block_on(async {
         for version in ["4.1", "4.2"] {
             let mount = mounted(&scene, version).await;
-            for (path, bytes) in [("/hello", HELLO.to_vec()), ("/big", content(1, BIG)), ("/empty", Vec::new())] {
+            for (path, bytes) in
+                [("/hello", HELLO.to_vec()), ("/big", content(1, BIG)), ("/empty", Vec::new())]
+            {
                 let attr = mount.getattr_path(path).await.unwrap();
                 assert_eq!((attr.type_, attr.filesize), (1, bytes.len() as u64), "{path} over {version}");
                 let file = mount.open_path(path, OPEN_READ).await.unwrap();
@@ -36,7 +38,8 @@ fn nfs_rs_lists_stats_and_reads() {
             }
             assert_eq!(mount.readlink_path("/link").await.unwrap(), "dir/a");
             let directory = mount.lookup_path("/many").await.unwrap().fh;
-            let (mut names, mut position) = (std::collections::BTreeSet::new(), nfs_rs::DirectoryCookie::default());
+            let (mut names, mut position) =
+                (std::collections::BTreeSet::new(), nfs_rs::DirectoryCookie::default());
             loop {
                 let page = mount.readdirplus_page(directory.clone(), position).await.unwrap();
                 for entry in page.entries {
@@ -63,7 +66,9 @@ fn nfs_rs_gets_an_error_for_a_damaged_block_and_the_others() {
             let file = mount.open_path("/bad", OPEN_READ).await.unwrap();
             for block in [0, BAD_BLOCK - 1, BAD_BLOCK, BAD_BLOCK + 1] {
                 match mount.read(file.fh.clone(), (block * 4096) as u64, 4096).await {
-                    Ok(data) => assert!(block != BAD_BLOCK && data == good[block * 4096..][..4096], "{block}"),
+                    Ok(data) => {
+                        assert!(block != BAD_BLOCK && data == good[block * 4096..][..4096], "{block}")
+                    }
                     Err(error) => assert!(block == BAD_BLOCK, "{block}: {error}"),
                 }
             }

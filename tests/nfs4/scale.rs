@@ -30,7 +30,8 @@ fn long_a_thousand_sessions_with_a_hundred_opens_each() {
         session.last(&[op::reclaim_complete(false)]);
         let mut stateids = Vec::new();
         for files in files.chunks(25) {
-            let ops: Vec<Op> = files.iter().flat_map(|file| [op::putfh(file), op::open_fh(b"owner")]).collect();
+            let ops: Vec<Op> =
+                files.iter().flat_map(|file| [op::putfh(file), op::open_fh(b"owner")]).collect();
             for body in session.run(&ops).ok() {
                 if let Body::Open { stateid, .. } = body {
                     stateids.push(stateid);
