@@ -148,6 +148,50 @@ for name, (which, data) in sideband.items():
     seed("sideband", name, bytes([which]) + data)
 
 
+# --- compounds of NFSv4, RFC 8881, RFC 7862, RFC 8276: odd for a session of the target's own, arguments
+STATEID = u32(0) + bytes(12)
+CURRENT = u32(1) + bytes(12)
+ROOT = u32(24)
+HELLO = ROOT + u32(15) + opaque(b"hello")
+HERE_ATTRIBUTES = u32(9, 2, 0x0018091A, 0x00B0A23A)
+OPEN = u32(18, 0, 1, 0) + u64(0) + opaque(b"owner") + u32(0, 4)
+RECLAIMED = u32(58, 0)
+LOCKED = u32(12, 1, 0) + u64(0, 10) + u32(1, 0) + CURRENT + u32(0) + u64(0) + opaque(b"locker")
+
+
+def in_session(count, operations):
+    return u32(0, 2, count + 1, 53) + bytes(16) + u32(1, 0, 0, 1) + operations
+
+
+compounds = {
+    "empty": (0, u32(0, 2, 0)),
+    "minor-0": (0, opaque(b"tag") + u32(0, 1, 35)),
+    "exchange": (0, u32(0, 2, 1, 42) + b"verifier" + opaque(b"another") + u32(0, 0, 0)),
+    "not-in-session": (0, u32(0, 2, 1) + ROOT),
+    "sequence": (1, in_session(0, b"")),
+    "getattr": (1, in_session(3, HELLO + HERE_ATTRIBUTES)),
+    "readdir": (1, in_session(2, ROOT + u32(26) + u64(0, 0) + u32(512, 4096, 1, 0x00080012))),
+    "read": (1, in_session(3, HELLO + u32(25) + STATEID + u64(0) + u32(4096))),
+    "read-plus": (1, in_session(3, HELLO + u32(68) + STATEID + u64(0) + u32(4096))),
+    "seek": (1, in_session(3, HELLO + u32(69) + STATEID + u64(0) + u32(1))),
+    "open-read-close": (1, in_session(6, RECLAIMED + HELLO + OPEN + u32(25) + CURRENT + u64(0) + u32(99) + u32(4, 0) + CURRENT)),
+    "lock": (1, in_session(6, RECLAIMED + HELLO + OPEN + LOCKED + u32(14, 2, 0) + CURRENT + u64(0, 5))),
+    "lockt": (1, in_session(3, HELLO + u32(13, 2) + u64(0, 2**64 - 1, 0) + opaque(b"o"))),
+    "verify": (1, in_session(3, HELLO + u32(37, 1, 16) + opaque(u64(13)))),
+    "xattrs": (1, in_session(4, HELLO + u32(74) + u64(0) + u32(4096) + u32(72) + opaque(b"verity.status"))),
+    "secinfo": (1, in_session(2, ROOT + u32(33) + opaque(b"hello"))),
+    "saved": (1, in_session(6, ROOT + u32(32) + u32(15) + opaque(b"dir") + u32(16, 31, 10))),
+    "access": (1, in_session(3, HELLO + u32(3, 0x1FF))),
+    "readlink": (1, in_session(3, ROOT + u32(15) + opaque(b"link") + u32(27))),
+    "setattr": (1, in_session(3, HELLO + u32(34) + STATEID + u32(2, 0, 2) + opaque(u32(0o644)))),
+    "stateids": (1, in_session(2, u32(55, 2) + STATEID + CURRENT + u32(45) + STATEID)),
+    "destroy": (1, u32(0, 2, 1, 44) + bytes(16)),
+    "illegal": (1, in_session(1, u32(10044))),
+    "giant-count": (0, u32(0, 2, 0xFFFFFFFF)),
+}
+for name, (own, data) in compounds.items():
+    seed("compound", name, bytes([own]) + data)
+
 # --- statements and envelopes
 def statement(name="bin/ls", algorithm="sha256", digest="ab" * 32, namespace="", size=5000, **more):
     return json.dumps(

@@ -415,7 +415,7 @@ fn connections_are_bound_to_sessions() {
     let scene = Scene::new();
     let session = scene.session();
     let mut second = Wire::connect(scene.gateway.nfs);
-    for (asked, given) in [(1, &[1][..]), (3, &[1, 3])] {
+    for (asked, given) in [(1, &[1][..]), (2, &[2]), (3, &[1, 2, 3]), (7, &[1, 2, 3])] {
         match second.compound(&[op::bind_conn(session.id, asked)]).last() {
             Body::Bound { session: of, direction } => {
                 assert_eq!(of, session.id);

@@ -6,7 +6,8 @@ pub struct Code(pub u32);
 
 macro_rules! codes {
     ($($name:ident = $number:literal),* $(,)?) => {
-        $(pub const $name: Code = Code($number);)*
+        $(#[allow(dead_code, reason = "named for what a test prints")]
+        pub const $name: Code = Code($number);)*
 
         impl std::fmt::Debug for Code {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -198,7 +198,7 @@ fn sequence_stands_at_the_first_place_alone() {
     let scene = Scene::new();
     let mut session = scene.session();
     let again = op::sequence(session.id, 1, 1, 1, false);
-    session.fails(&[again.clone()], SEQUENCE_POS);
+    session.fails(std::slice::from_ref(&again), SEQUENCE_POS);
     session.fails(&[op::putrootfh(), again.clone()], SEQUENCE_POS);
     let reply = session.run(&[op::putrootfh(), again.clone(), op::putrootfh()]);
     assert_eq!((reply.status, reply.results.len()), (SEQUENCE_POS, 2));

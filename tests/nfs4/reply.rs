@@ -164,7 +164,8 @@ fn body(op: u32, wire: &mut Wire<'_>) -> Body {
         op::OPEN => {
             let stateid = wire.stateid();
             // change_info4
-            (wire.bool(), wire.u64(), wire.u64());
+            wire.bool();
+            wire.take(16);
             let (flags, set, delegation) = (wire.u32(), wire.mask(), wire.u32());
             match delegation {
                 0 => {}
@@ -209,7 +210,9 @@ fn body(op: u32, wire: &mut Wire<'_>) -> Body {
             wire.u64();
             let (server, scope) = (wire.opaque(1024), wire.opaque(1024));
             if wire.bool() {
-                (wire.opaque(1024), wire.opaque(1024), wire.time());
+                wire.opaque(1024);
+                wire.opaque(1024);
+                wire.time();
             }
             Body::Client { id, sequence, flags, server, scope }
         }
@@ -336,10 +339,11 @@ impl<'a> Wire<'a> {
             2 | 10 | 11 | 13 | 28 | 29 | 33 | 35 | 65 | 66 | 76 | 77 | 79 => _ = self.u32(),
             3 | 4 | 20..=23 | 27 | 30 | 31 | 38..=40 | 42..=45 | 55 | 78 => _ = self.u64(),
             5..=7 | 9 | 14..=18 | 25 | 26 | 34 | 46 | 82 => _ = self.bool(),
-            8 | 60 => (self.u64(), self.u64()).0 = 0,
+            8 | 60 => _ = self.take(16),
             12 => {
                 for _ in 0..self.u32() {
-                    (self.u32(), self.u32(), self.u32(), self.opaque(1024)).0 = 0;
+                    self.take(12);
+                    self.opaque(1024);
                 }
             }
             19 => _ = self.opaque(128),
@@ -353,7 +357,7 @@ impl<'a> Wire<'a> {
                 }
             }
             32 | 36 | 37 => assert!(String::from_utf8(self.opaque(1024)).is_ok(), "utf8str"),
-            41 => (self.u32(), self.u32()).0 = 0,
+            41 => _ = self.take(8),
             47 | 49..=53 => self.time(),
             62 | 64 => {
                 for _ in 0..self.u32() {

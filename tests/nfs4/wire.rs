@@ -280,16 +280,6 @@ impl Session {
             other => panic!("{other:?}"),
         }
     }
-
-    /// The flags of a SEQUENCE alone.
-    #[track_caller]
-    pub fn flags(&mut self) -> u32 {
-        let step = self.step();
-        match self.wire.compound(&[step]).last() {
-            Body::Sequence { flags, .. } => flags,
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 /// The stateid of an OPEN.

@@ -3,12 +3,22 @@
 //! A function panics when a property is broken. The fuzz targets call them with what libFuzzer makes up,
 //! and `tests/model/corpus.rs` with the corpora, so the same properties hold in every test run.
 
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
 use bytes::{Bytes, BytesMut};
-use nfs_verity::carrier::Footer;
 use nfs_verity::carrier::bundle::{BundleError, Head};
+use nfs_verity::carrier::{CarrierKind, Footer};
 use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
+use nfs_verity::event::Silent;
+use nfs_verity::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
+use nfs_verity::policy::Mode;
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
-use nfs_verity::proto::rpc::{Call, Credential, RecordError, RecordReader};
+use nfs_verity::proto::nfs4::state::{Journal, State, StateLimits, StateOptions};
+use nfs_verity::proto::nfs4::{Nfs4, Nfs4Options};
+use nfs_verity::proto::rpc::{
+    BoxFuture, Call, CallContext, Credential, Outcome, Program, RecordError, RecordReader,
+};
 use nfs_verity::proto::sideband::{
     GETPROOF1args, GETPROOF1res, GETXATTR1args, GETXATTR1res, LISTXATTRS1args, LISTXATTRS1res, Wire,
     WireError, decode, encode,
@@ -18,6 +28,7 @@ use nfs_verity::sign::{
     Certificate, Expected, HashName, ImaSignature, Keyring, MODSIG_TAIL, Modsig, PKCS7_APPENDED_MAX, Pkcs7,
     Statement, read_envelope, verify_envelope,
 };
+use nfs_verity::store::Memory;
 use nfs_verity::verity::Descriptor;
 use sha2::{Digest as _, Sha256};
 
@@ -31,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("xdr", xdr),
     ("nfs3_args", nfs3_args),
     ("sideband", sideband),
+    ("compound", compound),
     ("statement", statement),
     ("bundle", bundle),
     ("footer", footer),
@@ -205,6 +217,120 @@ fn same_again<T: Wire + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     }
     let longer = [bytes, &[0; 4]].concat();
     assert_eq!(decode::<T>(&longer).err(), Some(WireError::Trailing(4)));
+}
+
+/// Keeps nothing.
+struct Forgetful;
+
+impl Journal for Forgetful {
+    fn add(&self, _: [u8; 32]) -> BoxFuture<'_, std::io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove(&self, _: [u8; 32]) -> BoxFuture<'_, std::io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    RUNTIME.get_or_init(|| runtime().expect("a runtime")).block_on(future)
+}
+
+/// A file, a link and a directory, as whoever asks may see them; made once.
+fn export() -> Arc<Export> {
+    static EXPORT: OnceLock<Arc<Export>> = OnceLock::new();
+    let made = || {
+        let store = Memory::new();
+        store.put("hello", b"hello, verity").expect("a new file");
+        store.put("dir/below", b"below").expect("a new file");
+        store.put_symlink("link", b"hello").expect("a new link");
+        let options = ExportOptions {
+            store: Arc::new(store),
+            namespace: String::new(),
+            carriers: vec![CarrierKind::Sidecar],
+            keyring: Keyring::new(Vec::new()),
+            whole_files: WholeFiles::default(),
+            mode: Mode::Warn,
+            identity: Identity::default(),
+            cache_bytes: 1 << 20,
+            xattrs: Xattrs::default(),
+            proof_directory: ProofDirectory::default(),
+            handle_key: HandleKey::new(&[7; 32]),
+            sink: Arc::new(Silent),
+        };
+        Arc::new(block_on(Export::new(options)).expect("an export"))
+    };
+    EXPORT.get_or_init(made).clone()
+}
+
+/// A COMPOUND of NFSv4, decoded and executed by a client that has a session with all slots free. Byte 0: odd
+/// puts the session's id where a SEQUENCE at the first place has its own, and the slot's sequence. The answer
+/// is no longer than was announced, and its results are as many as its head says they are, at most as were asked
+/// for. The server serves on.
+pub fn compound(data: &[u8]) {
+    let [how, bytes @ ..] = data else { return };
+    let secret = [9; 32];
+    let (journal, limits) = (Arc::new(Forgetful), StateLimits::default());
+    let options =
+        StateOptions { lease: Duration::from_secs(90), survivors: Vec::new(), journal, limits, secret };
+    let state = State::new(options, Instant::now());
+    let server =
+        Arc::new(Nfs4::new(Nfs4Options { export: export(), state, owner: b"fuzz".to_vec(), ima: None }));
+    let session = begin(&server);
+    let mut bytes = bytes.to_vec();
+    if how & 1 == 1 {
+        // The tag's length leads to the first operation.
+        let tag = bytes.get(..4).and_then(|b| b.try_into().ok()).map_or(u32::MAX, u32::from_be_bytes);
+        let at = (tag as usize).saturating_add(3) / 4 * 4 + 16;
+        if let Some(place) = bytes.get_mut(at..at.saturating_add(20)) {
+            place[..16].copy_from_slice(&session);
+            place[16..].copy_from_slice(&1u32.to_be_bytes());
+        }
+    }
+    if let Some(results) = answer(&server, &bytes) {
+        assert!(results.len() >= 12, "a status, a tag and a count");
+    }
+    // It serves on: a session is made as before.
+    begin(&server);
+}
+
+/// A session of a new client: EXCHANGE_ID and CREATE_SESSION.
+fn begin(server: &Arc<Nfs4>) -> [u8; 16] {
+    let words = |words: &[u32]| words.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
+    let exchange = words(&[0, 2, 1, 42, 1, 2, 4, 0x66757a7a, 0, 0, 0]);
+    let known = answer(server, &exchange).expect("an answer");
+    // Status, tag, count, operation, status; then the client id and its sequence.
+    let (client, sequence) = (&known[20..28], &known[28..32]);
+    let channel = words(&[0, 1 << 20, 1 << 20, 8192, 64, 16, 0]);
+    let create = [
+        &words(&[0, 2, 1, 43])[..],
+        client,
+        sequence,
+        &words(&[0]),
+        &channel,
+        &channel,
+        &words(&[1 << 30, 0]),
+    ];
+    let created = answer(server, &create.concat()).expect("an answer");
+    assert_eq!(created[..4], [0; 4], "a session");
+    created[20..36].try_into().expect("16 bytes")
+}
+
+/// The results of a COMPOUND, which keep to what was announced; `None` when the arguments are garbage.
+fn answer(server: &Arc<Nfs4>, arguments: &[u8]) -> Option<Vec<u8>> {
+    let bound = server.reply_bound(1, arguments);
+    let context =
+        CallContext { peer: ([127, 0, 0, 1], 900).into(), connection: 1, credential: Credential::None };
+    match block_on(server.clone().call(context, 1, Bytes::copy_from_slice(arguments))) {
+        Outcome::Done { results, .. } => {
+            assert!(results.len() <= bound, "{} bytes, announced {bound}", results.len());
+            Some(results.finish().concat())
+        }
+        Outcome::GarbageArguments => None,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A statement, alone or in its envelope. What is read is written and read again as the same, and nothing

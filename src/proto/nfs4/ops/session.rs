@@ -23,6 +23,8 @@ const CONFIRMED: u32 = 0x8000_0000;
 
 /// CREATE_SESSION4_FLAG_PERSIST, CONN_BACK_CHAN and CONN_RDMA.
 const SESSION_FLAGS: u32 = 0x7;
+/// CREATE_SESSION4_FLAG_CONN_BACK_CHAN.
+const BACK_CHANNEL: u32 = 0x2;
 
 /// EXCHANGE_ID, RFC 8881 section 18.35.
 pub(super) fn exchange_id(
@@ -54,7 +56,8 @@ pub(super) fn exchange_id(
     Ok(())
 }
 
-/// CREATE_SESSION, section 18.36. There are no callbacks, so there is no back channel.
+/// CREATE_SESSION, section 18.36. A back channel is granted and never used: nothing is called back, but
+/// there are clients that take no session without one.
 pub(super) async fn create(
     c: &mut Compound<'_>,
     client: u64,
@@ -69,7 +72,7 @@ pub(super) async fn create(
     let (principal, connection) = (c.principal, c.connection);
     let request = CreateSession { client, sequence, fore, principal, connection };
     let created = c.server.state.create_session(request, c.now).await?;
-    c.results.fixed(&created.session).u32(created.sequence).u32(0);
+    c.results.fixed(&created.session).u32(created.sequence).u32(flags & BACK_CHANNEL);
     channel(&mut c.results, created.fore);
     channel(&mut c.results, back);
     Ok(())
@@ -121,16 +124,16 @@ fn write(w: &mut Writer, result: &SequenceResult) {
     w.u32(result.highest_slot).u32(result.target_highest_slot).u32(result.flags);
 }
 
-/// BIND_CONN_TO_SESSION, section 18.34: to the fore channel, for there is no other.
+/// BIND_CONN_TO_SESSION, section 18.34: to both channels where that is asked for.
 pub(super) fn bind(c: &mut Compound<'_>, session: SessionId, direction: u32) -> Result<(), Status> {
-    /// CDFC4_BACK.
-    const BACK: u32 = 2;
-    if direction == BACK {
-        return Err(Status::NotSupp);
-    }
+    /// CDFC4_FORE and CDFC4_BACK, which are CDFS4_FORE and CDFS4_BACK, too.
+    const ONE_WAY: [u32; 2] = [1, 2];
+    /// CDFS4_BOTH.
+    const BOTH: u32 = 3;
+    let bound = if ONE_WAY.contains(&direction) { direction } else { BOTH };
     c.server.state.bind_connection(session, c.connection, c.now)?;
-    // CDFS4_FORE, without RDMA.
-    c.results.fixed(&session).u32(1).bool(false);
+    // Without RDMA.
+    c.results.fixed(&session).u32(bound).bool(false);
     Ok(())
 }
 
