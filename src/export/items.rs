@@ -9,7 +9,7 @@ use super::evidence::Item;
 use super::trust::{Finding, Outcome};
 use crate::carrier::Evidence;
 use crate::event::Cause;
-use crate::sign::certificate_to_pem;
+use crate::sign::{Certificate, ImaSignature, Pkcs7, certificate_to_pem, read_envelope};
 use crate::store::XATTR_MAX;
 use crate::verity::Descriptor;
 
@@ -79,26 +79,38 @@ pub(super) fn of_descriptor(item: Item, descriptor: &Descriptor) -> Option<Bytes
 }
 
 /// A part of the evidence as it stands there: of several the one that counted, or else the first. `None`
-/// where there is none, or none that fits into an extended attribute.
+/// where there is none that reads as what it is named after, or none that fits into an extended attribute.
+///
+/// Whether it was accepted is not asked, so it may be the store's word; that it reads keeps other bytes from
+/// being given out under its name. It is a copy: parts of evidence keep all of it in memory.
 pub(super) fn part(item: Item, outcome: Option<&Outcome>, evidence: &Evidence) -> Option<Bytes> {
     let accepted = outcome.and_then(|outcome| outcome.as_ref().ok());
     let value = match item {
-        Item::Statement => evidence.statement.clone(),
-        Item::Signature => pick(&evidence.pkcs7, accepted.and_then(|proven| proven.pkcs7)),
-        Item::Ima => pick(&evidence.ima, accepted.and_then(|proven| proven.ima)),
-        Item::Certificates => certificates(evidence),
+        Item::Statement => evidence.statement.as_ref().filter(|value| read_envelope(value).is_ok()),
+        Item::Signature => {
+            let reads = |value: &[u8]| Pkcs7::parse(value).is_ok();
+            pick(&evidence.pkcs7, accepted.and_then(|proven| proven.pkcs7), reads)
+        }
+        Item::Ima => {
+            let reads = |value: &[u8]| ImaSignature::parse(value).is_ok();
+            pick(&evidence.ima, accepted.and_then(|proven| proven.ima), reads)
+        }
+        Item::Certificates => return certificates(evidence),
         Item::Digest | Item::Descriptor | Item::Signer | Item::Status | Item::Tree => None,
     };
-    value.filter(|value| value.len() <= XATTR_MAX)
+    value.filter(|value| value.len() <= XATTR_MAX).map(|value| Bytes::copy_from_slice(value))
 }
 
-fn pick(all: &[Bytes], accepted: Option<usize>) -> Option<Bytes> {
-    all.get(accepted.unwrap_or(0)).cloned()
+fn pick(all: &[Bytes], accepted: Option<usize>, reads: impl Fn(&[u8]) -> bool) -> Option<&Bytes> {
+    match accepted {
+        Some(accepted) => all.get(accepted),
+        None => all.iter().find(|value| reads(value)),
+    }
 }
 
 fn certificates(evidence: &Evidence) -> Option<Bytes> {
     let mut pem = String::new();
-    for der in &evidence.certificates {
+    for der in evidence.certificates.iter().filter(|der| Certificate::from_der(der).is_ok()) {
         pem.push_str(&certificate_to_pem(der).ok()?);
         if pem.len() > XATTR_MAX {
             return None;

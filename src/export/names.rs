@@ -16,12 +16,14 @@ use crate::policy::{Decision, decide};
 use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
 
 /// Entries of a listing that are described before other work gets its turn.
-const DESCRIBE_AT_ONCE: usize = 16;
+pub(super) const DESCRIBE_AT_ONCE: usize = 16;
 /// Pages of a listing in which nothing may be shown before the store counts as broken.
 const HIDDEN_PAGES: usize = 64;
 /// The same for the proof directory, which has no links and special files, and the entries of a page.
 const MIRRORED_PAGES: usize = 1024;
 const MIRRORED_PAGE: usize = 1024;
+/// Objects looked at for one listing of the proof directory, where the store does not tell their kinds.
+const LOOKS: usize = 2048;
 
 /// One name in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl Export {
         if !self.identity.access(&attr, caller).lookup {
             return Err(ExportError::Permission);
         }
-        let (object, attr) = self.step(&directory, name).await?;
+        let (object, attr) = self.step(&directory, name, Depth::Full).await?;
         Ok((self.handle(&object), attr))
     }
 
@@ -90,7 +92,7 @@ impl Export {
             if attr.kind != Kind::Directory {
                 return Err(ExportError::NotADirectory);
             }
-            (object, attr) = self.step(&object, name).await?;
+            (object, attr) = self.step(&object, name, Depth::Full).await?;
         }
         Ok((self.handle(&object), attr))
     }
@@ -99,7 +101,7 @@ impl Export {
     pub async fn access(&self, handle: &[u8], caller: &Caller) -> Result<(Access, Attr), ExportError> {
         let Object { node, view } = self.object(handle).await?;
         if let Some(view) = view {
-            let attr = self.mirrored_attr(&node, view).await?;
+            let attr = self.mirrored_attr(&node, view, Depth::Full).await?;
             return Ok((self.identity.access(&attr, caller), attr));
         }
         let stored = self.stored(&node).await?;
@@ -178,6 +180,7 @@ impl Export {
         // The mirror leaves out what may be most of a directory.
         let (pages, size) =
             if mirrored { (MIRRORED_PAGES, max.max(MIRRORED_PAGE)) } else { (HIDDEN_PAGES, max) };
+        let mut looks = LOOKS;
         for _ in 0..pages {
             let page = self.store.read_dir(&node.path, cookie, size).await.map_err(gone)?;
             let last = page.entries.last().map(|entry| entry.cookie);
@@ -189,7 +192,8 @@ impl Export {
                         || self.mirror.settings.is_named(&entry.name)
                         || (!dots && Some(entry.fileid) == hidden));
                 let allowed = dots || (entry.name.len() <= NAME_MAX && node.path.join(&entry.name).is_ok());
-                if secret || !allowed || (mirrored && !dots && !self.has_mirror(node, &entry).await?) {
+                let shown = !secret && allowed;
+                if !shown || (mirrored && !dots && !self.has_mirror(node, &entry, &mut looks).await?) {
                     continue;
                 }
                 if entries.len() == max {
@@ -208,7 +212,7 @@ impl Export {
     }
 
     /// Handles and attributes of names in a directory, in the order of `names`; `None` for what is
-    /// not there any more.
+    /// not there any more, and for what only hashing a file can tell: a listing must not read every file.
     pub async fn describe(
         &self,
         directory: &[u8],
@@ -225,7 +229,7 @@ impl Export {
                 tokio::task::yield_now().await;
             }
             let found = match &directory {
-                Some(directory) => self.step(directory, name).await.ok(),
+                Some(directory) => self.step(directory, name, Depth::Glance).await.ok(),
                 None => None,
             };
             described.push(found.map(|(object, attr)| (self.handle(&object), attr)));
@@ -244,7 +248,8 @@ impl Export {
         let object = self.object(handle).await?;
         let attr = match object.view {
             None => self.stored(&object.node).await?,
-            Some(view) => self.mirrored_attr(&object.node, view).await?,
+            Some(view @ View::Directory) => self.mirrored_attr(&object.node, view, Depth::Glance).await?,
+            Some(View::Item(_)) => return Err(ExportError::NotADirectory),
         };
         if attr.kind != Kind::Directory {
             return Err(ExportError::NotADirectory);
@@ -257,7 +262,7 @@ impl Export {
         let Object { node, view } = object;
         match view {
             None => Ok(self.presented(node, self.stored(node).await?, Depth::Glance).await?.0),
-            Some(view) => self.mirrored_attr(node, *view).await,
+            Some(view) => self.mirrored_attr(node, *view, Depth::Full).await,
         }
     }
 

@@ -3,8 +3,9 @@
 //!
 //! It stands at the root of the export and mirrors it: a directory for every directory, and one for
 //! every regular file with a file in it for each [`Item`] that has a value. Nothing of it is in the
-//! store. What stands there is the gateway's word and no proven data; it can be checked, since the
-//! descriptor and the signatures are all there.
+//! store. What stands there is no proven data: the gateway's word, and parts of the evidence as the store
+//! has them, of files that are refused too, as long as they read as what they are named after. Clients can
+//! check it, since the descriptor and the signatures are all there.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,8 +17,8 @@ use quick_cache::sync::Cache;
 
 use super::error::ExportError;
 use super::evidence::Item;
-use super::handle::{FileHandle, Tag, View};
-use super::names::{DirItem, Listing};
+use super::handle::{FileHandle, Tag, View, fnv1a};
+use super::names::{DESCRIBE_AT_ONCE, DirItem, Listing};
 use super::nodes::Node;
 use super::permission::Caller;
 use super::read::{READ_MAX, ReadReply};
@@ -155,23 +156,34 @@ impl Export {
         self.nodes.handle(&object.node, object.view)
     }
 
-    /// What `name` in the directory `at` is, be it in the proof directory or not.
-    pub(super) async fn step(&self, at: &Object, name: &[u8]) -> Result<(Object, Attr), ExportError> {
+    /// What `name` in the directory `at` is, be it in the proof directory or not. An item that only hashing
+    /// can tell is [`ExportError::Busy`] at a glance.
+    pub(super) async fn step(
+        &self,
+        at: &Object,
+        name: &[u8],
+        depth: Depth,
+    ) -> Result<(Object, Attr), ExportError> {
         let Object { node, view } = at;
         match view {
             None if node.path.is_root() && self.mirror.settings.is_named(name) => {
-                self.mirrored(node.clone(), View::Directory).await
+                self.mirrored(node.clone(), View::Directory, depth).await
             }
             None => {
                 let (node, attr) = self.found(node, name).await?;
                 Ok((Object { node, view: None }, attr))
             }
-            Some(View::Directory) => self.step_mirrored(node, name).await,
+            Some(View::Directory) => self.step_mirrored(node, name, depth).await,
             Some(View::Item(_)) => Err(ExportError::NotADirectory),
         }
     }
 
-    async fn step_mirrored(&self, node: &Arc<Node>, name: &[u8]) -> Result<(Object, Attr), ExportError> {
+    async fn step_mirrored(
+        &self,
+        node: &Arc<Node>,
+        name: &[u8],
+        depth: Depth,
+    ) -> Result<(Object, Attr), ExportError> {
         if node.path.is_root() {
             if name == b".." {
                 let (node, attr) = self.found(node, b".").await?;
@@ -192,19 +204,29 @@ impl Export {
         // No item has a name that no file could have, but such a name has another error.
         node.path.join(name)?;
         let item = Item::ALL.into_iter().find(|item| item.file_name().as_bytes() == name);
-        match self.mirrored(node.clone(), View::Item(item.ok_or(ExportError::NotFound)?)).await {
+        match self.mirrored(node.clone(), View::Item(item.ok_or(ExportError::NotFound)?), depth).await {
             Err(ExportError::Stale) => Err(ExportError::NotFound),
             other => other,
         }
     }
 
-    async fn mirrored(&self, node: Arc<Node>, view: View) -> Result<(Object, Attr), ExportError> {
-        let attr = self.mirrored_attr(&node, view).await?;
+    async fn mirrored(
+        &self,
+        node: Arc<Node>,
+        view: View,
+        depth: Depth,
+    ) -> Result<(Object, Attr), ExportError> {
+        let attr = self.mirrored_attr(&node, view, depth).await?;
         Ok((Object { node, view: Some(view) }, attr))
     }
 
     /// The attributes of what `view` shows of `node`.
-    pub(super) async fn mirrored_attr(&self, node: &Node, view: View) -> Result<Attr, ExportError> {
+    pub(super) async fn mirrored_attr(
+        &self,
+        node: &Node,
+        view: View,
+        depth: Depth,
+    ) -> Result<Attr, ExportError> {
         match view {
             View::Directory => {
                 let stored = self.stored(node).await?;
@@ -214,7 +236,7 @@ impl Export {
                 let (attr, _) = self.presented(node, stored, Depth::Glance).await?;
                 Ok(self.directory_of(node, attr))
             }
-            View::Item(item) => Ok(self.said(node, item).await?.1),
+            View::Item(item) => Ok(self.said(node, item, depth).await?.1),
         }
     }
 
@@ -232,7 +254,7 @@ impl Export {
     }
 
     /// One thing that is said of the file `node`, and the attributes of the file that holds it.
-    async fn said(&self, node: &Node, item: Item) -> Result<(Bytes, Attr), ExportError> {
+    async fn said(&self, node: &Node, item: Item, depth: Depth) -> Result<(Bytes, Attr), ExportError> {
         let stored = self.stored(node).await?;
         if stored.kind != Kind::Regular {
             return Err(ExportError::Stale);
@@ -243,7 +265,7 @@ impl Export {
         let content = match known {
             Some(said) => said.content,
             None => {
-                let value = self.item(node, &stored, item).await?.ok_or(ExportError::Stale)?;
+                let value = self.item(node, &stored, item, depth).await?.ok_or(ExportError::Stale)?;
                 let content = content(item, value);
                 let before = attr.change;
                 // What was found out for it may have moved the change.
@@ -271,7 +293,7 @@ impl Export {
         caller: &Caller,
     ) -> Result<ReadReply, ExportError> {
         let View::Item(item) = view else { return Err(ExportError::IsADirectory) };
-        let (content, attr) = self.said(node, item).await?;
+        let (content, attr) = self.said(node, item, Depth::Full).await?;
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);
         }
@@ -331,12 +353,24 @@ impl Export {
         Ok(Listing { directory: attr, entries, end })
     }
 
-    /// Whether an entry of the directory `node` has a directory in the proof directory.
-    pub(super) async fn has_mirror(&self, node: &Node, entry: &DirEntry) -> Result<bool, ExportError> {
+    /// Whether an entry of the directory `node` has a directory in the proof directory. Where the store does
+    /// not tell kinds, objects are looked at while `looks` are left; of the others it is not known, so they
+    /// are shown, and LOOKUP decides.
+    pub(super) async fn has_mirror(
+        &self,
+        node: &Node,
+        entry: &DirEntry,
+        looks: &mut usize,
+    ) -> Result<bool, ExportError> {
         if let Some(kind) = entry.kind {
             return Ok(is_mirrored(kind));
         }
         let Ok(path) = node.path.join(&entry.name) else { return Ok(false) };
+        let Some(left) = looks.checked_sub(1) else { return Ok(true) };
+        *looks = left;
+        if left % DESCRIBE_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         match self.store.stat(&path).await.map_err(ExportError::from) {
             Ok(attr) => Ok(is_mirrored(attr.kind)),
             Err(ExportError::Busy) => Err(ExportError::Busy),
@@ -372,9 +406,8 @@ fn told(attr: Attr, what: &[u8]) -> Attr {
     Attr { mtime: time(attr.mtime), ctime: time(attr.ctime), change: attr.change ^ hash, ..attr }
 }
 
-/// FNV-1a, with the bits of the end spread over all.
+/// A hash with the bits of the end spread over all.
 fn hash(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
+    let hash = fnv1a(bytes);
     (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -38,7 +38,8 @@ pub(in crate::export) enum Part {
     Proven(Verified<Bytes>),
     /// Bytes as the store gave them: in warn mode, never otherwise.
     Unproven(Bytes),
-    /// What the gateway itself says of a file, in the proof directory: no bytes of a file of the store.
+    /// What is said of a file, in the proof directory: what the gateway found, or a part of the evidence that
+    /// reads as what it is named after. The latter are the store's bytes, of refused files too, and not proven.
     Said(Bytes),
 }
 

@@ -2,7 +2,8 @@
 //!
 //! What was found out is told to whoever may look at the file, also where policy refuses its data: a client
 //! can see why, and check for itself. Values come with one state of the evidence, the one that was judged;
-//! nothing is kept of them here. The store's attributes are its word alone, and none of them can take a
+//! nothing is kept of them here. Statement, signatures and certificates are the store's bytes, which read as
+//! such, and no more than that is known of those of a refused file. The store's attributes are its word alone, and none of them can take a
 //! name that the gateway speaks under.
 
 use std::sync::Arc;
@@ -74,7 +75,7 @@ impl Export {
             return Err(ExportError::NoXattr);
         }
         let value = match Item::of_xattr(name) {
-            Some(item) => self.item(&node, &attr, item).await?,
+            Some(item) => self.item(&node, &attr, item, Depth::Full).await?,
             None => self.stored_xattr(&node, &attr, name, caller).await?,
         };
         value.ok_or(ExportError::NoXattr)
@@ -85,7 +86,7 @@ impl Export {
         let object = self.object(handle).await?;
         let attr = match object.view {
             None => self.stored(&object.node).await?,
-            Some(view) => self.mirrored_attr(&object.node, view).await?,
+            Some(view) => self.mirrored_attr(&object.node, view, Depth::Full).await?,
         };
         match self.identity.access(&attr, caller).xattrs {
             true => Ok((object, attr)),
@@ -93,15 +94,17 @@ impl Export {
         }
     }
 
-    /// The value of `item`, where it has one.
+    /// The value of `item`, where it has one. At a glance, what only hashing can tell is
+    /// [`ExportError::Busy`].
     pub(super) async fn item(
         &self,
         node: &Node,
         attr: &Attr,
         item: Item,
+        most: Depth,
     ) -> Result<Option<Bytes>, ExportError> {
         let depth = match item {
-            Item::Digest | Item::Descriptor | Item::Signer | Item::Status | Item::Tree => Depth::Full,
+            Item::Digest | Item::Descriptor | Item::Signer | Item::Status | Item::Tree => most,
             Item::Statement | Item::Signature | Item::Ima | Item::Certificates => Depth::Glance,
         };
         let mut known = self.known(node, attr.size, depth).await?;
@@ -123,6 +126,9 @@ impl Export {
             Known::Unhashed { .. } => None,
         };
         Ok(match item {
+            Item::Digest | Item::Descriptor | Item::Signer | Item::Status | Item::Tree if outcome.is_none() => {
+                return Err(ExportError::Busy);
+            }
             Item::Digest | Item::Descriptor | Item::Tree => {
                 let proven =
                     outcome.and_then(|outcome| outcome.as_ref().ok()).map(|proven| proven.descriptor);
@@ -135,7 +141,7 @@ impl Export {
                     let damage = self.damages.of(&node.tag, state(attr, verdict));
                     Some(items::status(verdict.finding(attr).as_ref(), damage.as_ref()))
                 }
-                Known::Unhashed { .. } => return Err(ExportError::Busy),
+                Known::Unhashed { .. } => None,
             },
             Item::Statement | Item::Signature | Item::Ima | Item::Certificates => {
                 evidence.and_then(|evidence| items::part(item, outcome, &evidence))
