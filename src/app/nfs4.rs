@@ -1,6 +1,6 @@
 //! The NFSv4 front end with its clients, and what they hold over a restart.
 
-use std::os::unix::ffi::OsStrExt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,16 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::AppError;
 use crate::config::Settings;
-use crate::export::{Export, READ_MAX};
+use crate::export::Export;
 use crate::proto::nfs4::journal::FileJournal;
 use crate::proto::nfs4::state::{State, StateLimits, StateOptions};
-use crate::proto::nfs4::{ImaNumbers, Nfs4, Nfs4Options, OPERATIONS_MAX};
+use crate::proto::nfs4::{ImaNumbers, Nfs4, Nfs4Options, OPERATIONS_MAX, RESPONSE_MAX};
 use crate::proto::rpc::Limits;
 
 /// The journal's file in the state directory.
 const JOURNAL: &str = "nfs4.clients";
-/// What a response may hold besides the data of one READ.
-const BESIDES_DATA: u32 = 4096;
 
 /// The program over `export`; `state` is the state directory.
 pub(super) fn program(
@@ -39,7 +37,7 @@ pub(super) fn program(
         journal: Arc::new(journal),
         limits: StateLimits {
             request: u32::try_from(limits.max_record).unwrap_or(u32::MAX),
-            response: READ_MAX + BESIDES_DATA,
+            response: RESPONSE_MAX,
             operations: OPERATIONS_MAX,
             ..StateLimits::default()
         },
@@ -47,17 +45,28 @@ pub(super) fn program(
     };
     let ima =
         settings.fattr4_ima.map(|attribute| ImaNumbers { attribute, error: settings.nfs4err_integrity });
-    let owner = owner(settings, state);
+    let owner = owner(export.fsid(), settings.listen);
     Ok(Nfs4::new(Nfs4Options { export, state: State::new(options, Instant::now()), owner, ima }))
 }
 
-/// What tells this gateway from all others, and stays over a restart: host, address and state directory.
-fn owner(settings: &Settings, state: &Path) -> Vec<u8> {
-    let host = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
-    let state = state.canonicalize().unwrap_or_else(|_| state.to_owned());
+/// What tells this gateway from others, stays over a restart, and says nothing of the host: of the handle key,
+/// by way of the number that it gives the file system, and of the address.
+fn owner(fsid: u64, listen: SocketAddr) -> Vec<u8> {
     let mut hash = Sha256::new();
-    for part in [&host[..], settings.listen.to_string().as_bytes(), state.as_os_str().as_bytes()] {
-        hash.update(Sha256::digest(part));
-    }
+    hash.update(fsid.to_be_bytes());
+    hash.update(listen.to_string());
     hash.finalize().iter().take(16).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_follows_from_key_and_address_alone() {
+        let (one, other) = ("10.0.0.1:2049".parse().unwrap(), "10.0.0.2:2049".parse().unwrap());
+        assert_eq!(owner(1, one), owner(1, one));
+        assert_eq!(owner(1, one).len(), 16);
+        assert!(owner(1, one) != owner(2, one) && owner(1, one) != owner(1, other));
+    }
 }

@@ -199,7 +199,9 @@ pub struct Settings {
     pub lease: Duration,
     /// The number under which FATTR4_IMA is offered; `None`: it is not.
     pub fattr4_ima: Option<u32>,
-    /// The number under which NFS4ERR_INTEGRITY is sent to clients that know FATTR4_IMA; `None`: never.
+    /// The number under which NFS4ERR_INTEGRITY is sent to clients that asked for FATTR4_IMA; `None`: never.
+    /// The draft has it for all that asked which attributes there are, which every Linux client does at every
+    /// mount, though it knows neither.
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,

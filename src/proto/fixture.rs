@@ -23,12 +23,22 @@ pub(super) fn content() -> Vec<u8> {
 /// An export that trusts nobody, of `/hello`, `/link` to `../x` and the directory `/many` with
 /// `/many/0` to `/many/299`, each name padded with up to 250 bytes.
 pub(super) fn export(mode: Mode) -> Arc<Export> {
+    export_of(store(), mode)
+}
+
+/// The tree of [`export`].
+pub(super) fn store() -> Memory {
     let store = Memory::new();
     store.put("hello", &content()).unwrap();
     store.put_symlink("link", b"../x").unwrap();
     for name in many() {
         store.put([b"many/", &name[..]].concat(), b"x").unwrap();
     }
+    store
+}
+
+/// An export that trusts nobody, of `store`.
+pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
     let options = ExportOptions {
         store: Arc::new(store),
         namespace: String::new(),

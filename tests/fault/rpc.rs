@@ -32,6 +32,8 @@ const COUNT: u32 = 4;
 const COUNT_HELD: u32 = 5;
 const PANIC: u32 = 6;
 const PANIC_LATER: u32 = 7;
+/// Asks for more memory than there is.
+const GREEDY: u32 = 8;
 
 struct Subject {
     version: u32,
@@ -57,6 +59,7 @@ impl Program for Subject {
             HELD | COUNT_HELD => "HELD",
             COUNT => "COUNT",
             PANIC | PANIC_LATER => "PANIC",
+            GREEDY => "GREEDY",
             _ => "UNKNOWN",
         }
     }
@@ -64,6 +67,7 @@ impl Program for Subject {
         match procedure {
             ECHO => arguments.len(),
             BIG => 8 + Reader::new(arguments).u32().unwrap_or(0).min(1 << 20) as usize,
+            GREEDY => usize::MAX,
             _ => 64,
         }
     }
@@ -80,7 +84,7 @@ impl Program for Subject {
             let executed = self.executed.fetch_add(1, Ordering::SeqCst) + 1;
             let mut results = Writer::default();
             match procedure {
-                NULL => {}
+                NULL | GREEDY => {}
                 ECHO => {
                     results.fixed(&arguments);
                 }
@@ -547,6 +551,25 @@ async fn calls_in_flight_are_limited_and_the_rest_waits() {
     for _ in 0..20 {
         reply(&mut stream).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_claims_all_memory_is_answered_and_keeps_nobody_waiting() {
+    let server = Running::start(Limits::default()).await;
+    let mut running = server.connect().await;
+    running.write_all(&call(1, HELD, b"")).await.unwrap();
+    server.executed_reaches(1).await;
+    // While anything runs, all of the budget can be granted to nobody.
+    let mut greedy = server.connect().await;
+    greedy.write_all(&call(2, GREEDY, b"")).await.unwrap();
+    let mut other = server.connect().await;
+    for xid in 3..20 {
+        let answer = exchange(&mut other, xid, BIG, &words(&[1 << 20])).await;
+        assert_eq!(answer.len(), 24 + 4 + (1 << 20));
+    }
+    assert_eq!(reply(&mut greedy).await, results(2, b""));
+    server.subject.gate.add_permits(1);
+    reply(&mut running).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

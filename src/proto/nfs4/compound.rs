@@ -6,10 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::args::Operation;
-use super::ops::{Current, session};
+use super::ops::{Current, Memory, session};
 use super::state::{Conflict, Principal, Stateid, Turn};
 use super::status::Status;
-use super::{Nfs4, op, ops};
+use super::{Nfs4, OPERATIONS_MAX, RESPONSE_MAX, op, ops};
 use crate::export::{Caller, ExportError};
 use crate::proto::rpc::{CallContext, Credential, Outcome};
 use crate::proto::xdr::{Reader, Writer, XdrError};
@@ -24,6 +24,8 @@ const RPC_CALL: usize = 40;
 const WITHOUT_SESSION: usize = 16 << 10;
 /// Bytes of an operation's number and status.
 const RESULT_HEAD: usize = 8;
+/// The same of the longest that fails without more to say: SETATTR tells which attributes were set.
+const FAILURE: usize = RESULT_HEAD + 4;
 /// More bytes than what changes state ever answers, its failures excepted.
 const CHANGE_MAX: usize = 512;
 
@@ -45,24 +47,34 @@ impl<'a> Head<'a> {
         matches!(self.minor, 1 | 2)
     }
 
-    /// Numbers and arguments of the operations, up to the first that cannot be decoded.
+    /// Numbers and arguments of the operations that may be executed: none of a compound that is refused
+    /// whatever the session, and never more than up to the first that cannot be decoded.
     fn walk(&self) -> impl Iterator<Item = (u32, Operation<'a>)> {
         let (mut r, minor) = (self.operations.clone(), self.minor);
-        let count = if self.is_served() { self.count } else { 0 };
+        let in_session = r.clone().u32() == Ok(op::SEQUENCE);
+        let count = match self.count {
+            count if !self.is_served() || count > OPERATIONS_MAX => 0,
+            count if count > 1 && !in_session => 0,
+            count => count,
+        };
         (0..count).map_while(move |_| {
             let number = r.u32().ok().filter(|number| op::exists(*number, minor))?;
+            if !in_session && !op::stands_alone(number) {
+                return None;
+            }
             Some((number, Operation::decode(number, &mut r).ok()?))
         })
     }
 }
 
-/// An upper bound of the memory that the results take.
+/// An upper bound of the memory that the results take: no more of it are results than a session may
+/// answer, and what operations take for themselves alone is taken one after the other.
 pub(super) fn reply_bound(arguments: &[u8]) -> usize {
     let Ok(head) = Head::decode(arguments) else { return 0 };
-    let results =
-        |sum: usize, (_, operation): (u32, Operation<'_>)| sum.saturating_add(ops::memory(&operation));
+    let memory = head.walk().fold(Memory::default(), |sum, (_, operation)| sum.and(ops::memory(&operation)));
     // The last result is that of an operation that cannot be decoded, if there is one.
-    head.walk().fold(RESULT_HEAD + 8 + head.tag.len() + CHANGE_MAX, results)
+    let more = RESULT_HEAD + 8 + head.tag.len() + CHANGE_MAX;
+    more + memory.within(usize::try_from(RESPONSE_MAX).unwrap_or(usize::MAX))
 }
 
 /// Whether the compound is to run to its end though nobody may be there to hear of it: it changes
@@ -204,7 +216,12 @@ impl Compound<'_> {
                 (Ok(_), Some(number)) => self.one(number, done, request, &mut r).await,
             };
             done += 1;
-            let ended = ended.and_then(|step| self.fits(0).map(|()| step));
+            let ended = match known {
+                // It has taken the slot already, and one that fails leaves it as it is (section 18.46.3): what
+                // follows finds that there is no room.
+                Some(op::SEQUENCE) => ended,
+                _ => ended.and_then(|step| self.fits(0).map(|()| step)),
+            };
             match ended {
                 Ok(Step::Next) => {}
                 Ok(Step::Uncached) => uncached = true,
@@ -216,10 +233,19 @@ impl Compound<'_> {
                 }
                 Err(error) => {
                     self.results.rollback(mark);
-                    status = self.number_of(error);
                     let number = known.unwrap_or(op::ILLEGAL);
+                    let conflict = self.conflict.take();
+                    // Nothing follows what failed.
+                    self.last = true;
+                    let told = conflict.as_ref().map_or(0, ops::conflict_size);
+                    let error = match self.fits(RESULT_HEAD + told) {
+                        Err(no_room) if conflict.is_some() => no_room,
+                        _ => error,
+                    };
+                    status = self.number_of(error);
                     self.results.u32(number).u32(status);
-                    ops::failed(number, self.conflict.take().as_ref(), &mut self.results);
+                    let conflict = conflict.filter(|_| error == Status::Denied);
+                    ops::failed(number, conflict.as_ref(), &mut self.results);
                 }
             }
         }
@@ -261,7 +287,7 @@ impl Compound<'_> {
         let channel = turn.channel();
         let size = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RPC_REPLY);
         let overhead = WITHOUT_SESSION.saturating_sub(self.hard_limit);
-        self.hard_limit = size(channel.response).saturating_sub(overhead);
+        self.hard_limit = size(channel.response.min(RESPONSE_MAX)).saturating_sub(overhead);
         self.limit = self.hard_limit;
         if turn.cache_this() {
             self.limit = self.limit.min(size(channel.response_cached).saturating_sub(overhead));
@@ -271,7 +297,7 @@ impl Compound<'_> {
 
     /// Whether results may grow by `bytes`, and the failure of what follows still has room.
     pub(super) fn fits(&self, bytes: usize) -> Result<(), Status> {
-        let rest = if self.last { 0 } else { RESULT_HEAD };
+        let rest = if self.last { 0 } else { FAILURE };
         let total = self.results.len().saturating_add(bytes).saturating_add(rest);
         match total {
             _ if total <= self.limit => Ok(()),
@@ -282,8 +308,17 @@ impl Compound<'_> {
 
     /// How many bytes results may still grow by.
     pub(super) fn room(&self) -> usize {
-        let rest = if self.last { 0 } else { RESULT_HEAD };
-        self.limit.saturating_sub(self.results.len() + rest)
+        self.left(self.limit)
+    }
+
+    /// The same, were they not to be kept.
+    pub(super) fn room_unkept(&self) -> usize {
+        self.left(self.hard_limit)
+    }
+
+    fn left(&self, limit: usize) -> usize {
+        let rest = if self.last { 0 } else { FAILURE };
+        limit.saturating_sub(self.results.len() + rest)
     }
 
     /// The status of what failed on an object that was named by handle.

@@ -24,7 +24,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
-use crate::export::Export;
+use crate::export::{Export, READ_MAX};
 use crate::proto::rpc::{BoxFuture, CallContext, Outcome, Program};
 use crate::proto::xdr::Writer;
 use state::{ClientId, State};
@@ -37,6 +37,8 @@ pub const VERSION: u32 = 4;
 pub const PAGE_MAX: u32 = 1024 * 1024;
 /// The most operations that a compound may have, whatever a session says.
 pub const OPERATIONS_MAX: u32 = 64;
+/// The longest reply, whatever a session says: the data of one READ, and what goes with them.
+pub const RESPONSE_MAX: u32 = READ_MAX + 4096;
 
 const NULL: u32 = 0;
 const COMPOUND: u32 = 1;
@@ -70,7 +72,7 @@ pub struct Nfs4 {
     state: Arc<State>,
     owner: Vec<u8>,
     ima: Option<ImaNumbers>,
-    /// Clients that were told that FATTR4_IMA is there, and so know NFS4ERR_INTEGRITY.
+    /// Clients that asked for FATTR4_IMA, and so know NFS4ERR_INTEGRITY.
     participants: Cache<ClientId, ()>,
 }
 

@@ -354,8 +354,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         };
-        // What is over the whole budget is granted what there is.
-        let charge = charge.min(self.hub.replies.most());
+        // What is over a connection's share is granted the share: who waits for more than that would keep
+        // all others waiting until nearly nothing else runs.
+        let share = self.hub.limits.connection_reply_bytes;
+        let charge = charge.min(share).min(self.hub.replies.most());
         Ok(Some(Parked { xid, work, charge, received: self.now, ticket: None }))
     }
 

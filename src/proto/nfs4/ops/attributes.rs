@@ -65,6 +65,16 @@ impl Compound<'_> {
         Ok(Known { attr, file_system, ima })
     }
 
+    /// Who asks for FATTR4_IMA itself may be told of failures in its words. Who asks for the supported
+    /// attributes alone may not: every client does, also those that know nothing of it.
+    fn participates(&self, wanted: Bitmap) {
+        if self.server.ima.is_some_and(|ima| wanted.contains(ima.attribute))
+            && let Ok(client) = self.client()
+        {
+            self.server.participants.insert(client, ());
+        }
+    }
+
     /// The value of FATTR4_IMA: empty where there is none.
     async fn ima(&mut self, current: &Current, attr: &Attr) -> Result<Bytes, Status> {
         if attr.kind != Kind::Regular {
@@ -85,13 +95,8 @@ pub(super) async fn get(c: &mut Compound<'_>, wanted: Bitmap) -> Result<(), Stat
     if wanted.intersects(attr::WRITE_ONLY) {
         return Err(Status::Inval);
     }
+    c.participates(wanted);
     let known = c.look(&current, wanted).await?;
-    if c.server.ima.is_some() && wanted.contains(attr::SUPPORTED_ATTRS) {
-        // Who is told that the attribute is there may be told of failures in its words.
-        if let Ok(client) = c.client() {
-            c.server.participants.insert(client, ());
-        }
-    }
     encode(&c.server_attributes(), &mut c.results, wanted, &current, &known);
     Ok(())
 }
@@ -123,6 +128,7 @@ pub(super) async fn verify(
     if !attributes.mask.without(server.supported).is_empty() {
         return Err(Status::AttrNotSupp);
     }
+    c.participates(attributes.mask);
     let known = c.look(&current, attributes.mask).await?;
     let mut ours = Writer::with_capacity(NAME_MAX);
     encode(&server, &mut ours, attributes.mask, &current, &known);

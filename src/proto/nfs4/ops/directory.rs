@@ -1,10 +1,11 @@
 //! READDIR, RFC 8881 section 18.23.
 //!
 //! The cookie verifier is always zero: cookies stay valid while a directory changes. `maxcount` limits
-//! `READDIR4resok` to the byte. On the wire 0 means the start and 1 and 2 are reserved, so cookies are
-//! those of the export and two more. `.` and `..` are left out.
+//! `READDIR4resok` to the byte. On the wire 0 means the start and 1 and 2 are reserved, so those two of the
+//! export are two others there; the rest stay as they are, since clients hand them on as positions, which
+//! are signed. `.` and `..` are left out.
 
-use super::not_a_directory;
+use super::{Current, Memory, not_a_directory};
 use crate::export::{Attr, DirItem, ExportError, FileHandle};
 use crate::proto::nfs4::PAGE_MAX;
 use crate::proto::nfs4::attr::{self, Object, Server};
@@ -13,8 +14,10 @@ use crate::proto::nfs4::compound::Compound;
 use crate::proto::nfs4::status::Status;
 use crate::proto::xdr::Writer;
 
-/// What cookies on the wire are ahead of the export's.
-const SHIFT: u64 = 2;
+/// What the export's cookies 1 and 2 are on the wire: below the two that end a directory, of the proof
+/// directory and of ext4.
+const ONE: u64 = i64::MAX.cast_unsigned() - 3;
+const TWO: u64 = ONE + 1;
 /// Bytes of `READDIR4resok` without entries: verifier, end of the list, end of the directory.
 const EMPTY: usize = 8 + 4 + 4;
 /// Bytes of the shortest entry: flag, cookie, name, an empty `fattr4`.
@@ -25,10 +28,10 @@ const ENTRY_NAMES: usize = 4 + 8 + 4;
 const AT_ONCE: usize = 64;
 /// Entries that are listed at once.
 const LISTED: usize = 1024;
-/// Pages without an entry for clients before the store counts as broken.
-const EMPTY_PAGES: usize = 64;
-/// The memory that listing and looking takes besides the results.
-const LISTING: usize = LISTED * 384;
+/// Pages of the export in one answer: more than one of the shortest entries takes.
+const PAGES: usize = 64;
+/// The memory that listing an entry and looking at it takes besides the results.
+const LISTED_ENTRY: usize = 384;
 
 /// `READDIR4args`.
 pub(super) struct Request {
@@ -39,15 +42,35 @@ pub(super) struct Request {
     pub(super) wanted: Bitmap,
 }
 
-/// The most memory that making the results takes.
-pub(super) fn memory(count: u32, _: Bitmap) -> usize {
+/// The memory that it takes.
+pub(super) fn memory(count: u32) -> Memory {
     let count = usize::try_from(count.min(PAGE_MAX)).unwrap_or(usize::MAX);
-    count + LISTING.min(listed(count) * 384)
+    Memory { passing: LISTED_ENTRY * listed(count), ..Memory::results(count) }
 }
 
 /// How many entries are worth listing for so many bytes.
 fn listed(room: usize) -> usize {
     (room / ENTRY_MIN).clamp(8, LISTED)
+}
+
+/// The export's cookie as it is on the wire; `None` for one that would be another there.
+fn to_wire(cookie: u64) -> Option<u64> {
+    match cookie {
+        0 | ONE | TWO => None,
+        1 => Some(ONE),
+        2 => Some(TWO),
+        _ => Some(cookie),
+    }
+}
+
+/// What [`to_wire`] was given; `None` for the two that are reserved.
+fn from_wire(cookie: u64) -> Option<u64> {
+    match cookie {
+        1 | 2 => None,
+        ONE => Some(1),
+        TWO => Some(2),
+        _ => Some(cookie),
+    }
 }
 
 /// READDIR.
@@ -56,15 +79,10 @@ pub(super) async fn read(c: &mut Compound<'_>, request: &Request) -> Result<(), 
     if request.wanted.intersects(attr::WRITE_ONLY) {
         return Err(Status::Inval);
     }
-    let mut cookie = match request.cookie {
-        0 => 0,
-        cookie => {
-            if request.verifier != 0 {
-                return Err(Status::NotSame);
-            }
-            cookie.checked_sub(SHIFT).filter(|cookie| *cookie > 0).ok_or(Status::BadCookie)?
-        }
-    };
+    if request.cookie != 0 && request.verifier != 0 {
+        return Err(Status::NotSame);
+    }
+    let mut cookie = from_wire(request.cookie).ok_or(Status::BadCookie)?;
     let count = usize::try_from(request.count.min(PAGE_MAX)).unwrap_or(usize::MAX).min(c.room());
     let mut page = Page {
         room: count.checked_sub(EMPTY).ok_or(Status::TooSmall)?,
@@ -78,6 +96,8 @@ pub(super) async fn read(c: &mut Compound<'_>, request: &Request) -> Result<(), 
     let server = Server { ima: None, ..c.server_attributes() };
     let wanted = request.wanted.and(server.supported);
     let looked_at = !wanted.without(attr::OF_ENTRY.or(attr::OF_SERVER)).is_empty();
+    // Whether what could not be looked at is an entry like another, and says so.
+    let tells = wanted.contains(attr::RDATTR_ERROR);
     c.results.u64(0);
 
     let file_system = if wanted.intersects(attr::OF_FILE_SYSTEM) {
@@ -87,8 +107,15 @@ pub(super) async fn read(c: &mut Compound<'_>, request: &Request) -> Result<(), 
         None
     };
     let mut end = false;
-    let mut pages = 0;
+    let mut passed = Vec::new();
     'listing: while !end {
+        if passed.len() == PAGES {
+            // What is there is an answer. None at all after so much is a broken store.
+            if page.entries == 0 {
+                return Err(Status::Io);
+            }
+            break;
+        }
         let most = listed(page.room);
         let listed = c.server.export.read_dir(current.handle(), cookie, most, &c.caller).await;
         let listing = match listed {
@@ -97,17 +124,15 @@ pub(super) async fn read(c: &mut Compound<'_>, request: &Request) -> Result<(), 
             Err(error) => return Err(c.refused(error)),
         };
         end = listing.end;
+        passed.push(cookie);
         match listing.entries.last() {
-            Some(last) if last.cookie != cookie => cookie = last.cookie,
-            Some(_) => return Err(Status::Io),
+            // A listing that comes by where it was has no end.
+            Some(last) if passed.contains(&last.cookie) => return Err(Status::Io),
+            Some(last) => cookie = last.cookie,
             None => end = true,
         }
         let items: Vec<&DirItem> =
             listing.entries.iter().filter(|item| !matches!(&item.name[..], b"." | b"..")).collect();
-        pages = if items.is_empty() { pages + 1 } else { 0 };
-        if pages > EMPTY_PAGES {
-            return Err(Status::Io);
-        }
         for items in items.chunks(AT_ONCE) {
             let objects = if looked_at {
                 let names: Vec<Vec<u8>> = items.iter().map(|item| item.name.clone()).collect();
@@ -115,10 +140,13 @@ pub(super) async fn read(c: &mut Compound<'_>, request: &Request) -> Result<(), 
             } else {
                 Vec::new()
             };
+            if looked_at && !tells && objects.iter().all(Option::is_none) && !c.may_look_up(&current).await? {
+                return Err(Status::Access);
+            }
             let objects = objects.iter().map(Option::as_ref).chain(std::iter::repeat(None));
             for (item, object) in items.iter().zip(objects) {
                 let entry = Entry { item, object, looked_at };
-                if looked_at && object.is_none() && !wanted.contains(attr::RDATTR_ERROR) {
+                if looked_at && object.is_none() && !tells {
                     // It went away meanwhile, and there is no way to say otherwise.
                     continue;
                 }
@@ -138,6 +166,14 @@ pub(super) async fn read(c: &mut Compound<'_>, request: &Request) -> Result<(), 
     }
     c.results.bool(false).bool(end);
     Ok(())
+}
+
+impl Compound<'_> {
+    /// Whether the caller may look up names in a directory.
+    async fn may_look_up(&mut self, directory: &Current) -> Result<bool, Status> {
+        let found = self.server.export.access(directory.handle(), &self.caller).await;
+        Ok(found.map_err(|error| self.refused(error))?.0.lookup)
+    }
 }
 
 /// What is left of a page.
@@ -177,7 +213,7 @@ impl Entry<'_> {
         wanted: Bitmap,
         file_system: Option<&crate::export::FsStat>,
     ) -> Result<(), Status> {
-        let cookie = self.item.cookie.checked_add(SHIFT).ok_or(Status::Io)?;
+        let cookie = to_wire(self.item.cookie).ok_or(Status::Io)?;
         w.bool(true).u64(cookie).opaque(&self.item.name);
         let unknown = self.looked_at && self.object.is_none();
         let object = Object {
@@ -188,9 +224,27 @@ impl Entry<'_> {
             ima: &[],
             error: if unknown { Status::Io } else { Status::Ok },
         };
-        // Of what could not be looked at, the error says so, alone.
-        let wanted = if unknown { wanted.and(Bitmap::of(&[attr::RDATTR_ERROR])) } else { wanted };
+        // Of what could not be looked at there is the error, and what the directory itself tells.
+        let wanted = if unknown { wanted.and(attr::OF_ENTRY) } else { wanted };
         server.encode(w, wanted, &object);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_stay_positions_and_come_back() {
+        let last = i64::MAX.cast_unsigned();
+        for cookie in [1, 2, 3, 4, 1 << 32, last - 4, last - 1, last] {
+            let wire = to_wire(cookie).unwrap();
+            assert!((3..=last).contains(&wire), "{cookie}");
+            assert_eq!(from_wire(wire), Some(cookie));
+            assert_eq!(wire == cookie, cookie > 2);
+        }
+        assert_eq!((to_wire(0), to_wire(last - 3), to_wire(last - 2)), (None, None, None));
+        assert_eq!((from_wire(0), from_wire(1), from_wire(2)), (Some(0), None, None));
     }
 }

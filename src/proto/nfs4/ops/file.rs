@@ -10,7 +10,8 @@ use crate::proto::nfs4::status::Status;
 pub(super) const TARGET_MAX: usize = 4096;
 
 impl Compound<'_> {
-    /// The data of a READ whose results take `overhead` bytes besides.
+    /// The data of a READ whose results take `overhead` bytes besides: as many as there is room for. An
+    /// answer that is to be kept is not cut for that, but refused.
     async fn data(
         &mut self,
         stateid: Stateid,
@@ -20,7 +21,10 @@ impl Compound<'_> {
     ) -> Result<ReadReply, Status> {
         let current = self.current()?;
         self.may_read(stateid)?;
-        let count = count.min(READ_MAX);
+        let room = self.room_unkept().saturating_sub(overhead) / 4 * 4;
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        // Nothing of what was asked for would be no answer.
+        let count = if room == 0 { count } else { count.min(room) }.min(READ_MAX);
         self.fits(overhead + usize::try_from(count).unwrap_or(usize::MAX).next_multiple_of(4))?;
         match self.server.export.read(current.handle(), offset, count, &self.caller).await {
             Ok(read) => Ok(read),

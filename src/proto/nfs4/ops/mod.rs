@@ -116,6 +116,11 @@ pub(super) async fn execute(c: &mut Compound<'_>, operation: Operation<'_>) -> R
     }
 }
 
+/// Bytes of `LOCK4denied`.
+pub(super) fn conflict_size(conflict: &Conflict) -> usize {
+    8 + 8 + 4 + 8 + 4 + conflict.owner.len().next_multiple_of(4)
+}
+
 /// What stands behind the status of an operation that failed.
 pub(super) fn failed(number: u32, conflict: Option<&Conflict>, w: &mut Writer) {
     match (number, conflict) {
@@ -136,24 +141,59 @@ const RESULT: usize = 96;
 const ATTRIBUTES: usize = 640;
 /// The longest value of an extended attribute.
 const XATTR_MAX: usize = 64 << 10;
+/// More than the data of a READ keep in use besides themselves: parts of an extent at both ends.
+const EXTENTS: usize = 128 << 10;
 
-/// An upper bound of the memory that making the results of an operation takes.
-pub(super) fn memory(operation: &Operation<'_>) -> usize {
+/// Upper bounds of the memory that operations take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// What their results keep in use.
+    held: usize,
+    /// How much of that may be no part of the results.
+    beside: usize,
+    /// What is given back when an operation has been executed.
+    passing: usize,
+}
+
+impl Memory {
+    fn results(bytes: usize) -> Self {
+        Self { held: bytes, beside: 0, passing: 0 }
+    }
+
+    /// Of both, one after the other.
+    pub(super) fn and(self, next: Self) -> Self {
+        Self {
+            held: self.held.saturating_add(next.held),
+            beside: self.beside.saturating_add(next.beside),
+            passing: self.passing.max(next.passing),
+        }
+    }
+
+    /// All of it, where results are no more than `most` bytes.
+    pub(super) fn within(self, most: usize) -> usize {
+        self.held.min(most.saturating_add(self.beside)).saturating_add(self.passing)
+    }
+}
+
+/// The memory that an operation takes.
+pub(super) fn memory(operation: &Operation<'_>) -> Memory {
     match *operation {
         Operation::Read { offset, count, .. } | Operation::ReadPlus { offset, count, .. } => {
             let held = memory_held(offset, count.min(READ_MAX));
-            RESULT + usize::try_from(held).unwrap_or(usize::MAX)
+            let held = RESULT + usize::try_from(held).unwrap_or(usize::MAX);
+            Memory { held, beside: EXTENTS, passing: 0 }
         }
-        Operation::ReadDir { count, wanted, .. } => directory::memory(count, wanted),
-        Operation::GetAttr { .. } | Operation::Verify { .. } => ATTRIBUTES,
-        Operation::ReadLink => RESULT + file::TARGET_MAX,
-        Operation::GetXattr { .. } => RESULT + 2 * XATTR_MAX,
-        Operation::ListXattrs { .. } => RESULT + 2 * XATTR_MAX,
-        Operation::TestStateid { stateids } => RESULT + stateids.len(),
-        Operation::ExchangeId { .. } => 1024,
+        Operation::ReadDir { count, .. } => directory::memory(count),
+        Operation::GetAttr { .. } | Operation::Verify { .. } => Memory::results(ATTRIBUTES),
+        Operation::ReadLink => Memory::results(RESULT + file::TARGET_MAX),
+        Operation::GetXattr { .. } | Operation::ListXattrs { .. } => {
+            Memory { passing: XATTR_MAX, ..Memory::results(RESULT + XATTR_MAX) }
+        }
+        Operation::TestStateid { stateids } => Memory::results(RESULT + stateids.len()),
+        Operation::ExchangeId { .. } => Memory::results(1024),
         // With the owner of a lock in the way.
-        Operation::Lock { .. } | Operation::LockTest { .. } => RESULT + 1024,
-        _ => RESULT,
+        Operation::Lock { .. } | Operation::LockTest { .. } => Memory::results(RESULT + 1024),
+        _ => Memory::results(RESULT),
     }
 }
 
@@ -219,6 +259,16 @@ impl Compound<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_keep_no_more_than_two_extents_besides_themselves() {
+        for offset in [0, 1, 65_535, 65_536, 65_537, u64::MAX / 2] {
+            for count in [0, 1, 2, 65_535, 65_536, 65_537, READ_MAX] {
+                let held = usize::try_from(memory_held(offset, count)).unwrap();
+                assert!(held <= count as usize + EXTENTS, "{count} at {offset}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_judged_as_the_rfc_has_it() {

@@ -1,6 +1,7 @@
 //! Clients and sessions: EXCHANGE_ID, CREATE_SESSION, SEQUENCE, BIND_CONN_TO_SESSION, DESTROY_SESSION,
 //! DESTROY_CLIENTID, RECLAIM_COMPLETE.
 
+use crate::proto::nfs4::OPERATIONS_MAX;
 use crate::proto::nfs4::args::{Operation, Protection};
 use crate::proto::nfs4::compound::{Compound, Request, Step};
 use crate::proto::nfs4::state::{
@@ -93,6 +94,10 @@ pub(in crate::proto::nfs4) fn sequence(
     let &Operation::Sequence { session, sequence, slot, highest_slot, cache_this } = operation else {
         return Err(Status::ServerFault);
     };
+    if request.operations > OPERATIONS_MAX {
+        // The reply's memory was not announced for as many.
+        return Err(Status::TooManyOps);
+    }
     let asked = Sequence {
         session,
         sequence,

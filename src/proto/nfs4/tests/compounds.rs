@@ -1,7 +1,7 @@
 //! The order of operations, slots, and the bounds of a reply: RFC 8881 sections 2.10.6, 15.1.3 and 16.2.
 
 use super::*;
-use crate::proto::rpc::Outcome;
+use crate::proto::rpc::{Outcome, Program};
 
 #[test]
 fn minor_versions_other_than_1_and_2_are_refused_with_no_results() {
@@ -159,29 +159,108 @@ fn limits_of_the_session_hold() {
     assert_eq!(session.call(&[root(), root(), root()]).status, 0);
     assert_eq!(session.call(&vec![root(); 4]).last(), (op::SEQUENCE, 10070));
     session.sequence -= 1;
-    assert_eq!(session.call(&[root(), lookup(b"hello"), read(false, 0, 2048)]).last(), (op::READ, 10066));
     assert_eq!(session.call(&[root(), lookup(b"hello"), read(false, 0, 700)]).status, 0);
     session.kept = true;
-    assert_eq!(session.call(&[root(), lookup(b"hello"), read(false, 0, 700)]).last(), (op::READ, 10067));
-    assert_eq!(session.call(&[root(), lookup(b"hello"), read(false, 0, 2048)]).last(), (op::READ, 10066));
+    // A reply that is to be kept is not cut for it.
+    for count in [700, 2048] {
+        let last = session.call(&[root(), lookup(b"hello"), read(false, 0, count)]).last();
+        assert_eq!(last, (op::READ, 10067), "{count}");
+    }
     session.kept = false;
     // What opens is not done when there is no room to say so.
     let fill = read(false, 0, 840);
     assert_eq!(session.call(&[root(), lookup(b"hello"), fill]).status, 0);
-    // Every length of a read, to the byte: results never pass what was negotiated.
+    // Every length of a read, to the byte: results never pass what was negotiated, and are cut to it.
     for count in 800..1000 {
         let answer = session.call(&[root(), lookup(b"hello"), read(false, 0, count)]);
         let size = 24 + 16 + 44 + answer.results.len();
         assert!(size <= 1024, "{count}: {size}");
-        let expected = 24 + 16 + 44 + 16 + 16 + (count as usize).next_multiple_of(4) <= 1024;
-        assert_eq!(answer.status == 0, expected, "{count}");
+        let most = 1024 - (24 + 16 + 44 + 16 + 16);
+        let data = Reader::new(&answer.results[16 + 12..]).opaque(1024).unwrap().len();
+        assert_eq!((answer.status, data), (0, most.min(count as usize)));
     }
 }
 
 #[test]
-fn reads_in_one_compound_end_where_the_response_does() {
+fn reads_in_one_compound_are_cut_where_the_response_ends() {
     let program = program(Mode::Warn, None);
     let mut session = Session::new(&program, 2);
+    let content = fixture::content();
     let answer = session.call(&[root(), lookup(b"hello"), read(false, 0, 1 << 20), read(false, 0, 1 << 20)]);
-    assert_eq!((answer.count, answer.last()), (5, (op::READ, 10066)));
+    assert_eq!((answer.status, answer.count), (0, 5));
+    let mut r = Reader::new(&answer.results[16 + 12..]);
+    assert_eq!(r.opaque(1 << 20).unwrap(), &content[..1 << 20]);
+    let tail = &answer.results[16 + 16 + (1 << 20)..];
+    let mut r = Reader::new(&tail[8..]);
+    assert!(!r.bool().unwrap());
+    let data = r.opaque(4096).unwrap();
+    assert!(data.len() > 3900 && data == &content[..data.len()], "{}", data.len());
+    // With a third one there is nothing left to answer.
+    let reads = vec![read(false, 0, 1 << 20); 3];
+    let answer = session.call(&[vec![root(), lookup(b"hello")], reads].concat());
+    assert_eq!(answer.last(), (op::READ, 10066));
+}
+
+#[test]
+fn sequence_does_not_fail_for_what_its_slot_has_no_room_for() {
+    let program = program(Mode::Warn, None);
+    let mut session = Session::with(&program, 2, b"nothing kept", 1024, 10, 8);
+    session.kept = true;
+    assert_eq!(session.call(&[]).status, 0);
+    let answer = session.call(&[root()]);
+    assert_eq!((answer.count, answer.last()), (2, (op::PUTROOTFH, 10067)));
+    assert_eq!(session.again(&[root()]).last(), (op::PUTROOTFH, 10068));
+    session.kept = false;
+    assert_eq!(session.call(&[root()]).status, 0);
+}
+
+#[test]
+fn a_lock_in_the_way_is_told_only_where_there_is_room() {
+    let program = program(Mode::Warn, None);
+    let mut holder = Session::new(&program, 2);
+    let lock = operation(op::LOCK, |w| {
+        w.u32(1).bool(false).u64(5).u64(10).bool(true).u32(0).u32(1).fixed(&[0; 12]).u32(0);
+        w.u64(0).opaque(&[b'o'; 1024])
+    });
+    assert_eq!(holder.call(&[root(), open(b"hello"), lock]).status, 0);
+    let test = operation(op::LOCKT, |w| w.u32(2).u64(0).u64(u64::MAX).u64(0).opaque(b"you"));
+    for response in (1100..1300).step_by(4) {
+        let mut session = Session::with(&program, 2, b"other", response, 100, 8);
+        let answer = session.call(&[root(), lookup(b"hello"), test.clone()]);
+        let size = 24 + 16 + 44 + answer.results.len();
+        assert!(size <= response as usize, "{response}: {size}");
+        let whole = 24 + 16 + 44 + 16 + 8 + 32 + 1024;
+        assert_eq!(answer.status, if response < whole { 10066 } else { 10010 }, "{response}");
+    }
+}
+
+#[test]
+fn no_more_is_announced_than_could_be_answered() {
+    let program = program(Mode::Warn, None);
+    let bound = |operations: &[Vec<u8>]| program.reply_bound(COMPOUND, &compound(2, operations));
+    let sequence = operation(op::SEQUENCE, |w| w.fixed(&[0; 16]).u32(1).u32(0).u32(0).bool(false));
+    let most = OPERATIONS_MAX as usize;
+    let reads = |count: usize| vec![read(false, 0, 1 << 20); count];
+    let in_session = |operations: Vec<Vec<u8>>| [vec![sequence.clone()], operations].concat();
+    // What is refused in any case: without a session, or of too many operations.
+    for refused in [reads(1), reads(most), [vec![root()], reads(10)].concat(), in_session(reads(most))] {
+        assert!(bound(&refused) < 1000, "{}", bound(&refused));
+        assert_ne!(call(&program, 2, &refused).status, 0);
+    }
+    // What a session takes: one response, and what is kept in use or passing besides.
+    let list = readdir(0, 0, u32::MAX, [0x0018_0812, 0x12]);
+    let attribute = operation(op::GETXATTR, |w| w.opaque(b"verity.status"));
+    for (operations, besides) in [
+        (reads(most - 1), 128 * most),
+        (reads(1), 1),
+        (vec![list; most - 1], 400),
+        (vec![attribute; most - 1], 70),
+    ] {
+        let bound = bound(&in_session(operations));
+        let response = (READ_MAX as usize) + 4096 + 1024;
+        assert!((READ_MAX as usize..=response + (besides << 10)).contains(&bound), "{bound} {besides}");
+    }
+    // 64 KiB are so little that they are read at once.
+    assert!(bound(&in_session(vec![root(), read(false, 0, 65_536), getattr(&[1])])) < 66 << 10);
+    assert!(bound(&[exchange_id(b"client")]) > 1000);
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::{Journal, State, StateLimits, StateOptions};
-use super::{COMPOUND, ImaNumbers, Nfs4, Nfs4Options, OPERATIONS_MAX, op};
-use crate::export::READ_MAX;
+use super::{COMPOUND, ImaNumbers, Nfs4, Nfs4Options, OPERATIONS_MAX, RESPONSE_MAX, op};
+use crate::export::{Export, READ_MAX};
 use crate::policy::Mode;
 use crate::proto::fixture::{self, bytes};
 use crate::proto::rpc::BoxFuture;
@@ -30,20 +30,24 @@ impl Journal for Forgetful {
 const IMA: ImaNumbers = ImaNumbers { attribute: 87, error: Some(10200) };
 
 fn program(mode: Mode, ima: Option<ImaNumbers>) -> Arc<Nfs4> {
+    program_of(fixture::export(mode), ima)
+}
+
+fn program_of(export: Arc<Export>, ima: Option<ImaNumbers>) -> Arc<Nfs4> {
     let options = StateOptions {
         lease: Duration::from_secs(90),
         survivors: Vec::new(),
         journal: Arc::new(Forgetful),
         limits: StateLimits {
             request: 130 << 10,
-            response: READ_MAX + 4096,
+            response: RESPONSE_MAX,
             operations: OPERATIONS_MAX,
             ..StateLimits::default()
         },
         secret: [3; 32],
     };
     let state = State::new(options, Instant::now());
-    Arc::new(Nfs4::new(Nfs4Options { export: fixture::export(mode), state, owner: b"gateway".to_vec(), ima }))
+    Arc::new(Nfs4::new(Nfs4Options { export, state, owner: b"gateway".to_vec(), ima }))
 }
 
 /// An operation with arguments.
@@ -206,5 +210,11 @@ fn getattr(words: &[u32]) -> Vec<u8> {
     operation(op::GETATTR, |w| {
         w.u32(u32::try_from(words.len()).unwrap());
         words.iter().fold(w, |w, word| w.u32(*word))
+    })
+}
+
+fn readdir(cookie: u64, verifier: u64, count: u32, words: [u32; 2]) -> Vec<u8> {
+    operation(op::READDIR, |w| {
+        w.u64(cookie).u64(verifier).u32(0).u32(count).u32(2).u32(words[0]).u32(words[1])
     })
 }

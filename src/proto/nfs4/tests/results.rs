@@ -267,12 +267,6 @@ fn a_lock_in_the_way_is_told() {
     assert_eq!(session.status(&[root(), test(b"me")]), 21);
 }
 
-fn readdir(cookie: u64, verifier: u64, count: u32, words: [u32; 2]) -> Vec<u8> {
-    operation(op::READDIR, |w| {
-        w.u64(cookie).u64(verifier).u32(0).u32(count).u32(2).u32(words[0]).u32(words[1])
-    })
-}
-
 #[test]
 fn directories_are_listed_whole_whatever_fits_in_a_page() {
     let program = program(Mode::Warn, None);
@@ -331,6 +325,29 @@ fn listings_refuse_what_leads_nowhere() {
 }
 
 #[test]
+fn who_may_list_and_not_look_up_is_told_so_or_gets_what_the_directory_tells() {
+    let store = fixture::store();
+    store.set_attr("many", 0o444, 0, 0).unwrap();
+    let program = program_of(fixture::export_of(store, Mode::Warn), None);
+    let mut session = Session::new(&program, 2);
+    let mut list = |words| session.call(&[root(), lookup(b"many"), readdir(0, 0, 4096, words)]);
+    assert_eq!(list([1 << 20, 0]).status, 0, "numbers alone need no look");
+    assert_eq!(list([0x10, 0]).last(), (op::READDIR, 13));
+    // Size, rdattr_error, fileid; mounted_on_fileid: all but the size.
+    let listed = list([0x0010_0810, 1 << 23]);
+    assert_eq!(listed.status, 0);
+    let mut r = Reader::new(&listed.results[16 + 8 + 8..]);
+    assert!(r.bool().unwrap());
+    r.u64().unwrap();
+    r.opaque(255).unwrap();
+    assert_eq!((r.u32().unwrap(), r.u32().unwrap(), r.u32().unwrap()), (2, 0x0010_0800, 1 << 23));
+    let mut r = Reader::new(r.opaque(20).unwrap());
+    assert_eq!(r.u32().unwrap(), 5);
+    let fileid = r.u64().unwrap();
+    assert!(fileid != 0 && r.u64().unwrap() == fileid);
+}
+
+#[test]
 fn attribute_names_are_listed_by_cookie() {
     let program = program(Mode::Enforce, None);
     let mut session = Session::new(&program, 2);
@@ -376,6 +393,9 @@ fn only_who_knows_the_measurement_attribute_hears_of_integrity() {
         (0..n).map(|_| r.u32().unwrap()).collect()
     };
     assert_eq!(words[2] & (1 << 23), 1 << 23);
+    // Every client asks that, whether it knows the attribute or not.
+    assert_eq!(session.status(&read), 13);
+    assert_eq!(session.call(&[root(), lookup(b"hello"), getattr(&[0, 0, 1 << 23])]).status, 0);
     assert_eq!(session.status(&read), 10200);
     assert_eq!(session.status(&[root(), open(b"hello")]), 10200);
     assert_eq!(session.status(&[root(), lookup(b"none")]), 2, "what is no failure of verification");
@@ -386,6 +406,11 @@ fn only_who_knows_the_measurement_attribute_hears_of_integrity() {
     let none = other.ok(&[root(), lookup(b"hello"), ima.clone()]);
     assert_eq!(hex(&none[24..]), "000000030000000000000000008000000000000400000000");
     assert_eq!(other.status(&[root(), ima]), 10083);
+    let verify = operation(op::VERIFY, |w| w.u32(3).u64(0).u32(1 << 23).u32(4).u32(0));
+    let mut third = Session::with(&program, 2, b"third", 1 << 20, 4096, 16);
+    assert_eq!(third.status(&read), 13);
+    assert_eq!(third.call(&[root(), lookup(b"hello"), verify]).status, 0);
+    assert_eq!(third.status(&read), 10200);
     let set = operation(op::SETATTR, |w| w.u32(0).fixed(&[0; 12]).u32(3).u64(0).u32(1 << 23).u32(4).u32(0));
     assert_eq!(other.status(&[root(), lookup(b"hello"), set.clone()]), 22);
     assert_eq!(other.status(&[root(), set]), 10083);
