@@ -38,7 +38,12 @@ const ALIAS: &[u8] = b".NFS-Verity";
 
 impl Odd {
     fn new(inner: &Memory, oddity: Oddity) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::new(inner.clone()), oddity, listings: AtomicU64::new(0), looks: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner: Arc::new(inner.clone()),
+            oddity,
+            listings: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+        })
     }
 
     fn page(&self, path: &StorePath, cookie: u64) -> Option<DirPage> {
