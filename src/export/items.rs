@@ -150,3 +150,17 @@ pub(super) fn status(finding: Option<&Finding>, damage: Option<&Damage>) -> Byte
 fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_told_does_not_keep_the_head_that_it_was_cut_from() {
+        let head = Bytes::from([&[3, 2, 4, 0, 0, 0, 0, 0, 1, 7][..], &[0; 8192]].concat());
+        let evidence = Evidence { ima: vec![head.slice(..10)], ..Evidence::default() };
+        let told = part(Item::Ima, None, &evidence).unwrap();
+        assert_eq!(told, head[..10]);
+        assert!(!head.as_ptr_range().contains(&told.as_ptr()));
+    }
+}

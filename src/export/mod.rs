@@ -50,6 +50,7 @@ pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use verified::{Payload, Verified};
 pub use whole::{WHOLE_MAX, WholeFiles};
+pub use xattrs::NAMES_HELD;
 
 /// Files held open at most: each takes two descriptors.
 const OPEN_FILES: usize = 256;

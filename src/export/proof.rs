@@ -1,5 +1,7 @@
 //! Proving blocks: from the signed root hash down to the data, every step compared.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 
 use super::cache::{BlockCache, Span};
@@ -86,17 +88,41 @@ impl Prover<'_> {
             at = self.proven.geometry.slot(level, at).block;
         };
         while let Some((level, at)) = path.pop() {
-            parent = Some(self.below(parent.as_ref(), level, at).await?);
+            parent = Some(self.below(parent.as_ref(), level, at, None).await?);
         }
         parent.ok_or_else(|| self.tree_failure(Cause::BadTreeBlock, 0, index, "the tree has no such block"))
     }
 
-    /// Block `index` of `level`, proven by the block above it, `parent`; `None` for that of the root.
+    /// The blocks of `level` from the first of `range` on that are not in memory, in one read: none where that
+    /// is only one. Nothing of it is proven.
+    pub(super) async fn ahead(
+        &self,
+        level: usize,
+        range: RangeInclusive<u64>,
+    ) -> Result<Vec<Bytes>, Finding> {
+        let Some(offset) = self.proven.geometry.tree_block_offset(level, *range.start()) else {
+            return Ok(Vec::new());
+        };
+        let is_known = |index: &u64| {
+            self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), *index)).is_some()
+        };
+        let run = range.take_while(|index| !is_known(index)).count();
+        if run < 2 {
+            return Ok(Vec::new());
+        }
+        let bytes = self.tree.read(offset, run.saturating_mul(self.block_size())).await?;
+        // Copies: one block that is kept in memory must not keep all of them.
+        Ok(bytes.chunks(self.block_size()).map(Bytes::copy_from_slice).collect())
+    }
+
+    /// Block `index` of `level`, proven by the block above it, `parent`; `None` for that of the root. `read`
+    /// is what the store gave for it, if that was asked before.
     pub(super) async fn below(
         &mut self,
         parent: Option<&Verified<Bytes>>,
         level: usize,
         index: u64,
+        read: Option<Bytes>,
     ) -> Result<Verified<Bytes>, Box<Failure>> {
         if let Some(block) = self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), index)) {
             return Ok(block);
@@ -108,7 +134,7 @@ impl Prover<'_> {
                 self.digest_at(block, slot, level + 1)?
             }
         };
-        self.prove_tree_block(level, index, expected).await
+        self.prove_tree_block(level, index, expected, read).await
     }
 
     async fn prove_tree_block(
@@ -116,11 +142,15 @@ impl Prover<'_> {
         level: usize,
         index: u64,
         expected: Digest,
+        read: Option<Bytes>,
     ) -> Result<Verified<Bytes>, Box<Failure>> {
         let Some(offset) = self.proven.geometry.tree_block_offset(level, index) else {
             return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
         };
-        let bytes = self.tree.read(offset, self.block_size()).await;
+        let bytes = match read {
+            Some(bytes) => Ok(bytes),
+            None => self.tree.read(offset, self.block_size()).await,
+        };
         let bytes =
             bytes.map_err(|Finding { cause, detail }| self.tree_failure(cause, level, index, &detail))?;
         let mut found = None;

@@ -159,12 +159,20 @@ async fn blocks(
     let mut above: Option<(u64, Vec<Verified<Bytes>>)> = None;
     for (level, range) in levels(&geometry, data_blocks).rev() {
         let mut proven = Vec::new();
+        let (mut ahead, mut in_runs) = (Vec::new().into_iter(), true);
         for index in range.clone() {
+            if in_runs && ahead.len() == 0 {
+                // Where a run fails, block by block tells which one it is.
+                match prover.ahead(level, index..=*range.end()).await {
+                    Ok(run) => ahead = run.into_iter(),
+                    Err(_) => in_runs = false,
+                }
+            }
             let parent = above.as_ref().and_then(|(first, blocks)| {
                 let nth = geometry.slot(level + 1, index).block.checked_sub(*first)?;
                 blocks.get(usize::try_from(nth).ok()?)
             });
-            let block = prover.below(parent, level, index).await?;
+            let block = prover.below(parent, level, index, ahead.next()).await?;
             let number = u32::try_from(level).unwrap_or(u32::MAX);
             all.push(ProofBlock { level: number, index, bytes: block.get().clone() });
             proven.push(block);

@@ -18,6 +18,8 @@ struct Odd {
     inner: Arc<dyn Store>,
     oddity: Oddity,
     listings: AtomicU64,
+    /// Objects in `links` that were looked at.
+    looks: AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,13 +30,20 @@ enum Oddity {
     Alias,
     /// Below 30 names, every directory holds millions of others.
     Bottomless,
+    /// The directory `links` has links without end, and the kinds of objects are not told.
+    Kindless,
 }
 
 const ALIAS: &[u8] = b".NFS-Verity";
 
 impl Odd {
     fn new(inner: &Memory, oddity: Oddity) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::new(inner.clone()), oddity, listings: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner: Arc::new(inner.clone()),
+            oddity,
+            listings: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+        })
     }
 
     fn page(&self, path: &StorePath, cookie: u64) -> Option<DirPage> {
@@ -49,6 +58,10 @@ impl Odd {
             Oddity::Bottomless if path.components().count() >= 30 => {
                 (1..=4096).map(|n| entry(format!("{:0200}", cookie + n).into_bytes(), n)).collect()
             }
+            Oddity::Kindless if path.as_bytes() == b"links" => {
+                let of = |n| DirEntry { kind: None, ..entry(format!("{}", cookie + n).into_bytes(), n) };
+                (1..=1024).map(of).collect()
+            }
             _ => return None,
         };
         Some(DirPage { entries, end: false })
@@ -61,6 +74,11 @@ impl Store for Odd {
     }
     fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, StoreResult<Attr>> {
         Box::pin(async move {
+            if self.oddity == Oddity::Kindless && path.as_bytes().starts_with(b"links/") {
+                self.looks.fetch_add(1, SeqCst);
+                let attr = self.inner.stat(&StorePath::root()).await?;
+                return Ok(Attr { kind: Kind::Symlink, ..attr });
+            }
             if self.oddity == Oddity::Alias && path.as_bytes() == ALIAS {
                 return self.inner.stat(&Sidecar::directory()).await;
             }
@@ -148,4 +166,20 @@ async fn looking_for_a_handle_among_millions_of_lookalikes_ends_soon() {
     assert_eq!(gate.attributes(&handle).await, Err(ExportError::Stale));
     let listings = store.listings.load(SeqCst);
     assert!(listings < 100, "{listings} listings of 4096 names each");
+}
+
+#[tokio::test]
+async fn objects_of_unknown_kind_are_looked_at_in_bounded_number() {
+    let memory = tree();
+    memory.put_dir("links").unwrap();
+    let store = Odd::new(&memory, Oddity::Kindless);
+    let gate = gate(store.clone()).await;
+    let (links, _) = gate.find(".verity/links").await.unwrap();
+    let listing = within(gate.export.read_dir(links.as_bytes(), 0, 10, &caller())).await.unwrap();
+    assert_eq!((listing.entries.len(), listing.end), (10, false), "what is not known is shown");
+    let looks = store.looks.load(SeqCst);
+    assert!(looks <= 4096, "{looks}");
+    let name = &listing.entries[0].name;
+    let found = gate.export.lookup(links.as_bytes(), name, &caller()).await;
+    assert_eq!(found.err(), Some(ExportError::NotFound));
 }

@@ -10,7 +10,7 @@ use nfs_verity::carrier::{
 use nfs_verity::config::load_keyring;
 use nfs_verity::export::{Caller, ExportError, FileHandle, Item, Xattrs};
 use nfs_verity::policy::Mode;
-use nfs_verity::sign::{FormatSet, Keyring};
+use nfs_verity::sign::{FormatSet, Keyring, certificate_to_pem};
 use nfs_verity::store::{Local, Memory, Store};
 use nfs_verity::verity::{Descriptor, Params, reference};
 
@@ -220,8 +220,9 @@ async fn what_is_too_long_for_an_attribute_is_not_there() {
     let open = Sidecar::new(shared(&store)).open(&parsed("f")).await.unwrap();
     let tree = open.read_tree(0, 1024).await.unwrap();
     for (size, fits) in [(11_000, true), (13_000, false)] {
+        let signer = Signer::with_comment("long", size);
         let mut evidence = open.evidence.clone();
-        evidence.certificates = (0..4).map(|n| Bytes::from(vec![n; size])).collect();
+        evidence.certificates = vec![Bytes::copy_from_slice(signer.certificate.der()); 4];
         put(&store, "f", &evidence, &tree).await;
         let gate = Gate::new(shared(&store), &keyring).await;
         let (file, _) = gate.find("f").await.unwrap();
@@ -230,6 +231,68 @@ async fn what_is_too_long_for_an_attribute_is_not_there() {
         assert_eq!(gate.value(&file, "verity.certificates").await.is_ok(), fits, "{size}");
         assert_eq!(gate.text(&file, "verity.status").await, "verified");
     }
+}
+
+#[tokio::test]
+async fn what_does_not_read_as_what_it_is_named_after_is_not_given_out() {
+    let signer = Signer::new("good");
+    let data = content(5, 3000);
+    let signed = signer.sign(&plan("native,fsverity,ima-v3"), data.clone(), None).await;
+    let junk = Bytes::from_static(b"#!/bin/sh: whatever somebody wants to be read");
+    let mut evidence = signed.evidence.clone();
+    evidence.statement = Some(junk.clone());
+    for list in [&mut evidence.pkcs7, &mut evidence.ima, &mut evidence.certificates] {
+        *list = vec![junk.clone()];
+    }
+    let store = Memory::new();
+    store.put("f", &data).unwrap();
+    put(&store, "f", &evidence, &signed.tree).await;
+    let gate = Gate::new(shared(&store), &Keyring::new(Vec::new()).with_formats(every_format())).await;
+    let (file, _) = gate.find("f").await.unwrap();
+    let items = [&OF_DESCRIPTOR[..], &[Item::Status]].concat();
+    assert_eq!(gate.names(&file).await.unwrap(), named(&items));
+    for item in [Item::Statement, Item::Signature, Item::Ima, Item::Certificates] {
+        assert_eq!(gate.value(&file, item.xattr_name()).await, Err(ExportError::NoXattr), "{item:?}");
+        let in_mirror = gate.find(&format!(".verity/f/{}", item.file_name())).await;
+        assert_eq!(in_mirror.err(), Some(ExportError::NotFound), "{item:?}");
+    }
+
+    // The first of several that reads is told.
+    evidence.pkcs7.push(signed.evidence.pkcs7[0].clone());
+    evidence.certificates.push(Bytes::copy_from_slice(signer.certificate.der()));
+    put(&store, "f", &evidence, &signed.tree).await;
+    let gate = Gate::new(shared(&store), &Keyring::new(Vec::new()).with_formats(every_format())).await;
+    let (file, _) = gate.find("f").await.unwrap();
+    assert_eq!(gate.value(&file, "verity.signature").await.unwrap(), signed.evidence.pkcs7[0]);
+    let pem = gate.text(&file, "verity.certificates").await;
+    assert_eq!(pem, certificate_to_pem(signer.certificate.der()).unwrap());
+}
+
+#[tokio::test]
+async fn describing_the_proof_directory_hashes_no_file() {
+    let signer = Signer::new("whole");
+    let data = content(2, 9000);
+    let signed = signer.sign(&plan("ima-v2"), data.clone(), None).await;
+    let store = Memory::new();
+    store.put("f", &data).unwrap();
+    let file = store.open(&parsed("f")).await.unwrap();
+    file.set_xattr(USER_IMA, &signed.evidence.ima[0]).await.unwrap();
+    let keyring = Keyring::new(vec![signer.trusted("whole")]).with_formats("ima-v2".parse().unwrap());
+    let gate = Gate::with(shared(&store), &keyring, |options| options.carriers = vec![CarrierKind::Xattr]);
+    let gate = gate.await.unwrap();
+    let (file, unhashed) = gate.find("f").await.unwrap();
+    let (directory, _) = gate.find(".verity/f").await.unwrap();
+    let items = [&OF_DESCRIPTOR[..], &[Item::Signer, Item::Status, Item::Ima]].concat();
+    let names: Vec<Vec<u8>> = items.iter().map(|item| item.file_name().into()).collect();
+    let there = async || {
+        let described = gate.export.describe(directory.as_bytes(), &names, &caller()).await;
+        described.iter().map(Option::is_some).collect::<Vec<_>>()
+    };
+    assert_eq!(there().await, [false, false, false, false, false, true]);
+    assert_eq!(gate.attributes(&file).await.unwrap(), unhashed, "it was hashed");
+    gate.find(".verity/f/status").await.unwrap();
+    assert_ne!(gate.attributes(&file).await.unwrap(), unhashed);
+    assert_eq!(there().await, [true; 6]);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Proofs of ranges, checked by hashing that shares no code with the gateway.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nfs_verity::event::Cause;
 use nfs_verity::export::{ExportError, PROOF_MAX, RangeProof};
 use nfs_verity::sign::Keyring;
-use nfs_verity::store::Memory;
+use nfs_verity::store::{Faulty, Memory};
 use nfs_verity::verity::{HashAlgorithm, Params};
 use sha2::{Digest, Sha256, Sha512};
 
@@ -125,9 +126,11 @@ async fn every_range_is_proven_to_who_trusts_the_descriptor_alone() {
 async fn a_long_range_is_proven_in_steps_of_bounded_size() {
     // 12,000 data blocks under 750 leaves, which have 47, 3 and 1 block above them.
     let (store, keyring, data) = scene(12_000 * 1024 - 7, params(HashAlgorithm::Sha512, 1024, b"s")).await;
-    let gate = Gate::new(shared(&store), &keyring).await;
+    let faulty = Faulty::new(shared(&store));
+    let gate = Gate::new(Arc::new(faulty.clone()), &keyring).await;
     let (file, _) = gate.find("f").await.unwrap();
     let (mut at, mut steps) = (777, 0);
+    faulty.reset();
     while at < data.len() as u64 {
         let proof = gate.export.proof(file.as_bytes(), at, u64::MAX, &caller()).await.unwrap();
         let bytes: usize = proof.blocks.iter().map(|block| block.bytes.len()).sum();
@@ -140,6 +143,8 @@ async fn a_long_range_is_proven_in_steps_of_bounded_size() {
         steps += 1;
     }
     assert_eq!((at, steps), (data.len() as u64, 4));
+    // The blocks of a level that lie side by side are read at once, 800 in all.
+    assert!(faulty.calls() < 50, "{} calls", faulty.calls());
 }
 
 #[tokio::test]

@@ -62,11 +62,19 @@ pub struct Signer {
 
 impl Signer {
     pub fn new(name: &str) -> Self {
+        Self::with_comment(name, 0)
+    }
+
+    /// With a certificate that is longer by about `bytes`.
+    pub fn with_comment(name: &str, bytes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let args =
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -keyout key -out cert";
         let mut command = Command::new("openssl");
         command.args(args.split(' ')).args(["-subj", &format!("/CN={name}")]).current_dir(&dir);
+        if bytes > 0 {
+            command.args(["-addext", &format!("1.2.3.4=ASN1:UTF8String:{}", "x".repeat(bytes))]);
+        }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();

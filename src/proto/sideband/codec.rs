@@ -58,9 +58,9 @@ impl Read for Strict<'_> {
 }
 
 /// A type of `integrity.x`: one that xdrgen made both codecs for.
-pub trait Wire: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>> {}
+pub trait Wire: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>> + Pack<io::Sink> {}
 
-impl<T: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>>> Wire for T {}
+impl<T: for<'a> Unpack<Strict<'a>> + Pack<Vec<u8>> + Pack<io::Sink>> Wire for T {}
 
 /// Decodes all of `bytes`.
 ///
@@ -75,12 +75,12 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     }
 }
 
-/// The bytes of `value`.
+/// The bytes of `value`, in a vector that has room for them and no more: replies are charged for so much.
 ///
 /// # Errors
 /// [`WireError::TooLong`] when something in it is longer than it may be.
 pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, WireError> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(value.pack(&mut io::sink())?);
     xdr_codec::pack(value, &mut bytes)?;
     Ok(bytes)
 }

@@ -53,8 +53,6 @@ const OVERHEAD: usize = 512;
 const COPIES: usize = 3;
 /// Bytes of a full page of names, each in its vector and with length and padding.
 const PAGE: usize = size(INTEGRITY_NAMES) * (size(INTEGRITY_NAMELEN) + 40);
-/// Bytes of the names that the export gives at once.
-const ALL_NAMES: usize = 256 * 1024;
 /// Bytes of tree blocks in one reply, of blocks of 1 KiB or more, each with level, index and vector.
 const PROOF: usize = size(PROOF_BYTES) + size(PROOF_BYTES) / 1024 * 64;
 #[allow(clippy::cast_possible_wrap)] // It is 320 KiB.
@@ -197,7 +195,7 @@ impl Program for Sideband {
         let _ = arguments;
         let memory = match procedure {
             GETXATTR => COPIES * size(INTEGRITY_VALUELEN),
-            LISTXATTRS => ALL_NAMES + 2 * PAGE,
+            LISTXATTRS => self.export.names_held() + 2 * PAGE,
             GETPROOF => COPIES * PROOF,
             _ => 0,
         };

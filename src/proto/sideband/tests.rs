@@ -48,6 +48,15 @@ fn what_is_read_is_written_as_it_was() {
 }
 
 #[test]
+fn what_is_written_takes_no_more_room_than_it_has_bytes() {
+    let block = || tree_block { level: 0, index: 0, bytes: vec![1; 1024] };
+    let blocks = std::iter::repeat_with(block).take(300).collect();
+    let proof = GETPROOF1resok { descriptor: vec![7; 256], covered: 1, blocks };
+    let bytes = encode(&GETPROOF1res::INTEGRITY_OK(proof)).unwrap();
+    assert_eq!(bytes.capacity(), bytes.len());
+}
+
+#[test]
 fn data_cut_at_any_length_or_followed_by_bytes_is_refused() {
     for (name, bytes, again) in samples() {
         for n in 0..bytes.len() {
