@@ -99,8 +99,8 @@ pub const fn exists(number: u32, minor: u32) -> bool {
     number >= FIRST && number <= last
 }
 
-/// Whether the operation may stand first in a compound that has no SEQUENCE, and alone then:
-/// RFC 8881 section 2.10.6.1.1? the operations that make what SEQUENCE needs, or take it away.
+/// Whether the operation may stand first in a compound that has no SEQUENCE, and alone then: those that
+/// make what SEQUENCE needs, or take it away.
 pub const fn stands_alone(number: u32) -> bool {
     matches!(number, EXCHANGE_ID | CREATE_SESSION | BIND_CONN_TO_SESSION | DESTROY_SESSION | DESTROY_CLIENTID)
 }
