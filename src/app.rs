@@ -139,18 +139,20 @@ impl Gateway {
         }
 
         let limits = limits(&settings);
-        let nfs4 = nfs4::program(&settings, export.clone(), &state, &limits)?;
+        let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
+        let unbound = listen(settings.listen, "--listen");
+        let listener = TcpListener::bind(settings.listen).await.map_err(unbound)?;
+        let bound = listener.local_addr().map_err(unbound)?;
+        let nfs4 = nfs4::program(&settings, export.clone(), &state, bound, &limits)?;
         let programs: Vec<Arc<dyn Program>> = vec![
             Arc::new(Nfs3::new(export.clone())),
             Arc::new(nfs4),
             Arc::new(Mount3::new(export.clone())),
             Arc::new(Sideband::new(export.clone())),
         ];
-        let listen = |address, flag| move |source| AppError::Listen { address, flag, source };
-        let server = Server::bind(settings.listen, programs, limits, sink).await;
-        let server = server.map_err(listen(settings.listen, "--listen"))?;
-        let bound = TcpListener::bind(settings.monitor).await;
-        let monitor_listener = bound.map_err(listen(settings.monitor, "--monitor"))?;
+        let server = Server::on(listener, programs, limits, sink).map_err(unbound)?;
+        let monitor_listener = TcpListener::bind(settings.monitor).await;
+        let monitor_listener = monitor_listener.map_err(listen(settings.monitor, "--monitor"))?;
         let monitor_address = monitor_listener.local_addr().map_err(listen(settings.monitor, "--monitor"))?;
         if settings.rpcbind {
             rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;

@@ -11,24 +11,22 @@ use sha2::{Digest, Sha256};
 use super::AppError;
 use crate::config::Settings;
 use crate::export::Export;
-use crate::proto::nfs4::journal::FileJournal;
+use crate::proto::nfs4::journal::{FileJournal, JournalName};
 use crate::proto::nfs4::state::{State, StateLimits, StateOptions};
 use crate::proto::nfs4::{ImaNumbers, Nfs4, Nfs4Options, OPERATIONS_MAX, RESPONSE_MAX};
 use crate::proto::rpc::Limits;
 
-/// The journal's file in the state directory.
-const JOURNAL: &str = "nfs4.clients";
-
-/// The program over `export`; `state` is the state directory.
+/// The program over `export`; `state` is the state directory, and `bound` where it is served.
 pub(super) fn program(
     settings: &Settings,
     export: Arc<Export>,
     state: &Path,
+    bound: SocketAddr,
     limits: &Limits,
 ) -> Result<Nfs4, AppError> {
-    let failed = |reason: String| AppError::State { path: state.join(JOURNAL), reason };
-    let (journal, survivors) =
-        FileJournal::open(state, JOURNAL).map_err(|error| failed(error.to_string()))?;
+    let name = JournalName::new(settings.listen, bound);
+    let failed = |reason: String| AppError::State { path: state.join(name.as_str()), reason };
+    let (journal, survivors) = FileJournal::open(state, &name).map_err(|error| failed(error.to_string()))?;
     let mut secret = [0; 32];
     SystemRandom::new().fill(&mut secret).map_err(|_| failed("no randomness".to_owned()))?;
     let options = StateOptions {

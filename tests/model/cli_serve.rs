@@ -311,6 +311,38 @@ fn the_state_is_kept_below_the_user_s_state_directory_one_place_a_store() {
 }
 
 #[test]
+fn the_clients_of_one_address_are_kept_by_one_gateway() {
+    let site = Site::new();
+    let mut first = site.serve(&[]);
+    let second = site.serve(&[]);
+    for served in [&first, &second] {
+        let name = format!("state/nfs4.clients.127.0.0.1-any-{}", served.nfs.port());
+        assert!(site.path(&name).exists(), "{name}");
+    }
+    // On the port that it had, after a crash.
+    let address = first.nfs.to_string();
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    let mut first = site.serve(&["--listen", &address]);
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    let name = format!("nfs4.clients.{}", address.replace(':', "-"));
+    assert!(site.path(format!("state/{name}")).exists());
+    // Another with this state, which has the address in a network of its own.
+    let lock = fs::File::open(site.path(format!("state/{name}.lock"))).unwrap();
+    lock.try_lock().expect("it goes with the process");
+    let start = || {
+        let mut serve = command("serve");
+        serve.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
+        serve.arg("--state").arg(site.path("state")).args(["--listen", &address, "--monitor", "127.0.0.1:0"]);
+        serve
+    };
+    start().ends(3).complains_of(&[&name, "another gateway", "--state"]);
+    drop(lock);
+    Served::spawn(&mut start());
+}
+
+#[test]
 fn a_state_that_is_none_is_refused() {
     let site = Site::new();
     fs::write(site.path("state/handle.key"), "short").unwrap();

@@ -88,7 +88,19 @@ impl Server {
         limits: Limits,
         sink: Arc<dyn Sink>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::on(TcpListener::bind(address).await?, programs, limits, sink)
+    }
+
+    /// The same on a socket that listens already, for programs that have to know where.
+    ///
+    /// # Errors
+    /// The socket does not say where.
+    pub fn on(
+        listener: TcpListener,
+        programs: Vec<Arc<dyn Program>>,
+        limits: Limits,
+        sink: Arc<dyn Sink>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         Ok(Self { listener, address, hub: Arc::new(Hub::new(programs, limits, sink)) })
     }

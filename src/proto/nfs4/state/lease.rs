@@ -1,5 +1,6 @@
 //! Leases, and what becomes of those who let theirs pass: RFC 8881 sections 8.3 and 8.4.3.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::account::{Place, Resource};
@@ -85,9 +86,21 @@ impl Core {
                 return true;
             }
             match self.longest_expired(self.lease) {
-                Some(id) => self.drop_client(id, false),
+                Some(id) => {
+                    self.drop_client(id, false);
+                    self.grace.ticket = self.pending.ticket();
+                }
                 None => return false,
             }
+        }
+    }
+
+    /// Revokes what clients past their lease hold, for somebody who needs it. It must be lost for good
+    /// before anything new is given, whoever asks.
+    pub(super) fn give_way(&mut self, clients: HashSet<ClientId>) {
+        for client in clients {
+            self.revoke(client);
+            self.grace.ticket = self.pending.ticket();
         }
     }
 

@@ -7,9 +7,15 @@ use bytes::Bytes;
 
 use super::account::{Place, Resource};
 use super::core::{Client, Core, Entry, Held, LockOwner, LockState, MAX_OWNER, Other, weight};
+use super::pending::Step;
 use super::ranges::{Ranges, Span};
 use super::{ClientId, Conflict, FileId, Lock, LockError, LockKind, LockRange, Locker, State, Stateid};
 use crate::proto::nfs4::status::Status;
+
+/// Lock-owners of one file at most.
+const MAX_OWNERS: usize = 1024;
+/// So many are few, of one place.
+const FEW_OWNERS: usize = 8;
 
 /// Locks of one file, by lock-owner: a number, 0 for one that has none.
 #[derive(Default)]
@@ -28,8 +34,10 @@ struct OwnerLocks {
 impl FileLocks {
     /// What keeps an owner from `kind` in `span`, one range of each other owner.
     fn in_the_way(&self, owner: u64, span: Span, kind: LockKind) -> impl Iterator<Item = Conflict> {
+        // All of them are read locks mostly, and then a reader need not ask each.
         let any = kind == LockKind::Write || self.writes > 0;
-        let others = self.owners.iter().filter(move |(other, _)| any && **other != owner);
+        let others = any.then(|| self.owners.iter()).into_iter().flatten();
+        let others = others.filter(move |(other, _)| **other != owner);
         others.filter_map(move |(_, locks)| {
             let (span, kind) = locks.ranges.in_the_way(span, kind)?;
             Some(Conflict { range: span.range(), kind, client: locks.client, owner: locks.owner.clone() })
@@ -81,9 +89,13 @@ impl Client {
 impl State {
     /// LOCK, section 18.10.
     pub async fn lock(&self, request: Lock<'_>, now: Instant) -> Result<Stateid, LockError> {
-        let (stateid, ticket) = self.core.lock().lock(&request, now)?;
-        self.settle(ticket).await.map_err(LockError::Status)?;
-        Ok(stateid)
+        loop {
+            let step = self.core.lock().lock(&request, now, self.durable())?;
+            match step {
+                Step::Granted(stateid) => return Ok(stateid),
+                Step::Await(ticket) => self.settle(ticket).await.map_err(LockError::Status)?,
+            }
+        }
     }
 
     /// LOCKT, section 18.11.
@@ -132,28 +144,48 @@ impl State {
 }
 
 impl Core {
-    fn lock(&mut self, request: &Lock<'_>, now: Instant) -> Result<(Stateid, u64), LockError> {
+    fn lock(&mut self, request: &Lock<'_>, now: Instant, durable: u64) -> Result<Step, LockError> {
         self.tick(now);
         let span = Span::new(request.range).map_err(LockError::Status)?;
         let target = self.target(request).map_err(LockError::Status)?;
-        let before = self.pending.ticket();
         let expired = self.in_the_way(request.file, target.owner_id, span, request.kind);
         let expired = expired.map_err(|conflict| match request.reclaim {
             true => LockError::Status(Status::ReclaimConflict),
             false => LockError::Denied(conflict),
         })?;
-        for client in expired {
-            self.revoke(client);
+        self.give_way(expired);
+        if !self.room_for_owner(request.file, target.owner_id, target.place) {
+            return Err(LockError::Status(Status::Delay));
         }
         // It may take three: the stateid, and two ranges where another is split. At the limit the next one
         // is refused.
         if !self.make_room(target.place, Resource::Locks) {
             return Err(LockError::Status(Status::Delay));
         }
-        let revoked = if self.pending.ticket() == before { 0 } else { self.pending.ticket() };
-        let ticket = revoked.max(self.grace.ticket);
-        let stateid = self.grant(request, target, span).map_err(LockError::Status)?;
-        Ok((stateid, ticket))
+        if self.grace.ticket > durable {
+            return Ok(Step::Await(self.grace.ticket));
+        }
+        self.grant(request, target, span).map(Step::Granted).map_err(LockError::Status)
+    }
+
+    /// Whether the file takes one more lock-owner: each is asked when somebody else wants a lock. The last
+    /// part is for places that have few; clients past their lease give way.
+    fn room_for_owner(&mut self, file: FileId, owner: u64, place: Place) -> bool {
+        loop {
+            let Some(found) = self.files.get(&file) else { return true };
+            let owners = &found.locks.owners;
+            if owners.len() < MAX_OWNERS - MAX_OWNERS / 8 || owners.contains_key(&owner) {
+                return true;
+            }
+            let expired: HashSet<_> =
+                owners.values().map(|locks| locks.client).filter(|id| self.is_expired(*id)).collect();
+            if expired.is_empty() {
+                let is_own = |id| self.clients.get(id).is_some_and(|client| client.place == place);
+                let own = owners.values().filter(|locks| is_own(&locks.client)).count();
+                return owners.len() < MAX_OWNERS && own < FEW_OWNERS;
+            }
+            self.give_way(expired);
+        }
     }
 
     /// Whose lock it is to be, when that may be.

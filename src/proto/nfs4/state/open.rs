@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::account::{Place, Resource};
 use super::core::{Core, Entry, Held, MAX_OWNER, OpenState, Other, weight};
+use super::pending::Step;
 use super::{ClientId, FileId, Open, State, Stateid};
 use crate::proto::nfs4::status::Status;
 
@@ -18,11 +19,16 @@ const BOTH: u32 = 3;
 const INVALID: Stateid = Stateid { seqid: u32::MAX, other: [0; 12] };
 
 impl State {
-    /// The state part of OPEN. The client's name is in the journal before this returns.
+    /// The state part of OPEN. The client's name is in the journal before anything is given, so that a
+    /// failure leaves nothing to take back.
     pub async fn open(&self, request: Open<'_>, now: Instant) -> Result<Stateid, Status> {
-        let (stateid, ticket) = self.core.lock().open(&request, now)?;
-        self.settle(ticket).await?;
-        Ok(stateid)
+        loop {
+            let step = self.core.lock().open(&request, now, self.durable())?;
+            match step {
+                Step::Granted(stateid) => return Ok(stateid),
+                Step::Await(ticket) => self.settle(ticket).await?,
+            }
+        }
     }
 
     /// OPEN_DOWNGRADE, section 18.18.
@@ -104,7 +110,7 @@ fn within(asked: u16, access: u32, deny: u32) -> impl Iterator<Item = (u32, u32)
 }
 
 impl Core {
-    fn open(&mut self, request: &Open<'_>, now: Instant) -> Result<(Stateid, u64), Status> {
+    fn open(&mut self, request: &Open<'_>, now: Instant, durable: u64) -> Result<Step, Status> {
         self.tick(now);
         let Open { client: id, owner, file, access, deny, reclaim } = *request;
         if !(1..=BOTH).contains(&access) || deny > BOTH || owner.len() > MAX_OWNER {
@@ -119,24 +125,23 @@ impl Core {
         }
         let name = (Bytes::copy_from_slice(owner), file);
         let known = client.opens.get(&name).copied();
-        let before = self.pending.ticket();
         if !self.yield_shares(file, known, access, deny) {
             return Err(if reclaim { Status::ReclaimConflict } else { Status::ShareDenied });
         }
         if known.is_none() && !self.make_room(place, Resource::Opens) {
             return Err(Status::NoSpc);
         }
-        // What others lost must be lost for good before this is relied on.
-        let revoked = if self.pending.ticket() == before { 0 } else { self.pending.ticket() };
-        let ticket = self.pending.add(key).max(revoked).max(self.grace.ticket);
-        let stateid = match known {
+        let ticket = self.pending.add(key).max(self.grace.ticket);
+        if ticket > durable {
+            return Ok(Step::Await(ticket));
+        }
+        Ok(Step::Granted(match known {
             Some(other) => {
                 self.widen(other, file, access, deny);
                 self.advance(other)
             }
             None => self.new_open(request, name, place)?,
-        };
-        Ok((stateid, ticket))
+        }))
     }
 
     fn new_open(
@@ -201,9 +206,7 @@ impl Core {
             }
             expired.insert(*client);
         }
-        for client in expired {
-            self.revoke(client);
-        }
+        self.give_way(expired);
         true
     }
 

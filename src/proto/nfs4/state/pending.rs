@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::core::Key;
-use super::{Change, State};
+use super::{Change, State, Stateid};
 use crate::proto::nfs4::status::Status;
 
 /// Changes not yet written, and who is in the journal when they are.
@@ -53,6 +53,13 @@ impl Pending {
     }
 }
 
+/// What a request for something new leads to.
+pub(super) enum Step {
+    Granted(Stateid),
+    /// Nothing was given: the change with this ticket has to be durable before.
+    Await(u64),
+}
+
 /// The order of writing.
 #[derive(Default)]
 pub(super) struct Settled {
@@ -79,10 +86,15 @@ impl Drop for Batch<'_> {
 }
 
 impl State {
+    /// All changes up to this ticket are durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.settled.upto.load(Ordering::Acquire)
+    }
+
     /// Waits until the changes up to `ticket` are durable. When the journal fails the answer is
     /// NFS4ERR_IO, and the next one who waits tries again.
     pub(super) async fn settle(&self, ticket: u64) -> Result<(), Status> {
-        let is_durable = || self.settled.upto.load(Ordering::Acquire) >= ticket;
+        let is_durable = || self.durable() >= ticket;
         if is_durable() {
             return Ok(());
         }

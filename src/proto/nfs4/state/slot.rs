@@ -1,11 +1,12 @@
 //! SEQUENCE and the slots of a session: exactly-once semantics, RFC 8881 section 2.10.6.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::account::Place;
 use super::core::Core;
 use super::{Channel, ClientId, Sequence, SequenceResult, SessionId, State};
 use crate::proto::nfs4::status::Status;
@@ -76,21 +77,65 @@ impl Session {
     }
 }
 
-/// The replies that are kept for retries, by age.
+/// The replies that are kept for retries.
 #[derive(Default)]
 pub(super) struct Replies {
-    places: BTreeMap<u64, (SessionId, u32, usize)>,
+    kept: HashMap<u64, Kept>,
+    /// What each place keeps: the bytes, and the numbers by age.
+    places: HashMap<Place, (usize, BTreeSet<u64>)>,
+    /// Who keeps most comes last.
+    by_bytes: BTreeSet<(usize, Place)>,
     next: u64,
     bytes: usize,
+}
+
+/// Where a reply is kept.
+#[derive(Clone, Copy)]
+struct Kept {
+    session: SessionId,
+    slot: u32,
+    size: usize,
+    place: Place,
 }
 
 impl Replies {
     pub(super) fn forget(&mut self, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
-            if let Some((_, _, size)) = self.places.remove(&number) {
-                self.bytes -= size;
-            }
+            let Some(kept) = self.kept.remove(&number) else { continue };
+            self.bytes -= kept.size;
+            let (bytes, mut numbers) = self.places.remove(&kept.place).unwrap_or_default();
+            self.by_bytes.remove(&(bytes, kept.place));
+            numbers.remove(&number);
+            self.put(kept.place, bytes - kept.size, numbers);
         }
+    }
+
+    /// Returns the number.
+    fn add(&mut self, kept: Kept) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.bytes += kept.size;
+        let (bytes, mut numbers) = self.places.remove(&kept.place).unwrap_or_default();
+        self.by_bytes.remove(&(bytes, kept.place));
+        numbers.insert(number);
+        self.put(kept.place, bytes + kept.size, numbers);
+        self.kept.insert(number, kept);
+        number
+    }
+
+    fn put(&mut self, place: Place, bytes: usize, numbers: BTreeSet<u64>) {
+        if !numbers.is_empty() {
+            self.by_bytes.insert((bytes, place));
+            self.places.insert(place, (bytes, numbers));
+        }
+    }
+
+    /// The one to go when all take too much: the oldest of the place that keeps most, so that nobody's
+    /// many slots push out the replies of others.
+    fn to_go(&self) -> Option<(u64, Kept)> {
+        let (_, place) = self.by_bytes.last()?;
+        let number = *self.places.get(place)?.1.first()?;
+        Some((number, *self.kept.get(&number)?))
     }
 
     #[cfg(test)]
@@ -263,19 +308,19 @@ impl Core {
         session.busy -= 1;
         if let Some(client) = self.clients.get_mut(&session.client) {
             client.busy -= 1;
+            // By the latest time that is known: it was not silent while its request ran.
+            client.renewed = self.now;
         }
-        let Some(reply) = reply else { return };
+        let place = self.clients.get(&session.client).map(|client| client.place);
+        let (Some(reply), Some(place)) = (reply, place) else { return };
         let size = reply.len() + KEPT_OVERHEAD;
-        let number = self.replies.next;
-        self.replies.next += 1;
-        self.replies.bytes += size;
-        self.replies.places.insert(number, (result.session, result.slot, size));
+        let number = self.replies.add(Kept { session: result.session, slot: result.slot, size, place });
         slot.reply = Some((number, reply));
         while self.replies.bytes > MAX_KEPT {
-            let Some((&oldest, &(session, slot, _))) = self.replies.places.first_key_value() else { return };
-            self.replies.forget([oldest]);
-            let slot = usize::try_from(slot).unwrap_or(usize::MAX);
-            let slot = self.sessions.get_mut(&session).and_then(|session| session.slots.get_mut(slot));
+            let Some((number, kept)) = self.replies.to_go() else { return };
+            self.replies.forget([number]);
+            let slot = usize::try_from(kept.slot).unwrap_or(usize::MAX);
+            let slot = self.sessions.get_mut(&kept.session).and_then(|session| session.slots.get_mut(slot));
             if let Some(slot) = slot {
                 slot.reply = None;
             }

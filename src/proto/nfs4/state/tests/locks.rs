@@ -270,3 +270,35 @@ async fn one_owner_through_two_opens_is_one_owner() {
     assert!(world.state.core.lock().clients[&client].lock_owners.is_empty());
     assert_eq!(world.state.core.lock().accounts.total(account::Resource::Locks), 0);
 }
+
+#[tokio::test]
+async fn lock_owners_of_one_file_are_bounded_and_some_room_is_for_others() {
+    let mut world = World::new();
+    let client = world.mount("many").await;
+    let open = world.open(client.client, "o", 1, READ, NONE).await.unwrap();
+    let mut granted = 0u64;
+    loop {
+        let owner = granted.to_be_bytes();
+        let locker = Locker::New(open, &owner);
+        match world.lock(client.client, 1, locker, LockKind::Read, (granted, 1)).await {
+            Ok(_) => granted += 1,
+            Err(error) => break assert_eq!(error, LockError::Status(Status::Delay)),
+        }
+        assert!(granted <= 1024);
+    }
+    let first = 0u64.to_be_bytes();
+    world.lock(client.client, 1, Locker::New(open, &first), LockKind::Read, (9, 9)).await.unwrap();
+    let other = world.mount_at("other", at(2)).await;
+    let others = world.open(other.client, "o", 1, READ, NONE).await.unwrap();
+    world.lock(other.client, 1, Locker::New(others, b"l"), LockKind::Read, (0, 1)).await.unwrap();
+    for n in 1..8u64 {
+        let owner = n.to_be_bytes();
+        world.lock(other.client, 1, Locker::New(others, &owner), LockKind::Read, (0, 1)).await.unwrap();
+    }
+    let more = world.lock(other.client, 1, Locker::New(others, b"more"), LockKind::Read, (0, 1)).await;
+    assert_eq!(more, Err(LockError::Status(Status::Delay)));
+    world.pass_a_lease();
+    world.renew(other).await.unwrap();
+    world.lock(other.client, 1, Locker::New(others, b"more"), LockKind::Read, (0, 1)).await.unwrap();
+    assert!(world.state.core.lock().clients[&client.client].opens.is_empty(), "past its lease it gave way");
+}

@@ -247,3 +247,41 @@ async fn everything_is_given_back() {
         assert_eq!(core.accounts.total(account::Resource::Locks), 0);
     }
 }
+
+#[tokio::test]
+async fn what_the_journal_does_not_take_is_not_granted() {
+    let world = World::new();
+    let client = world.mount("owner").await.client;
+    let other = world.mount("other").await.client;
+    world.open(other, "o", 2, READ, NONE).await.unwrap();
+    world.journal.broken.store(true, Ordering::Relaxed);
+    assert_eq!(world.open(client, "o", 1, READ, READ).await, Err(Status::Io));
+    {
+        let core = world.state.core.lock();
+        assert!(core.clients[&client].opens.is_empty() && !core.files.contains_key(&1));
+    }
+    world.open(other, "o", 1, READ, NONE).await.unwrap();
+    assert_eq!(world.state.may_read_anonymously(1, false), Ok(()));
+}
+
+#[tokio::test]
+async fn what_others_lost_is_lost_for_good_before_anyone_gets_it() {
+    let mut world = World::new();
+    let silent = world.mount("silent").await.client;
+    world.open(silent, "o", 1, READ, READ).await.unwrap();
+    let other = world.mount_at("other", at(2)).await;
+    let open = world.open(other.client, "o", 2, READ, NONE).await.unwrap();
+    world.pass_a_lease();
+    world.renew(other).await.unwrap();
+    world.journal.broken.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        assert_eq!(world.open(other.client, "o", 1, READ, NONE).await, Err(Status::Io));
+    }
+    let locker = Locker::New(open, b"l");
+    let lock = world.lock(other.client, 2, locker, LockKind::Read, (0, 1)).await;
+    assert_eq!(lock, Err(LockError::Status(Status::Io)));
+    assert!(world.state.core.lock().clients[&other.client].lock_owners.is_empty());
+    world.journal.broken.store(false, Ordering::Relaxed);
+    world.open(other.client, "o", 1, READ, NONE).await.unwrap();
+    assert_eq!(world.journal.len(), 1);
+}

@@ -125,3 +125,35 @@ async fn a_request_that_ends_late_disturbs_nothing() {
     assert_eq!(outcome(world.sequence(mounted.session, 0, 1)), "BadSession");
     assert_eq!(world.state.core.lock().replies.bytes(), 0);
 }
+
+/// Others may need what a client holds when its long request has just ended.
+#[tokio::test]
+async fn the_lease_runs_from_the_end_of_a_request() {
+    let mut world = World::new();
+    let slow = world.mount("slow").await;
+    world.open(slow.client, "o", 1, READ, READ).await.unwrap();
+    let other = world.mount_at("other", at(2)).await;
+    let request = turn(world.sequence(slow.session, 0, 1));
+    world.pass_a_lease();
+    world.renew(other).await.unwrap();
+    request.finish(|| text("done"));
+    world.pass(LEASE);
+    world.renew(other).await.unwrap();
+    assert_eq!(world.open(other.client, "o", 1, READ, NONE).await, Err(Status::ShareDenied));
+}
+
+#[tokio::test]
+async fn who_keeps_most_replies_loses_them_first() {
+    let world = World::with(StateLimits { response_cached: 1 << 20, slots: 200, ..StateLimits::default() });
+    let modest = world.mount_at("modest", at(2)).await.session;
+    turn(world.sequence(modest, 0, 1)).finish(|| text("first of all"));
+    let client = world.exchange("owner", 1, HERE, false).unwrap().client;
+    let fore = Channel { response_cached: 1 << 20, ..wide(200) };
+    let request = CreateSession { client, sequence: 1, fore, principal: HERE, connection: 1 };
+    let session = world.state.create_session(request, world.now).await.unwrap().session;
+    for slot in 0..100 {
+        turn(world.sequence(session, slot, 1)).finish(|| Bytes::from(vec![b'x'; 1 << 20]));
+    }
+    assert_eq!(outcome(world.sequence(modest, 0, 1)), "replay first of all");
+    assert!(world.state.core.lock().replies.bytes() <= 64 << 20);
+}
