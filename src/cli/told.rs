@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use crate::event::Cause;
 use crate::export::Item;
-use crate::sign::{Acceptance, Certificate, Expected, HashName, Keyring, Rejection, Signatures, verify};
+use crate::sign::{
+    Acceptance, Certificate, Expected, HashName, Keyring, Rejection, Signatures, read_envelope, verify,
+};
 use crate::verity::Descriptor;
 
 /// The most certificates that are read.
@@ -89,6 +91,22 @@ impl Told {
     /// The status for people.
     pub(super) fn status_shown(&self) -> Option<String> {
         self.status.as_ref().map(|status| shown(status.trim_ascii()))
+    }
+
+    /// Whether the evidence is that of `other`.
+    pub(super) fn same_evidence(&self, other: &Self) -> bool {
+        let of = |told: &Self| {
+            (told.descriptor.clone(), told.statement.clone(), told.pkcs7.clone(), told.ima.clone())
+        };
+        of(self) == of(other)
+    }
+
+    /// Whether a signature that does not hold here may hold by the keys of somebody else, or another one
+    /// beside it: all but native ones name no key for certain.
+    pub(super) fn may_hold_elsewhere(&self, keyring: &Keyring) -> bool {
+        let claim = self.statement.as_deref().and_then(|envelope| read_envelope(envelope).ok());
+        let mut named = claim.iter().flat_map(|claim| &claim.key_ids);
+        !self.pkcs7.is_empty() || !self.ima.is_empty() || named.any(|id| keyring.get(id).is_none())
     }
 
     /// Who vouches for a file with this descriptor under this path.
