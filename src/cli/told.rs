@@ -9,6 +9,7 @@ use crate::export::Item;
 use crate::sign::{
     Acceptance, Certificate, Expected, HashName, Keyring, Rejection, Signatures, read_envelope, verify,
 };
+use crate::store::is_plain;
 use crate::verity::Descriptor;
 
 /// The most certificates that are read.
@@ -144,8 +145,7 @@ fn certificates(pem: &[u8]) -> Vec<Bytes> {
 /// A stranger's words on one line of bounded length, without anything that a terminal acts on.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..4 * SHOWN_MAX).unwrap_or(bytes));
-    let mut line: String =
-        text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { ' ' }).collect();
     if line.len() < bytes.len() && text.chars().nth(SHOWN_MAX).is_some() {
         line.push('…');
     }
@@ -177,6 +177,7 @@ mod tests {
     fn words_of_a_stranger_are_one_short_line() {
         assert_eq!(shown(b"bad-block: block 5"), "bad-block: block 5");
         assert_eq!(shown(b"a\x1b[31m\nb\xff"), "a [31m b\u{fffd}");
+        assert_eq!(shown("a\u{202e}b\u{2028}c".as_bytes()), "a b c");
         assert_eq!(shown(&[b'x'; 100_000]).chars().count(), SHOWN_MAX + 1);
         assert_eq!(shown("ä".repeat(5000).as_bytes()).chars().count(), SHOWN_MAX + 1);
     }
