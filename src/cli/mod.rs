@@ -18,6 +18,7 @@ mod seal;
 mod serve;
 mod sign;
 mod signer;
+mod signers;
 mod strip;
 mod told;
 mod trouble;

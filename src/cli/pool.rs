@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 
 use super::Trouble;
-use super::walk::{Found, walk};
+use super::walk::{Found, Scope, walk};
 use crate::carrier::Sidecar;
 use crate::store::{Store, StoreError, StorePath};
 
@@ -44,12 +44,13 @@ where
     F: Future<Output = T> + Send,
     W: Fn(StorePath) -> F + Send + Sync + 'static,
 {
-    each_file_but(Sidecar::directory(), store, paths, jobs, work)
+    let scope = Scope { hidden: Some(Sidecar::directory()), passed: None };
+    each_file_in(scope, store, paths, jobs, work)
 }
 
-/// [`each_file`] with another directory whose files are none.
-pub(super) fn each_file_but<T, F, W>(
-    hidden: StorePath,
+/// [`each_file`] with something else that is no file.
+pub(super) fn each_file_in<T, F, W>(
+    scope: Scope,
     store: Arc<dyn Store>,
     paths: Vec<StorePath>,
     jobs: usize,
@@ -62,7 +63,7 @@ where
 {
     let (found_in, found) = mpsc::channel(1024);
     let (done_in, done) = mpsc::channel(1024);
-    tokio::spawn(walk(store, paths, hidden, found_in));
+    tokio::spawn(walk(store, paths, scope, found_in));
     let (found, work) = (Arc::new(Mutex::new(found)), Arc::new(work));
     for _ in 0..jobs.max(1) {
         let (found, work, done) = (found.clone(), work.clone(), done_in.clone());

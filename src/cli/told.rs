@@ -6,7 +6,10 @@ use bytes::Bytes;
 
 use crate::event::Cause;
 use crate::export::Item;
-use crate::sign::{Acceptance, Certificate, Expected, HashName, Keyring, Rejection, Signatures, verify};
+use crate::sign::{
+    Acceptance, Certificate, Expected, HashName, Keyring, Rejection, Signatures, read_envelope, verify,
+};
+use crate::store::is_plain;
 use crate::verity::Descriptor;
 
 /// The most certificates that are read.
@@ -91,6 +94,22 @@ impl Told {
         self.status.as_ref().map(|status| shown(status.trim_ascii()))
     }
 
+    /// Whether the evidence is that of `other`.
+    pub(super) fn same_evidence(&self, other: &Self) -> bool {
+        let of = |told: &Self| {
+            (told.descriptor.clone(), told.statement.clone(), told.pkcs7.clone(), told.ima.clone())
+        };
+        of(self) == of(other)
+    }
+
+    /// Whether a signature that does not hold here may hold by the keys of somebody else, or another one
+    /// beside it: all but native ones name no key for certain.
+    pub(super) fn may_hold_elsewhere(&self, keyring: &Keyring) -> bool {
+        let claim = self.statement.as_deref().and_then(|envelope| read_envelope(envelope).ok());
+        let mut named = claim.iter().flat_map(|claim| &claim.key_ids);
+        !self.pkcs7.is_empty() || !self.ima.is_empty() || named.any(|id| keyring.get(id).is_none())
+    }
+
     /// Who vouches for a file with this descriptor under this path.
     pub(super) fn judge(
         &self,
@@ -126,8 +145,7 @@ fn certificates(pem: &[u8]) -> Vec<Bytes> {
 /// A stranger's words on one line of bounded length, without anything that a terminal acts on.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..4 * SHOWN_MAX).unwrap_or(bytes));
-    let mut line: String =
-        text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { ' ' }).collect();
     if line.len() < bytes.len() && text.chars().nth(SHOWN_MAX).is_some() {
         line.push('…');
     }
@@ -159,6 +177,7 @@ mod tests {
     fn words_of_a_stranger_are_one_short_line() {
         assert_eq!(shown(b"bad-block: block 5"), "bad-block: block 5");
         assert_eq!(shown(b"a\x1b[31m\nb\xff"), "a [31m b\u{fffd}");
+        assert_eq!(shown("a\u{202e}b\u{2028}c".as_bytes()), "a b c");
         assert_eq!(shown(&[b'x'; 100_000]).chars().count(), SHOWN_MAX + 1);
         assert_eq!(shown("ä".repeat(5000).as_bytes()).chars().count(), SHOWN_MAX + 1);
     }

@@ -35,7 +35,8 @@ Examples:
 
 One line for each file that fails: path, cause, block. With --mount, one line for each file: what was found
 out here, and whether the gateway's own word was right. Exit status: 0 all good, 1 something failed or is
-unsigned, 2 usage or configuration, 3 I/O trouble.")]
+unsigned, 2 usage or configuration, 3 I/O trouble. With --mount it is 1, too, when there is no file at all or
+the gateway tells a digest that its own descriptor does not have.")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     trust: TrustArgs,
@@ -92,6 +93,9 @@ pub(super) async fn offline_export(
 pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
     let keyring = args.trust.keyring()?;
     if args.mount {
+        if args.trust.accept.contains(Format::Modsig) {
+            return Err(Trouble::usage("--mount does not look for appended signatures (--accept modsig)"));
+        }
         let jobs = args.jobs.map_or_else(default_jobs, usize::from);
         let plan = Plan { keyring, namespace: &args.namespace, root: &args.root, paths: &args.paths, jobs };
         return mount::run(&plan, &args.place, args.json, out);

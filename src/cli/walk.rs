@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -10,6 +11,8 @@ use crate::store::{Kind, Local, Store, StoreError, StoreErrorKind, StorePath};
 
 /// Entries read from a directory at once.
 const PAGE: usize = 4096;
+/// Names that are kept at once of a store that is not believed: its directories may have no end.
+const NAMES_MAX: usize = 4 * 1024 * 1024;
 
 /// What the walk comes across.
 pub(super) enum Found {
@@ -17,6 +20,35 @@ pub(super) enum Found {
     File(StorePath),
     /// Something that could not be looked at.
     Trouble(StoreError),
+}
+
+/// What is no file.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    /// Nothing below it is, unless the walk begins there.
+    pub(super) hidden: Option<StorePath>,
+    /// Where what is passed over is counted. Then a path that the walk begins with has to be a file or a
+    /// directory, and what is kept of directories is bounded.
+    pub(super) passed: Option<Arc<Passed>>,
+}
+
+/// What was passed over.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    others: AtomicU64,
+    hidden: AtomicBool,
+}
+
+impl Passed {
+    /// How many symbolic links and special files.
+    pub(super) fn others(&self) -> u64 {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    /// Whether the hidden directory was come across.
+    pub(super) fn hidden(&self) -> bool {
+        self.hidden.load(Ordering::Relaxed)
+    }
 }
 
 /// The store at the directory `root`.
@@ -42,31 +74,47 @@ pub(super) fn parse_paths(paths: &[std::path::PathBuf]) -> Result<Vec<StorePath>
     if paths.is_empty() { Ok(vec![StorePath::root()]) } else { paths.iter().map(parse).collect() }
 }
 
-/// Sends every regular file at or below `paths` to `found`. Symbolic links are never followed, and
-/// what lies below `hidden` is no file. A path that does not exist is a trouble.
+/// Sends every regular file at or below `paths` to `found`. Symbolic links are never followed. A path
+/// that does not exist is a trouble.
 pub(super) async fn walk(
     store: Arc<dyn Store>,
     paths: Vec<StorePath>,
-    hidden: StorePath,
+    scope: Scope,
     found: mpsc::Sender<Found>,
 ) {
-    for path in paths {
-        let mut open = vec![path];
+    for named in paths {
+        let hidden = scope.hidden.as_ref().filter(|hidden| !named.starts_with(hidden));
+        let mut open = vec![named.clone()];
         while let Some(path) = open.pop() {
-            if path.starts_with(&hidden) {
+            if hidden.is_some_and(|hidden| path.starts_with(hidden)) {
+                if let Some(passed) = &scope.passed {
+                    passed.hidden.store(true, Ordering::Relaxed);
+                }
                 continue;
             }
             let step = match store.stat(&path).await {
                 Ok(attr) if attr.kind == Kind::Regular => Ok(Some(path)),
                 Ok(attr) if attr.kind == Kind::Directory => {
-                    children(&*store, &path, &found).await.map(|mut names| {
+                    let room = scope.passed.as_ref().map_or(usize::MAX, |_| NAMES_MAX);
+                    let room = room.saturating_sub(open.len());
+                    children(&*store, &path, room, &found).await.map(|mut names| {
                         // The last one is taken first.
                         names.sort_unstable_by(|a, b| b.cmp(a));
                         open.append(&mut names);
                         None
                     })
                 }
-                Ok(_) => Ok(None),
+                Ok(_) => match &scope.passed {
+                    Some(_) if path == named => {
+                        let source = std::io::Error::other("it is neither a file nor a directory");
+                        Err(StoreError::new(StoreErrorKind::NotRegular, "check", &path, source))
+                    }
+                    Some(passed) => {
+                        passed.others.fetch_add(1, Ordering::Relaxed);
+                        Ok(None)
+                    }
+                    None => Ok(None),
+                },
                 Err(error) => Err(error),
             };
             let item = match step {
@@ -81,10 +129,11 @@ pub(super) async fn walk(
     }
 }
 
-/// The paths of a directory's names. A name that makes no path, for it lies too deep, is a trouble.
+/// The paths of a directory's names, of which there is `room` for so many. A name that makes no path, for it lies too deep, is a trouble.
 async fn children(
     store: &dyn Store,
     directory: &StorePath,
+    room: usize,
     found: &mpsc::Sender<Found>,
 ) -> Result<Vec<StorePath>, StoreError> {
     let (mut paths, mut cookie) = (Vec::new(), 0);
@@ -100,6 +149,10 @@ async fn children(
                     let _ = found.send(Found::Trouble(error)).await;
                 }
             }
+        }
+        if paths.len() > room {
+            let source = std::io::Error::other("there are too many names");
+            return Err(StoreError::new(StoreErrorKind::TooLarge, "list", directory, source));
         }
         match page.entries.last() {
             Some(last) if !page.end && last.cookie != cookie => cookie = last.cookie,

@@ -140,13 +140,7 @@ fn levels(
     geometry: &Geometry,
     data_blocks: &RangeInclusive<u64>,
 ) -> impl DoubleEndedIterator<Item = (usize, RangeInclusive<u64>)> {
-    let mut ranges = Vec::with_capacity(geometry.levels());
-    let (mut first, mut last) = (*data_blocks.start(), *data_blocks.end());
-    for level in 0..geometry.levels() {
-        (first, last) = (geometry.slot(level, first).block, geometry.slot(level, last).block);
-        ranges.push((level, first..=last));
-    }
-    ranges.into_iter()
+    (0..geometry.levels()).map(|level| (level, geometry.above(level, data_blocks)))
 }
 
 /// The proven tree blocks above `data_blocks`, the root's first.

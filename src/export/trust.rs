@@ -14,7 +14,7 @@ use super::items::Items;
 use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
 use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
-use crate::sign::{Acceptance, Expected, Format, HashName, Keyring, Rejection, Revoked, Signer, verify};
+use crate::sign::{Acceptance, Expected, HashName, Keyring, Rejection, Revoked, Signer, verify};
 use crate::store::{Attr, Store, StorePath};
 use crate::verity::{BlockHasher, Descriptor, Geometry, Params, VerityError};
 
@@ -305,11 +305,8 @@ impl Trust {
                 return Err(Stop::refused(Cause::BadBlock, detail));
             }
             let acceptance = self.check(path, evidence, keyring, &descriptor, &whole.hashes).await?;
-            // Signatures of the whole file say nothing of a tree: with parameters of the store's choice it
-            // could give a revoked file another digest.
-            let any_tree = acceptance.signers.iter().all(|signer| signer.format == Format::ImaV2);
-            if any_tree && params != Params::default() {
-                params = Params::default();
+            if let Some(other) = acceptance.other_params(&params) {
+                params = other;
                 continue;
             }
             let geometry = descriptor.geometry().map_err(malformed)?;

@@ -125,6 +125,16 @@ pub struct Acceptance {
     pub until: Option<i64>,
 }
 
+impl Acceptance {
+    /// The parameters with which the file has to be hashed and judged once more, where it was hashed with
+    /// `params`; `None` when the verdict stands. Signatures over the whole file say nothing of a tree: with
+    /// parameters of a stranger's choice it could give a revoked file another digest.
+    pub fn other_params(&self, params: &Params) -> Option<Params> {
+        let any_tree = self.signers.iter().all(|signer| signer.format == Format::ImaV2);
+        (any_tree && *params != Params::default()).then(Params::default)
+    }
+}
+
 /// Proves that as many trusted keys as the path requires vouch for the file at hand.
 ///
 /// A statement by a trusted key that speaks of another file refuses this one, whatever else signs it.

@@ -25,7 +25,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
-pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath};
+pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, is_plain};
 
 /// The most bytes that one [`StoreFile::read_at`] gives.
 pub const READ_MAX: usize = 16 * 1024 * 1024;

@@ -117,6 +117,17 @@ fn check_name(name: &[u8]) -> Result<(), PathError> {
     Ok(())
 }
 
+/// Whether a terminal shows `c` where it stands and does nothing else: no control character, no end of a
+/// line or paragraph, nothing that reorders or hides what is around it.
+pub fn is_plain(c: char) -> bool {
+    let format = matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    );
+    !c.is_control() && !format
+}
+
 /// Shows the path on one line: bytes that are not printable UTF-8 stand as `\xNN`, the root as `/`.
 impl fmt::Display for StorePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,7 +138,7 @@ impl fmt::Display for StorePath {
             for c in chunk.valid().chars() {
                 match c {
                     '\\' => f.write_str("\\\\")?,
-                    c if c.is_control() => c.to_string().bytes().try_for_each(|b| write!(f, "\\x{b:02x}"))?,
+                    c if !is_plain(c) => c.to_string().bytes().try_for_each(|b| write!(f, "\\x{b:02x}"))?,
                     c => write!(f, "{c}")?,
                 }
             }
@@ -172,5 +183,7 @@ mod tests {
     #[test]
     fn display_is_one_line_and_tells_paths_apart() {
         assert_eq!(StorePath::parse(b"a\n\xff\\x").unwrap().to_string(), "a\\x0a\\xff\\\\x");
+        let reordered = StorePath::parse("\u{202e}a\u{2028}ä".as_bytes()).unwrap().to_string();
+        assert_eq!(reordered, "\\xe2\\x80\\xaea\\xe2\\x80\\xa8ä");
     }
 }

@@ -4,6 +4,8 @@
 //! the level above the hashes of its blocks, and so on up to the root level of one block. In the stored tree
 //! the root level stands first and level 0 last, each in file order. A file of at most one block has no tree.
 
+use std::ops::RangeInclusive;
+
 use super::{BlockSize, Digest, HashAlgorithm, VerityError};
 
 /// The largest file in bytes: what a signed 64-bit offset can name.
@@ -121,6 +123,13 @@ impl Geometry {
         }
         let left = self.size - (index << self.block_size.log2());
         Some(usize::try_from(left).map_or(self.block_size.bytes(), |left| left.min(self.block_size.bytes())))
+    }
+
+    /// The blocks of `level` above these data blocks, of which there is one at least.
+    pub fn above(&self, level: usize, data_blocks: &RangeInclusive<u64>) -> RangeInclusive<u64> {
+        (0..=level).fold(data_blocks.clone(), |below, level| {
+            self.slot(level, *below.start()).block..=self.slot(level, *below.end()).block
+        })
     }
 
     /// Where level 0 holds the hash of data block `index`.

@@ -3,13 +3,14 @@
 //! The mounts are directories that hold what a running gateway serves and tells, as a kernel would show it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nfs_verity::verity::{BlockSize, Descriptor, Params, Salt, TreeBuilder, VerityError};
 use serde_json::{Value, json};
 
-use crate::cli::{Ends, certificate, command, flip, keygen, unprivileged};
+use crate::cli::{Ends, certificate, command, flip, fsverity, keygen, unprivileged};
 use crate::support::{Client, Served, Site, content};
 
 const SIZE: usize = 300_000;
@@ -163,7 +164,11 @@ fn an_honest_gateway_is_right_about_every_file() {
             assert!(line.starts_with(&format!("{file}: ok by release (native, ")), "{line}");
             assert!(line.ends_with("; the gateway says verified, and is right"), "{line}");
         }
-        assert_eq!(said.lines().count(), 6, "{said}");
+        let beside = usize::from(seen == Seen::ProofDirectory);
+        assert_eq!(said.lines().count(), 7 + beside, "{said}");
+        let root = format!("{} is taken for / of the export (--root, --root-path)\n", mount.root.display());
+        assert!(said.contains(&root), "{said}");
+        assert_eq!(said.contains("not checked: what lies below .verity"), beside == 1, "{said}");
         assert!(said.contains("4 files good, 0 failed, 0 could not be read"), "{said}");
         assert!(said.contains("right about 4 files and wrong about 0"), "{said}");
 
@@ -171,6 +176,7 @@ fn an_honest_gateway_is_right_about_every_file() {
         let counts = lines.last().unwrap();
         assert_eq!((&counts["good"], &counts["gateway_right"]), (&json!(4), &json!(4)));
         assert_eq!(counts["bytes"], 2 * SIZE + 9);
+        assert_eq!((&counts["root"], &counts["root_path"]), (&json!(mount.root), &json!("/")));
         let one = lines.iter().find(|one| one["path"] == "small").unwrap();
         assert_eq!((&one["good"], &one["signers"][0]["name"]), (&json!(true), &json!("release")));
         assert_eq!(one["gateway"], json!({ "status": "verified", "right": true, "detail": null }));
@@ -221,28 +227,12 @@ type Lie = (&'static str, fn(&Mount), &'static str);
 
 #[test]
 fn a_gateway_that_calls_verified_what_is_not_is_found_out() {
-    let lies: [Lie; 11] = [
+    let lies: [Lie; 9] = [
         ("first bit", |m| flip(&m.root.join("d/a.bin"), 0), "bad block"),
         ("last bit", |m| flip(&m.root.join("d/a.bin"), SIZE as u64 - 1), "bad block"),
         ("shorter", |m| m.put_again("d/a.bin", &content(1, SIZE - 1)), "wrong size"),
         ("longer", |m| m.put_again("d/a.bin", &content(1, SIZE + 1)), "wrong size"),
         ("empty", |m| m.put_again("d/a.bin", b""), "wrong size"),
-        (
-            "another file with its evidence",
-            |m| {
-                m.put_again("d/a.bin", &content(2, SIZE));
-                for item in ["digest", "descriptor", "statement"] {
-                    let name = format!("verity.{item}");
-                    m.tell("d/a.bin", &name, &m.told("d/b.bin", &name));
-                }
-            },
-            "wrong path",
-        ),
-        (
-            "another file's statement",
-            |m| m.tell("d/a.bin", "verity.statement", &m.told("d/b.bin", "verity.statement")),
-            "wrong path",
-        ),
         (
             "another descriptor",
             |m| m.tell("d/a.bin", "verity.descriptor", &m.told("d/b.bin", "verity.descriptor")),
@@ -288,6 +278,141 @@ fn a_gateway_that_calls_verified_what_is_not_is_found_out() {
     }
 }
 
+/// Another file may be one under another name: whoever forgets --root-path has not met a liar.
+#[test]
+fn another_file_is_bad_and_the_gateway_wrong_if_the_names_are_right() {
+    let site = site();
+    let served = site.serve(&[]);
+    for seen in BOTH {
+        for items in [&["digest", "descriptor", "statement"][..], &["statement"]] {
+            let mount = Mount::of(&site, &served, &["d/a.bin", "d/b.bin"], seen);
+            if items.len() > 1 {
+                mount.put_again("d/a.bin", &content(2, SIZE));
+            }
+            for item in items {
+                let name = format!("verity.{item}");
+                mount.tell("d/a.bin", &name, &mount.told("d/b.bin", &name));
+            }
+            let said = mount.verify(&site.trust()).ends(1).out;
+            let told = line(&said, "d/a.bin");
+            assert!(told.starts_with("d/a.bin: wrong path (") && told.contains("and is wrong"), "{told}");
+            assert!(told.ends_with("if --root, --root-path and --namespace are right"), "{told}");
+            assert!(!said.contains("DO NOT TRUST"), "{said}");
+            fs::remove_dir_all(&mount.root).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_signed_as_a_whole_stays_revoked_whatever_tree_the_gateway_tells() {
+    let site = Site::new();
+    let rsa = certificate(&site, "rsa");
+    fs::copy(&rsa.certificate, site.trust().join("rsa.pem")).unwrap();
+    site.put("tool", &content(3, SIZE));
+    let mut sign = command("sign");
+    sign.arg("--key").arg(&rsa.key).arg("--cert").arg(&rsa.certificate);
+    sign.args(["--format", "ima-v2"]).arg(site.tree()).ends(0);
+    let accept = ["--accept", "native,ima-v2"];
+    let served = site.serve(&accept);
+    let digest = |flags: &[&str]| {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        fsverity(&site.tree().join("tool"), &flags)
+    };
+    // The tree is one of the gateway's choice, with a digest that nobody revoked.
+    let params = Params {
+        block_size: BlockSize::new(1024).unwrap(),
+        salt: Salt::new(&[1, 2]).unwrap(),
+        ..Params::default()
+    };
+    let mut tree = TreeBuilder::new(params, SIZE as u64).unwrap();
+    let mut nowhere = |_: u64, _: &[u8]| Ok::<_, VerityError>(());
+    tree.update(&content(3, SIZE), &mut nowhere).unwrap();
+    let root_hash = tree.finish(&mut nowhere).unwrap();
+    let descriptor = Descriptor { params, size: SIZE as u64, root_hash }.encode();
+    for seen in BOTH {
+        let mount = Mount::of(&site, &served, &["tool"], seen);
+        mount.tell("tool", "verity.descriptor", &descriptor);
+        mount.tell("tool", "verity.digest", digest(&["--block-size=1024", "--salt=0102"]).as_bytes());
+        let said = mount.verify(&site.trust()).args(accept).ends(0).out;
+        let tool = line(&said, "tool");
+        assert!(tool.contains("; not proven that the file belongs to this path"), "{tool}");
+        fs::create_dir(site.trust().join("revoked")).unwrap();
+        fs::write(site.trust().join("revoked/files.txt"), format!("{}\n", digest(&[]))).unwrap();
+        let said = mount.verify(&site.trust()).args(accept).ends(1).out;
+        assert!(line(&said, "tool").starts_with("tool: revoked ("), "{said}");
+        fs::remove_dir_all(site.trust().join("revoked")).unwrap();
+    }
+}
+
+#[test]
+fn links_that_the_gateway_makes_are_not_followed() {
+    let site = Site::new();
+    site.put("old/tool", b"a tool with holes");
+    site.sign(&[]);
+    let served = site.serve(&[]);
+    let mount = Mount::of(&site, &served, &["old/tool"], Seen::Xattrs);
+    fs::create_dir(mount.root.join("bin")).unwrap();
+    symlink("../old/tool", mount.root.join("bin/tool")).unwrap();
+    symlink("old", mount.root.join("lib")).unwrap();
+    let named = |path: &Path| {
+        let mut command = command("verify");
+        command.arg("--mount").arg("--root").arg(&mount.root).arg("--trust").arg(site.trust()).arg(path);
+        command
+    };
+    named(&mount.root.join("old/tool")).ends(0);
+    named(&mount.root.join("bin/../old/tool")).ends(0);
+    for path in ["bin/tool", "lib/tool", "lib"] {
+        let said = named(&mount.root.join(path)).ends(3);
+        assert!(!said.out.contains(": ok by"), "{path}: {}", said.out);
+        mount.verify(&site.trust()).arg(path).ends(3);
+    }
+    // Links that lead to the mount are the user's own.
+    let own = site.path("own");
+    symlink(&mount.root, &own).unwrap();
+    assert!(named(&own.join("old/tool")).ends(0).out.contains("old/tool: ok by"));
+    named(&own.join("bin/tool")).ends(3);
+}
+
+#[test]
+fn what_is_no_file_is_not_passed_over_in_silence() {
+    let site = site();
+    let served = site.serve(&[]);
+    let mount = Mount::of(&site, &served, &["small"], Seen::ProofDirectory);
+    symlink("small", mount.root.join("link")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        mount.root.join("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let said = mount.verify(&site.trust()).ends(0).out;
+    assert!(said.contains("not checked: 2 symbolic links and special files"), "{said}");
+    let counts = mount.verify(&site.trust()).arg("--json").ends(0).json_lines().pop().unwrap();
+    let beside = (&counts["links_and_special_files"], &counts["proof_directory_passed_over"]);
+    assert_eq!(beside, (&json!(2), &json!(true)));
+    for path in ["link", "pipe"] {
+        let said = mount.verify(&site.trust()).arg(path).ends(3);
+        said.complains_of(&[path, "neither a file nor a directory"]);
+    }
+    // A directory without files proves nothing.
+    fs::create_dir(mount.root.join("hollow")).unwrap();
+    mount.verify(&site.trust()).arg("hollow").ends(1);
+    // Whoever names the proof directory, or something in it, means it.
+    mount.put(".verity/evil", b"run me");
+    for path in [".verity", ".verity/evil"] {
+        let said = mount.verify(&site.trust()).arg(path).ends(1).out;
+        assert!(said.contains(".verity/evil: unsigned ("), "{said}");
+    }
+    let mut below = command("verify");
+    below.arg("--mount").arg("--root").arg(mount.root.join(".verity")).arg("--trust").arg(site.trust());
+    assert!(below.arg(mount.root.join(".verity")).ends(1).out.contains("evil: unsigned ("));
+    // Below a directory of the export it is one like all others.
+    let said = mount.verify(&site.trust()).args(["--root-path", "d"]).ends(1).out;
+    assert!(said.contains(".verity/evil: unsigned ("), "{said}");
+}
+
 impl Mount {
     /// Replaces the content and nothing else.
     fn put_again(&self, file: &str, bytes: &[u8]) {
@@ -302,8 +427,11 @@ fn a_gateway_that_speaks_ill_of_a_good_file_is_wrong_and_the_file_good() {
     for seen in BOTH {
         let mount = Mount::of(&site, &served, &["small", "empty"], seen);
         mount.tell("small", "verity.status", b"bad-block: block 0\n\x1b[2J");
-        mount.tell("empty", "verity.digest", b"sha512:00");
         let said = mount.verify(&site.trust()).ends(0).out;
+        assert!(line(&said, "small").contains(": ok by release"), "{said}");
+        // A digest that its own descriptor does not have is more than another opinion.
+        mount.tell("empty", "verity.digest", b"sha512:00");
+        let said = mount.verify(&site.trust()).ends(1).out;
         let small = line(&said, "small");
         assert!(small.contains(": ok by release") && small.contains("says bad-block: block 0"), "{small}");
         assert!(small.contains("and is wrong: by the trust given here, the file is good"), "{small}");
@@ -312,6 +440,12 @@ fn a_gateway_that_speaks_ill_of_a_good_file_is_wrong_and_the_file_good() {
             empty.contains(": ok by release") && empty.contains("and is wrong: the gateway tells the digest")
         );
         assert!(said.contains("right about 0 files and wrong about 2") && !said.contains('\x1b'), "{said}");
+        mount.hide("empty", "verity.status");
+        let said = mount.verify(&site.trust()).ends(1).out;
+        assert!(
+            line(&said, "empty").contains("; the gateway is wrong: the gateway tells the digest"),
+            "{said}"
+        );
     }
 }
 
@@ -363,7 +497,8 @@ fn paths_are_those_below_the_root_of_the_export() {
         command
     };
     for root_path in ["/d", "d/", "d"] {
-        assert_eq!(below(&["--root-path", root_path]).ends(0).out.lines().count(), 4);
+        let said = below(&["--root-path", root_path]).ends(0).out;
+        assert!(said.lines().count() == 5 && said.contains("is taken for /d of the export"), "{said}");
     }
     assert!(below(&[]).ends(1).out.contains("a.bin: wrong path ("));
     // A part of the mount, given in several ways.
@@ -490,6 +625,7 @@ fn wrong_usage_is_told() {
         verify(&[flag, "x"]).ends(2).complains_of(&["--mount"]);
     }
     verify(&["--mount", "--carrier", "xattr"]).ends(2);
+    verify(&["--mount", "--accept", "native,modsig"]).ends(2).complains_of(&["modsig"]);
     let tree = site.tree();
     let root = ["--mount", "--root", tree.to_str().unwrap()];
     verify(&[&root[..], &["--proof-directory", "a/b"]].concat()).ends(2).complains_of(&["one name"]);

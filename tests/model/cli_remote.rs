@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::cli::{Ends, Said, command, fsverity, keygen};
+use crate::cli::{Ends, Said, certificate, command, fsverity, keygen};
 use crate::liar::{GETPROOF, GETXATTR, HEAD, LISTXATTRS, LOOKUP, MNT, READ, Record, liar, liar_about};
 use crate::support::{Served, Site, content};
 
@@ -133,6 +133,79 @@ fn what_does_not_hold_or_is_not_there_has_its_exit_status() {
         .arg(url(scene.served.nfs, "d/a.bin"))
         .ends(1);
     assert!(said.out.contains("unknown key"), "{}", said.out);
+    assert!(said.out.contains("NOT PROVEN  nobody who counts vouches"), "{}", said.out);
+    assert!(!said.out.contains("proven      "), "{}", said.out);
+    let mut proof = command("proof");
+    proof.args(["--json", "--offset", "0", "--length", "1K", "--trust"]).arg(&stranger);
+    let json = proof.arg(url(scene.served.nfs, "d/a.bin")).ends(1).json();
+    assert_eq!((&json["failure"]["cause"], &json["proven_bytes"]), (&json!("unknown key"), &json!(0)));
+}
+
+#[test]
+fn signatures_that_bind_no_path_are_told_as_such() {
+    let site = Site::new();
+    site.put("tool", &content(1, 5000));
+    let rsa = certificate(&site, "rsa");
+    fs::copy(&rsa.certificate, site.trust().join("rsa.pem")).unwrap();
+    let mut sign = command("sign");
+    sign.arg("--key").arg(&rsa.key).arg("--cert").arg(&rsa.certificate).args(["--format", "fsverity"]);
+    sign.arg(site.tree()).ends(0);
+    let accept = ["--accept", "native,fsverity"];
+    let served = site.serve(&accept);
+    for (name, more) in [("xattr", &[][..]), ("proof", &["--offset", "0", "--length", "9"])] {
+        let mut command = command(name);
+        command.args(more).args(accept).arg("--trust").arg(site.trust()).arg(url(served.nfs, "tool"));
+        let said = command.ends(0).out;
+        assert!(said.contains("that the file belongs to this path: no native signature binds it"), "{said}");
+    }
+}
+
+#[test]
+fn what_an_attribute_says_is_compared_or_told_to_be_a_mere_word() {
+    let scene = scene();
+    let gateway = scene.served.nfs;
+    let said = scene.xattr("d/a.bin").ends(0).out;
+    let words = said.lines().find_map(|line| line.strip_prefix("not checked, the gateway's word: "));
+    let mut words: Vec<&str> = words.unwrap().split(", ").collect();
+    words.sort_unstable();
+    assert_eq!(words, ["user.verity.signer", "user.verity.status", "user.verity.tree"]);
+    let ask = |address| {
+        let mut command = command("xattr");
+        command.arg(url(address, "d/a.bin"));
+        command
+    };
+    let twice = liar_about(gateway, LISTXATTRS, |reply| {
+        let at = reply.windows(13).position(|w| w == b"verity.signer").unwrap();
+        reply[at..at + 13].copy_from_slice(b"verity.digest");
+    });
+    ask(twice).ends(3).complains_of(&["lists an attribute twice"]);
+    let another = liar(gateway, |of, record| {
+        if let (LOOKUP, Record::Call(call)) = (of, record)
+            && let Some(at) = call.windows(5).position(|w| w == b"a.bin")
+        {
+            call[at] = b'b';
+        }
+    });
+    let said = ask(another).ends(1).out;
+    assert!(said.contains("checked: wrong path: the statement is about d/b.bin"), "{said}");
+    let without_descriptor = liar_about(gateway, GETXATTR, |reply| {
+        if reply.len() == HEAD + 8 + 256 {
+            reply.truncate(HEAD);
+            reply.extend(10095_u32.to_be_bytes());
+        } else if let Some(at) = reply.windows(7).position(|w| w == b"sha512:") {
+            reply[at + 9] = if reply[at + 9] == b'0' { b'1' } else { b'0' };
+        }
+    });
+    let said = ask(without_descriptor).ends(1).out;
+    assert!(said.contains("checked: wrong digest: the statement is about"), "{said}");
+    // A line of a value is none of this tool's.
+    let lines = liar_about(gateway, GETXATTR, |reply| {
+        if reply.ends_with(b"verified") {
+            let at = reply.len() - 8;
+            reply[at..].copy_from_slice(b"a\nsigned");
+        }
+    });
+    assert_eq!(ask(lines).arg("verity.status").ends(0).out, "a\n  signed\n");
 }
 
 #[test]
@@ -220,6 +293,23 @@ fn whatever_a_lying_gateway_changes_is_noticed() {
             "covers nothing",
             liar_about(gateway, GETPROOF, |reply| reply[HEAD + 264..HEAD + 272].fill(0)),
             "malformed",
+        ),
+        (
+            "covers a part of a block",
+            liar_about(gateway, GETPROOF, |reply| {
+                reply[HEAD + 264..HEAD + 272].copy_from_slice(&1_u64.to_be_bytes());
+            }),
+            "malformed evidence: the proof is said to end at byte 10241, within a block",
+        ),
+        (
+            "a byte at a time",
+            liar_about(gateway, READ, |reply| {
+                reply.truncate(HEAD + DATA + 4);
+                reply[HEAD + DATA - 12..HEAD + DATA].fill(0);
+                (reply[HEAD + DATA - 9], reply[HEAD + DATA - 1]) = (1, 1);
+                reply[HEAD + DATA + 1..].fill(0);
+            }),
+            "truncated: the gateway serves 1 of",
         ),
         (
             "first byte",

@@ -6,7 +6,7 @@ use super::place::joined;
 use super::told::{gather, plain};
 use crate::cli::told::Told;
 use crate::event::Cause;
-use crate::export::Item;
+use crate::export::{Item, WHOLE_MAX};
 use crate::sign::{HashName, Keyring, Rejection, Signer};
 use crate::store::{Store, StoreError, StoreErrorKind, StoreFile, StorePath};
 use crate::verity::{Descriptor, Params, TreeBuilder, VerityError};
@@ -34,6 +34,8 @@ pub(super) enum Word {
     Right,
     /// It is not as it says.
     Wrong(String),
+    /// It tells a digest that is not that of the descriptor it tells.
+    Contradiction(String),
     /// It says that the file is verified, and it is not.
     FalselyVerified,
 }
@@ -55,6 +57,15 @@ pub(super) struct Checker {
     pub(super) above: StorePath,
     /// The proof directory.
     pub(super) proofs: StorePath,
+}
+
+/// What holds of a file.
+struct Looked {
+    signers: Vec<Signer>,
+    /// What they vouch for.
+    descriptor: Descriptor,
+    /// What the gateway tells, where it tells it.
+    claimed: Option<Descriptor>,
 }
 
 /// Why the hashing of a file ended before its end.
@@ -103,16 +114,21 @@ impl Checker {
             Err(error) => return Err(error),
         };
         let verdict = match self.look(path, &*file, &told, &progress).await {
-            Ok((signers, descriptor)) => {
-                if let Err(rejection) = told.digest_is_of(&descriptor) {
-                    let digest = descriptor.file_digest().to_string();
-                    let word = Word::Wrong(rejection.detail);
-                    let status = told.status_shown();
-                    return Ok(Checked { verdict: Verdict::Good { signers, digest }, status, word });
+            Ok(Looked { signers, descriptor, claimed }) => {
+                let verdict = Verdict::Good { signers, digest: descriptor.file_digest().to_string() };
+                if let Err(rejection) = told.digest_is_of(&claimed.unwrap_or(descriptor)) {
+                    let word = Word::Contradiction(rejection.detail);
+                    return Ok(Checked { verdict, status: told.status_shown(), word });
                 }
-                Verdict::Good { signers, digest: descriptor.file_digest().to_string() }
+                verdict
             }
-            Err(Failure::Bad(rejection)) => Verdict::Bad(rejection),
+            Err(Failure::Bad(rejection)) => {
+                if self.changed(path, &told).await {
+                    let source = std::io::Error::other("it changed meanwhile");
+                    return Err(StoreError::new(StoreErrorKind::Stale, "check", path, source));
+                }
+                Verdict::Bad(rejection)
+            }
             Err(Failure::Store(error)) if withheld(&error) => {
                 // What the gateway met while it was read, it tells from then on.
                 self.ask_again(path, &*file, &mut told).await;
@@ -120,13 +136,21 @@ impl Checker {
             }
             Err(Failure::Store(error)) => return Err(error),
         };
-        Ok(judged(verdict, &told))
+        Ok(self.judged(verdict, &told))
     }
 
     /// A file that the mount does not give, with what the proof directory says of it.
     async fn withheld(&self, path: &StorePath, error: &StoreError) -> Checked {
         let told = gather(&*self.store, &self.proofs, path, None).await.unwrap_or_default();
-        judged(Verdict::Withheld(error.source.to_string()), &told)
+        self.judged(Verdict::Withheld(error.source.to_string()), &told)
+    }
+
+    /// Whether the evidence of a file is another one than `told` by now, as when it is signed anew.
+    async fn changed(&self, path: &StorePath, told: &Told) -> bool {
+        // A file that is opened anew has no old attributes: RFC 7530 section 1.5.5, close-to-open.
+        let Ok(file) = self.store.open(path).await else { return false };
+        let now = gather(&*self.store, &self.proofs, path, Some(&*file)).await;
+        now.is_ok_and(|now| !now.same_evidence(told))
     }
 
     async fn ask_again(&self, path: &StorePath, file: &dyn StoreFile, told: &mut Told) {
@@ -142,14 +166,14 @@ impl Checker {
         }
     }
 
-    /// Who vouches for all that the mount gives of a file, and the descriptor that they vouch for.
+    /// Who vouches for all that the mount gives of a file, and for what.
     async fn look(
         &self,
         path: &StorePath,
         file: &dyn StoreFile,
         told: &Told,
         progress: &(impl Fn(u64) + Sync),
-    ) -> Result<(Vec<Signer>, Descriptor), Failure> {
+    ) -> Result<Looked, Failure> {
         let signatures = told.signatures();
         let given = told.read_descriptor()?;
         let wanted = signatures.file_hashes(&self.keyring);
@@ -161,11 +185,14 @@ impl Checker {
             told.judge(descriptor, &self.keyring, &self.namespace, signed.as_bytes(), hashes)
         };
         let size = file.stat().await?.size;
-        let params = match &given {
+        let mut signed_size = false;
+        let mut params = match &given {
             Some(descriptor) => {
-                if wanted.is_empty() {
+                match vouched(descriptor, &[]) {
+                    Ok(_) => signed_size = true,
                     // Nothing that is read can help what nobody signed.
-                    vouched(descriptor, &[])?;
+                    Err(rejection) if wanted.is_empty() => return Err(rejection.into()),
+                    Err(_) => {}
                 }
                 if descriptor.size != size {
                     let detail = format!("the mount shows {size} bytes, signed are {}", descriptor.size);
@@ -182,18 +209,50 @@ impl Checker {
             }
             None => signatures.bare_params(&self.keyring)?,
         };
-        let (found, hashes) = hash(file, params, size, &wanted, progress).await?;
-        if let Some(descriptor) = &given
-            && found != *descriptor
-        {
+        if !signed_size && size > WHOLE_MAX {
             let detail = format!(
-                "what the mount gives hashes to {}, the gateway's descriptor to {}",
-                found.file_digest(),
-                descriptor.file_digest(),
+                "the mount shows {size} bytes, and only hashing all of them can prove it, which is done up to {WHOLE_MAX}"
             );
-            return bad(Cause::BadBlock, detail);
+            return bad(Cause::KeyLimits, detail);
         }
-        Ok((vouched(&found, &hashes)?.signers, found))
+        let mut claimed = given;
+        loop {
+            let (found, hashes) = hash(file, params, size, &wanted, progress).await?;
+            if let Some(claimed) = claimed.take().filter(|claimed| *claimed != found) {
+                let (found, claimed) = (found.file_digest(), claimed.file_digest());
+                let detail =
+                    format!("what the mount gives hashes to {found}, the gateway's descriptor to {claimed}");
+                return bad(Cause::BadBlock, detail);
+            }
+            let acceptance = vouched(&found, &hashes)?;
+            match acceptance.other_params(&params) {
+                Some(other) => params = other,
+                None => {
+                    return Ok(Looked { signers: acceptance.signers, descriptor: found, claimed: given });
+                }
+            }
+        }
+    }
+
+    /// Compares what was found out with what the gateway says.
+    fn judged(&self, verdict: Verdict, told: &Told) -> Checked {
+        let word = match (&verdict, told.says_verified()) {
+            (_, None) | (Verdict::Withheld(_), Some(true)) => Word::Nothing,
+            (Verdict::Good { .. }, Some(true)) | (Verdict::Bad(_) | Verdict::Withheld(_), Some(false)) => {
+                Word::Right
+            }
+            (Verdict::Good { .. }, Some(false)) => {
+                Word::Wrong("by the trust given here, the file is good".to_owned())
+            }
+            (Verdict::Bad(rejection), Some(true)) => match excuse(rejection.cause) {
+                Some(why) => Word::Wrong(why.to_owned()),
+                None if rejection.cause == Cause::BadSignature && told.may_hold_elsewhere(&self.keyring) => {
+                    Word::Wrong("by the keys trusted here, no signature holds".to_owned())
+                }
+                None => Word::FalselyVerified,
+            },
+        };
+        Checked { verdict, status: told.status_shown(), word }
     }
 }
 
@@ -259,9 +318,10 @@ fn excuse(cause: Cause) -> Option<&'static str> {
             Some("by the trust given here, nobody who counts vouches for the file")
         }
         Cause::Unsigned => Some("it shows nothing that would prove it"),
+        Cause::WrongPath | Cause::WrongNamespace => {
+            Some("this is another file, if --root, --root-path and --namespace are right")
+        }
         Cause::BadSignature
-        | Cause::WrongNamespace
-        | Cause::WrongPath
         | Cause::WrongSize
         | Cause::WrongDigest
         | Cause::MalformedEvidence
@@ -270,22 +330,4 @@ fn excuse(cause: Cause) -> Option<&'static str> {
         | Cause::Truncated
         | Cause::Unreadable => None,
     }
-}
-
-/// Compares what was found out with what the gateway says.
-fn judged(verdict: Verdict, told: &Told) -> Checked {
-    let word = match (&verdict, told.says_verified()) {
-        (_, None) | (Verdict::Withheld(_), Some(true)) => Word::Nothing,
-        (Verdict::Good { .. }, Some(true)) | (Verdict::Bad(_) | Verdict::Withheld(_), Some(false)) => {
-            Word::Right
-        }
-        (Verdict::Good { .. }, Some(false)) => {
-            Word::Wrong("by the trust given here, the file is good".to_owned())
-        }
-        (Verdict::Bad(rejection), Some(true)) => match excuse(rejection.cause) {
-            Some(why) => Word::Wrong(why.to_owned()),
-            None => Word::FalselyVerified,
-        },
-    };
-    Checked { verdict, status: told.status_shown(), word }
 }

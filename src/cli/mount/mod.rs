@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 pub(super) use place::PlaceArgs;
 
-use super::pool::{Done, each_file_but, runtime};
+use super::pool::{Done, each_file_in, runtime};
 use super::progress::Progress;
-use super::walk::open_store;
-use super::{Outcome, Trouble};
+use super::walk::{Passed, Scope, open_store};
+use super::{Outcome, Trouble, signers};
 use crate::sign::Keyring;
 use crate::store::StorePath;
 use check::{Checked, Checker, Verdict, Word};
@@ -43,6 +43,7 @@ struct Counts {
     unread: u64,
     right: u64,
     wrong: u64,
+    contradictions: u64,
     falsely_verified: u64,
 }
 
@@ -57,6 +58,10 @@ impl Counts {
         match &checked.word {
             Word::Right => self.right += 1,
             Word::Wrong(_) => self.wrong += 1,
+            Word::Contradiction(_) => {
+                self.wrong += 1;
+                self.contradictions += 1;
+            }
             Word::FalselyVerified => {
                 self.wrong += 1;
                 self.falsely_verified += 1;
@@ -65,15 +70,28 @@ impl Counts {
         }
     }
 
-    fn tell(&self, json: bool, bytes: u64, out: &mut impl Write) -> Result<(), Trouble> {
-        let Self { good, bad, unread, right, wrong, falsely_verified } = self;
+    fn tell(&self, json: bool, bytes: u64, around: &Around<'_>, out: &mut impl Write) -> Result<(), Trouble> {
+        let Self { good, bad, unread, right, wrong, contradictions, falsely_verified } = self;
+        let (others, hidden) = (around.passed.others(), around.passed.hidden());
+        let Around { root, above, proofs, .. } = around;
         if json {
             let counts = json!({
+                "root": root.display().to_string(), "root_path": above.to_string(),
                 "good": good, "failed": bad, "unreadable": unread, "bytes": bytes,
-                "gateway_right": right, "gateway_wrong": wrong, "falsely_verified": falsely_verified,
+                "links_and_special_files": others, "proof_directory_passed_over": hidden,
+                "gateway_right": right, "gateway_wrong": wrong, "contradictions": contradictions,
+                "falsely_verified": falsely_verified,
             });
             writeln!(out, "{counts}")?;
             return Ok(());
+        }
+        let slash = if above.is_root() { "" } else { "/" };
+        writeln!(out, "{} is taken for {slash}{above} of the export (--root, --root-path)", root.display())?;
+        if others > 0 {
+            writeln!(out, "not checked: {others} symbolic links and special files")?;
+        }
+        if hidden {
+            writeln!(out, "not checked: what lies below {proofs}, which is evidence (--proof-directory)")?;
         }
         writeln!(out, "{good} files good, {bad} failed, {unread} could not be read")?;
         writeln!(out, "the gateway was right about {right} files and wrong about {wrong}")?;
@@ -85,6 +103,14 @@ impl Counts {
         }
         Ok(())
     }
+}
+
+/// Where the files are, and what is there beside them.
+struct Around<'a> {
+    root: &'a Path,
+    above: &'a StorePath,
+    proofs: &'a StorePath,
+    passed: &'a Passed,
 }
 
 pub(super) fn run(
@@ -101,9 +127,13 @@ pub(super) fn run(
         store: store.clone(),
         keyring: plan.keyring.clone(),
         namespace: plan.namespace.to_owned(),
-        above: place.above,
+        above: place.above.clone(),
         proofs: place.proofs.clone(),
     });
+    let passed = Arc::new(Passed::default());
+    // Below another directory of the export the name is one like all others.
+    let hidden = place.above.is_root().then(|| place.proofs.clone());
+    let scope = Scope { hidden, passed: Some(passed.clone()) };
     runtime(plan.jobs)?.block_on(async {
         let work = {
             let progress = progress.clone();
@@ -112,7 +142,7 @@ pub(super) fn run(
                 async move { checker.check(&path, |bytes| progress.bytes(bytes)).await }
             }
         };
-        let mut done = each_file_but(place.proofs, store, place.paths, plan.jobs, work);
+        let mut done = each_file_in(scope, store, place.paths, plan.jobs, work);
         while let Some(result) = done.recv().await {
             let trouble = match result {
                 Done::File(path, Ok(checked)) => {
@@ -134,8 +164,11 @@ pub(super) fn run(
         Ok::<_, Trouble>(())
     })?;
     let (bytes, _) = progress.finish();
-    counts.tell(json, bytes, out)?;
+    let around = Around { root: &place.root, above: &place.above, proofs: &place.proofs, passed: &passed };
+    counts.tell(json, bytes, &around, out)?;
     match (counts.unread, counts.bad) {
+        // Nothing was proven of nothing.
+        (0, 0) if counts.good == 0 || counts.contradictions > 0 => Ok(Outcome::Failed),
         (0, 0) => Ok(Outcome::Good),
         (0, _) => Ok(Outcome::Failed),
         // What is false is the graver news.
@@ -150,9 +183,11 @@ fn tell(json: bool, path: &StorePath, checked: &Checked, out: &mut impl Write) -
         return Ok(());
     }
     match &checked.verdict {
-        Verdict::Good { signers, .. } => {
-            let by = signers.iter().map(|s| format!("{} ({}, {})", s.name, s.format, s.key_id.short()));
-            write!(out, "{path}: ok by {}", by.collect::<Vec<_>>().join(", "))?;
+        Verdict::Good { signers: by, .. } => {
+            write!(out, "{path}: ok by {}", signers::shown(by))?;
+            if !signers::bind_the_path(by) {
+                write!(out, "; not proven {}", signers::UNBOUND)?;
+            }
         }
         Verdict::Bad(rejection) => {
             write!(out, "{path}: {} ({})", rejection.cause, rejection.detail)?;
@@ -160,10 +195,11 @@ fn tell(json: bool, path: &StorePath, checked: &Checked, out: &mut impl Write) -
         Verdict::Withheld(error) => write!(out, "{path}: not given out ({error})")?,
     }
     let status = checked.status.as_deref().unwrap_or_default();
+    let says = if checked.status.is_some() { format!("says {status}, and is") } else { "is".to_owned() };
     match &checked.word {
         Word::Nothing => writeln!(out, "; the gateway says nothing of it that could be judged")?,
-        Word::Right => writeln!(out, "; the gateway says {status}, and is right")?,
-        Word::Wrong(why) => writeln!(out, "; the gateway says {status}, and is wrong: {why}")?,
+        Word::Right => writeln!(out, "; the gateway {says} right")?,
+        Word::Wrong(why) | Word::Contradiction(why) => writeln!(out, "; the gateway {says} wrong: {why}")?,
         Word::FalselyVerified => writeln!(out, "; THE GATEWAY SAYS {status}, AND THAT IS NOT SO")?,
     }
     Ok(())
@@ -175,12 +211,10 @@ fn as_json(path: &StorePath, checked: &Checked) -> Value {
     put("path", path.to_string().into());
     put("good", matches!(checked.verdict, Verdict::Good { .. }).into());
     match &checked.verdict {
-        Verdict::Good { signers, digest } => {
+        Verdict::Good { signers: by, digest } => {
             put("file_digest", digest.clone().into());
-            let named = signers.iter().map(
-                |s| json!({ "key_id": s.key_id.to_string(), "name": s.name, "format": s.format.as_str() }),
-            );
-            put("signers", named.collect());
+            put("signers", signers::as_json(by));
+            put("path_bound", signers::bind_the_path(by).into());
         }
         Verdict::Bad(rejection) => {
             put("cause", rejection.cause.as_str().into());
@@ -194,7 +228,7 @@ fn as_json(path: &StorePath, checked: &Checked) -> Value {
     let (right, detail) = match &checked.word {
         Word::Nothing => (None, None),
         Word::Right => (Some(true), None),
-        Word::Wrong(why) => (Some(false), Some(why.as_str())),
+        Word::Wrong(why) | Word::Contradiction(why) => (Some(false), Some(why.as_str())),
         Word::FalselyVerified => (Some(false), Some("it says verified, and that is not so")),
     };
     put("gateway", json!({ "status": checked.status, "right": right, "detail": detail }));

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::Cause;
 use crate::export::Item;
 use crate::sign::{KeyAlgorithm, SigningKey, Statement, TrustedKey, generate, sign_statement};
-use crate::store::{Fault, Faulty, Memory, StoreErrorKind};
+use crate::store::{Fault, Faulty, Memory, Store, StoreErrorKind};
 use crate::verity::{Descriptor, Params, reference};
 
 /// Read in several steps.
@@ -97,4 +97,51 @@ async fn a_block_that_the_gateway_refuses_is_told_with_what_it_says_afterwards()
     assert!(matches!(checked.verdict, Verdict::Withheld(_)), "{checked:?}");
     assert_eq!(checked.status.as_deref(), Some("bad-block: block 300"));
     assert_eq!(checked.word, Word::Right);
+}
+
+/// The statement that the mount shows.
+async fn statement(store: &Memory) -> bytes::Bytes {
+    let path = StorePath::parse(b".verity/f/statement").unwrap();
+    store.open(&path).await.unwrap().read_at(0, 1 << 16).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_signed_anew_meanwhile_makes_no_liar_of_the_gateway() {
+    let (store, keyring) = mount();
+    let (other, _) = mount();
+    let path = StorePath::parse(b"f").unwrap();
+    let checker = checker(Arc::new(store.clone()), &keyring);
+    let fresh = statement(&other).await;
+    let progress = |_| {
+        store.put("f", &[0; SIZE]).unwrap();
+        store.put(".verity/f/statement", &fresh).unwrap();
+    };
+    let error = checker.check(&path, progress).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Stale, "{error}");
+    // Without other evidence it is the gateway that changed it.
+    let (store, keyring) = mount();
+    let checker = self::checker(Arc::new(store.clone()), &keyring);
+    let checked = checker.check(&path, |_| store.put("f", &[0; SIZE]).unwrap()).await.unwrap();
+    assert_eq!(checked.word, Word::FalselyVerified, "{checked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_of_another_key_beside_a_bad_one_excuses_the_gateway() {
+    let (store, keyring) = mount();
+    let (other, others) = mount();
+    let path = StorePath::parse(b"f").unwrap();
+    let (own, foreign) = (statement(&store).await, statement(&other).await);
+    let mut envelope: serde_json::Value = serde_json::from_slice(&own).unwrap();
+    let foreign: serde_json::Value = serde_json::from_slice(&foreign).unwrap();
+    // The signature is that of another key, under the name of the trusted one.
+    envelope["signatures"][0]["sig"] = foreign["signatures"][0]["sig"].clone();
+    store.put(".verity/f/statement", &serde_json::to_vec(&envelope).unwrap()).unwrap();
+    let check = async |keyring: &Keyring| {
+        checker(Arc::new(store.clone()), keyring).check(&path, |_| ()).await.unwrap()
+    };
+    assert_eq!(check(&keyring).await.word, Word::FalselyVerified);
+    envelope["signatures"].as_array_mut().unwrap().push(foreign["signatures"][0].clone());
+    store.put(".verity/f/statement", &serde_json::to_vec(&envelope).unwrap()).unwrap();
+    assert!(matches!(check(&keyring).await.word, Word::Wrong(_)));
+    assert_eq!(check(&others).await.word, Word::Right);
 }

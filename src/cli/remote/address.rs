@@ -33,7 +33,10 @@ impl FromStr for Address {
                 let (host, port) = bracketed.split_once(']').ok_or_else(|| wrong("a [ is not closed"))?;
                 (host, port.strip_prefix(':').or(if port.is_empty() { None } else { Some(port) }))
             }
-            None => match authority.rsplit_once(':') {
+            None => match authority.split_once(':') {
+                Some((_, port)) if port.contains(':') => {
+                    return Err(wrong("an address of IPv6 stands in brackets"));
+                }
                 Some((host, port)) => (host, Some(port)),
                 None => (authority, None),
             },
@@ -42,10 +45,17 @@ impl FromStr for Address {
             return Err(wrong("it has no host"));
         }
         let port = match port {
+            Some(port) if !port.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(wrong("the port is not a number below 65536"));
+            }
             Some(port) => port.parse().map_err(|_| wrong("the port is not a number below 65536"))?,
             None => PORT,
         };
+        let slashes = path.bytes().filter(|b| *b == b'/').count();
         let path = decode(path).ok_or_else(|| wrong("a % in the path does not precede two hex digits"))?;
+        if path.iter().filter(|b| **b == b'/').count() > slashes {
+            return Err(wrong("no name has a slash in it (%2F)"));
+        }
         let path = path.strip_suffix(b"/").unwrap_or(&path);
         let path = StorePath::parse(path).map_err(|error| wrong(&format!("the path: {error}")))?;
         Ok(Self { host: host.to_owned(), port, path })
@@ -129,6 +139,12 @@ mod tests {
             "nfs://[::1/a",
             "nfs://[::1]x/a",
             "nfs://g w/a",
+            "nfs://fe80::1/a",
+            "nfs://::1/a",
+            "nfs://g:+80/a",
+            "nfs://[::1]:+80/a",
+            "nfs://g/a%2Fb",
+            "nfs://g/a%2f",
             "nfs://g/a//b",
             "nfs://g//a",
             "nfs://g/../a",

@@ -59,9 +59,15 @@ impl Chain {
             return refuse(Cause::MalformedEvidence, detail);
         }
         let block_size = u64::from(self.geometry.block_size().get());
+        let end = offset + covered;
+        if covered < wanted && !end.is_multiple_of(block_size) {
+            // A byte at a time would keep its client for ever.
+            let detail = format!("the proof is said to end at byte {end}, within a block");
+            return refuse(Cause::MalformedEvidence, detail);
+        }
         let blocks = match covered {
             0 => 0..0,
-            _ => offset / block_size..(offset + covered).div_ceil(block_size),
+            _ => offset / block_size..end.div_ceil(block_size),
         };
         let mut digests = vec![self.descriptor.root_hash];
         // What is known of a level are the hashes of the blocks from here on.
@@ -99,12 +105,8 @@ impl Chain {
 
     /// The blocks of `level` above some data blocks.
     fn above(&self, level: usize, data_blocks: &Range<u64>) -> Range<u64> {
-        let (mut start, mut last) = (data_blocks.start, data_blocks.end.saturating_sub(1));
-        for level in 0..=level {
-            start = self.geometry.slot(level, start).block;
-            last = self.geometry.slot(level, last).block;
-        }
-        start..last + 1
+        let above = self.geometry.above(level, &(data_blocks.start..=data_blocks.end.saturating_sub(1)));
+        *above.start()..above.end() + 1
     }
 
     /// The blocks of the level below `level` above some data blocks; they themselves below level 0.

@@ -1,5 +1,6 @@
 //! The calls that are needed of MOUNT, NFSv3 and the sideband.
 
+use std::collections::HashSet;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -87,12 +88,16 @@ impl Client {
     /// The names of an object's extended attributes, without `user.`.
     pub(in crate::cli) fn list_xattrs(&mut self, object: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {
         let (mut names, mut bytes, mut cookie) = (Vec::new(), 0, 0);
+        let mut known = HashSet::new();
         loop {
             let args = LISTXATTRS1args { object: object.to_vec(), cookie };
             let page = self.sideband(LISTXATTRS, &args, LISTXATTRS1res::into_result)?;
             let stuck = page.names.is_empty() || page.cookie <= cookie;
             for name in page.names {
                 bytes += name.name.len() + 1;
+                if !known.insert(name.name.clone()) {
+                    return Err(ClientError::Repeated);
+                }
                 names.push(name.name);
             }
             if page.eof {

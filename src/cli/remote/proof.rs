@@ -16,11 +16,13 @@ use super::rpc::ClientError;
 use super::vouch::{VouchArgs, Vouched, ask};
 use super::{asking, open};
 use crate::cli::told::Told;
-use crate::cli::{Outcome, Trouble};
+use crate::cli::{Outcome, Trouble, signers};
 use crate::event::Cause;
 use crate::sign::{Keyring, Rejection};
 use crate::verity::Descriptor;
 
+/// A gateway that serves fewer bytes at a time than this, where there are more, keeps its client for ever.
+const LEAST: u64 = 512;
 /// Bytes read and hashed at once, a multiple of every block size.
 const STEP: u64 = 512 * 1024;
 
@@ -113,7 +115,7 @@ pub(in crate::cli) fn run(args: &ProofArgs, out: &mut impl Write) -> Result<Outc
         Err(Failure::Not(rejection)) => Some(rejection),
         Err(Failure::Trouble(trouble)) => return Err(trouble),
     };
-    let good = failure.is_none() && found.vouched.as_ref().is_none_or(Vouched::holds);
+    let good = failure.is_none();
     if let Some(part) = part.filter(|_| good) {
         part.finish()?;
     }
@@ -147,6 +149,10 @@ fn prove(
     found.told.digest_is_of(&descriptor)?;
     found.vouched =
         Some(Vouched::of(&found.told, &descriptor, keyring, &args.vouch.namespace, &args.url.path));
+    if let Some(Vouched::Refused(rejection)) = &found.vouched {
+        // Nothing that is read can help what nobody vouches for.
+        return Err(rejection.clone().into());
+    }
     let chain = Chain::new(descriptor).map_err(Trouble::other)?;
     let end = args.offset.saturating_add(args.length).min(descriptor.size);
     let mut at = args.offset;
@@ -224,6 +230,10 @@ fn read(
             return Err(Rejection { cause: Cause::Truncated, detail }.into());
         }
         all.extend_from_slice(&bytes);
+        if (bytes.len() as u64) < LEAST.min(u64::from(count)) {
+            let detail = format!("the gateway serves {} of {count} bytes from {at} on", bytes.len());
+            return Err(Rejection { cause: Cause::Truncated, detail }.into());
+        }
     }
     Ok(all.into())
 }
@@ -275,6 +285,9 @@ fn not_proven(found: &Found, good: bool) -> Vec<&'static str> {
     if matches!(found.vouched, Some(Vouched::Unasked)) {
         open.push("that anybody vouches for this digest, or that the file belongs to this path (--trust)");
     }
+    if found.vouched.as_ref().is_some_and(Vouched::leaves_the_path_open) {
+        open.push(signers::UNBOUND);
+    }
     open.push("that no newer version of the file was signed");
     if found.descriptor.is_some_and(|descriptor| found.proven < descriptor.size) {
         open.push("what the rest of the file holds");
@@ -302,6 +315,9 @@ fn for_people(
     }
     let (tree, data, bytes) = (found.tree_blocks, found.data_blocks, found.proven);
     match failure {
+        Some(_) if !found.vouched.as_ref().is_none_or(Vouched::holds) => {
+            writeln!(out, "NOT PROVEN  nobody who counts vouches for this digest; nothing was read")?;
+        }
         Some(rejection) => {
             writeln!(out, "NOT PROVEN  {rejection}; {bytes} bytes before it have the hashes of the tree")?;
         }

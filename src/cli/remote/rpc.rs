@@ -37,6 +37,8 @@ pub(in crate::cli) enum ClientError {
     Wire(#[from] WireError),
     #[error("the reply belongs to no call that was made")]
     Stranger,
+    #[error("the server lists an attribute twice")]
+    Repeated,
     #[error("the server refuses the credential or the RPC version")]
     Denied,
     #[error("the server does not have program {program:#x} version {version}")]

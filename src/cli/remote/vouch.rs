@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::rpc::ClientError;
-use crate::cli::Trouble;
 use crate::cli::told::Told;
+use crate::cli::{Trouble, signers};
 use crate::config::load_keyring;
 use crate::sign::{FormatSet, Keyring, Rejection, Signer};
 use crate::store::StorePath;
@@ -20,7 +20,8 @@ pub(super) struct VouchArgs {
     /// Check who signed: a key or certificate that counts, or a directory of them
     #[arg(long, value_name = "PATH")]
     trust: Option<PathBuf>,
-    /// Formats in which keys count: native, fsverity, ima-v3, ima-v2, with commas between them
+    /// Formats in which keys count: native, fsverity, ima-v3, ima-v2, with commas between them. All but
+    /// native bind no name
     #[arg(long, value_name = "FORMATS", default_value_t = FormatSet::NATIVE, requires = "trust")]
     accept: FormatSet,
     /// The tree's name, as it was signed; with --trust
@@ -82,13 +83,15 @@ impl Vouched {
         !matches!(self, Self::Refused(_))
     }
 
+    /// Whether somebody vouches, and nobody for the path.
+    pub(super) fn leaves_the_path_open(&self) -> bool {
+        matches!(self, Self::By(by) if !signers::bind_the_path(by))
+    }
+
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Unasked => "not checked; --trust names keys to check it with".to_owned(),
-            Self::By(signers) => {
-                let by = signers.iter().map(|s| format!("{} ({}, {})", s.name, s.format, s.key_id.short()));
-                format!("by {}", by.collect::<Vec<_>>().join(", "))
-            }
+            Self::By(by) => format!("by {}", signers::shown(by)),
             Self::Refused(rejection) => format!("NOT by anybody who counts: {rejection}"),
         }
     }
@@ -96,10 +99,7 @@ impl Vouched {
     pub(super) fn as_json(&self) -> Value {
         match self {
             Self::Unasked => Value::Null,
-            Self::By(signers) => {
-                let named = |s: &Signer| json!({ "key_id": s.key_id.to_string(), "name": s.name, "format": s.format.as_str() });
-                json!({ "by": signers.iter().map(named).collect::<Vec<_>>() })
-            }
+            Self::By(by) => json!({ "by": signers::as_json(by), "path_bound": signers::bind_the_path(by) }),
             Self::Refused(rejection) => {
                 json!({ "cause": rejection.cause.as_str(), "detail": rejection.detail })
             }

@@ -11,10 +11,12 @@ use super::rpc::ClientError;
 use super::vouch::{VouchArgs, Vouched, ask};
 use super::{asking, open};
 use crate::cli::told::{Told, shown};
-use crate::cli::{Outcome, Trouble};
+use crate::cli::{Outcome, Trouble, signers};
+use crate::event::Cause;
 use crate::export::Item;
 use crate::proto::sideband::WireError;
 use crate::sign::{Rejection, read_envelope};
+use crate::store::{StorePath, is_plain};
 use crate::verity::Descriptor;
 
 /// Bytes of all values that are kept.
@@ -52,6 +54,8 @@ pub(in crate::cli) struct XattrArgs {
 struct Checks {
     /// A digest or statement that does not go with the descriptor, or a descriptor that is none.
     contradiction: Option<Rejection>,
+    /// What is shown and was compared with nothing.
+    words: Vec<String>,
     vouched: Vouched,
     compared: bool,
 }
@@ -90,7 +94,8 @@ pub(in crate::cli) fn run(args: &XattrArgs, out: &mut impl Write) -> Result<Outc
         Ok((values, told))
     };
     let (values, told) = asked().map_err(|error| asking(&args.url, &error))?;
-    let checks = check(&told, args, keyring.as_ref());
+    let mut checks = check(&told, args, keyring.as_ref());
+    checks.words = values.iter().filter_map(|(name, _)| word(name)).collect();
     if let Some(name) = &args.name {
         let Some((_, value)) = values.first() else {
             writeln!(
@@ -104,7 +109,7 @@ pub(in crate::cli) fn run(args: &XattrArgs, out: &mut impl Write) -> Result<Outc
         if args.raw {
             out.write_all(value)?;
         } else if !args.json {
-            writeln!(out, "{}", text(value).unwrap_or_else(|| hex::encode(value)))?;
+            writeln!(out, "{}", text(value, "  ").unwrap_or_else(|| hex::encode(value)))?;
         }
         if !args.json && (!checks.hold() || std::io::stderr().is_terminal()) {
             tell(&mut std::io::stderr(), &checks)?;
@@ -123,16 +128,17 @@ pub(in crate::cli) fn run(args: &XattrArgs, out: &mut impl Write) -> Result<Outc
 
 fn check(told: &Told, args: &XattrArgs, keyring: Option<&crate::sign::Keyring>) -> Checks {
     let path = &args.url.path;
-    let unsigned =
-        |detail: &str| Rejection { cause: crate::event::Cause::Unsigned, detail: detail.to_owned() };
+    let unsigned = |detail: &str| Rejection { cause: Cause::Unsigned, detail: detail.to_owned() };
     match told.read_descriptor() {
         Ok(Some(descriptor)) => Checks {
-            contradiction: contradiction(told, &descriptor),
+            contradiction: contradiction(told, Some(&descriptor), path),
+            words: Vec::new(),
             vouched: Vouched::of(told, &descriptor, keyring, &args.vouch.namespace, path),
             compared: told.digest.is_some(),
         },
         Ok(None) => Checks {
-            contradiction: None,
+            contradiction: contradiction(told, None, path),
+            words: Vec::new(),
             vouched: match keyring {
                 Some(_) => Vouched::Refused(unsigned("the gateway tells no descriptor")),
                 None => Vouched::Unasked,
@@ -145,22 +151,51 @@ fn check(told: &Told, args: &XattrArgs, keyring: Option<&crate::sign::Keyring>) 
                 None => Vouched::Unasked,
             },
             contradiction: Some(rejection),
+            words: Vec::new(),
             compared: false,
         },
     }
 }
 
+/// The name of an attribute that is the gateway's word alone.
+fn word(name: &[u8]) -> Option<String> {
+    match Item::of_xattr(name) {
+        Some(
+            Item::Digest
+            | Item::Descriptor
+            | Item::Statement
+            | Item::Signature
+            | Item::Ima
+            | Item::Certificates,
+        ) => None,
+        Some(Item::Status | Item::Signer | Item::Tree) | None => Some(format!("user.{}", shown(name))),
+    }
+}
+
 /// What does not go together, whoever signed it.
-fn contradiction(told: &Told, descriptor: &Descriptor) -> Option<Rejection> {
-    if let Err(rejection) = told.digest_is_of(descriptor) {
+fn contradiction(told: &Told, descriptor: Option<&Descriptor>, path: &StorePath) -> Option<Rejection> {
+    if let Some(descriptor) = descriptor
+        && let Err(rejection) = told.digest_is_of(descriptor)
+    {
         return Some(rejection);
     }
     let statement = told.signatures().statement.and_then(|envelope| read_envelope(envelope).ok())?.statement;
-    let (stated, found) = (statement.file_digest, descriptor.file_digest());
-    (stated != found).then(|| Rejection {
-        cause: crate::event::Cause::WrongDigest,
-        detail: format!("the statement is about {stated}, the descriptor about {found}"),
-    })
+    let wrong = |cause, detail| Some(Rejection { cause, detail });
+    if statement.path != path.as_bytes() {
+        let detail = format!("the statement is about {}, asked for is {path}", shown(&statement.path));
+        return wrong(Cause::WrongPath, detail);
+    }
+    let stated = statement.file_digest.to_string();
+    let (found, whose) = match (descriptor, &told.digest) {
+        (Some(descriptor), _) => (descriptor.file_digest().to_string(), "the descriptor"),
+        (None, Some(digest)) => (shown(digest.trim_ascii()), "the gateway's digest"),
+        (None, None) => return None,
+    };
+    if stated != found {
+        let detail = format!("the statement is about {stated}, {whose} about {found}");
+        return wrong(Cause::WrongDigest, detail);
+    }
+    None
 }
 
 fn tell(out: &mut impl Write, checks: &Checks) -> Result<(), Trouble> {
@@ -170,14 +205,21 @@ fn tell(out: &mut impl Write, checks: &Checks) -> Result<(), Trouble> {
         None => {}
     }
     writeln!(out, "signed: {}", checks.vouched.shown())?;
+    if checks.vouched.leaves_the_path_open() {
+        writeln!(out, "not proven: {}", signers::UNBOUND)?;
+    }
+    if !checks.words.is_empty() {
+        writeln!(out, "not checked, the gateway's word: {}", checks.words.join(", "))?;
+    }
     Ok(())
 }
 
-/// A value as text, where it is printable.
-fn text(value: &[u8]) -> Option<String> {
+/// A value as text, where it is printable; of several lines, `indent` stands before all but the first, so
+/// that none of them looks like one of this tool.
+fn text(value: &[u8], indent: &str) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\n');
-    let printable = text.chars().all(|c| !c.is_control() || c == '\n');
-    printable.then(|| text.to_owned())
+    let printable = text.chars().all(|c| is_plain(c) || c == '\n');
+    printable.then(|| text.replace('\n', &format!("\n{indent}")))
 }
 
 /// A value in a listing: what can be read of it.
@@ -195,8 +237,8 @@ fn listed(name: &[u8], value: &Bytes) -> String {
             keys.join(", "),
         );
     }
-    match text(value) {
-        Some(text) => text.replace('\n', "\n                         "),
+    match text(value, &" ".repeat(25)) {
+        Some(text) => text,
         None => match value.get(..SHOWN) {
             Some(head) if value.len() > SHOWN => {
                 format!("0x{}… ({} bytes)", hex::encode(head), value.len())
@@ -220,6 +262,7 @@ fn as_json(args: &XattrArgs, values: &[(Vec<u8>, Bytes)], checks: &Checks) -> se
         "attributes": values.iter().map(attribute).collect::<Vec<_>>(),
         "contradiction": contradiction.map(|r| json!({ "cause": r.cause.as_str(), "detail": r.detail })),
         "signed": checks.vouched.as_json(),
+        "not_checked": checks.words,
         "good": checks.hold(),
     })
 }
