@@ -7,8 +7,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::trust::Outcome;
-use crate::carrier::{CarrierKind, Stamp};
+use super::trust::{Outcome, Seen};
 
 /// A number made of fields.
 pub(super) struct Fingerprint(Sha256);
@@ -32,8 +31,8 @@ impl Fingerprint {
     }
 }
 
-/// That of a verdict on evidence in the state `stamp`, or of evidence that only hashing can judge.
-pub(super) fn fingerprint(outcome: Option<&Outcome>, stamp: Option<&(CarrierKind, Stamp)>) -> u64 {
+/// That of a verdict on evidence that was `seen`, or of evidence that only hashing can judge.
+pub(super) fn fingerprint(outcome: Option<&Outcome>, seen: Option<&Seen>) -> u64 {
     let fingerprint = match outcome {
         None => Fingerprint::new("unhashed"),
         Some(Err(finding)) => {
@@ -49,10 +48,9 @@ pub(super) fn fingerprint(outcome: Option<&Outcome>, stamp: Option<&(CarrierKind
             })
         }
     };
-    match stamp {
+    match seen {
         None => fingerprint.finish(),
-        Some((carrier, stamp)) => {
-            fingerprint.field(carrier.name().as_bytes()).field(&stamp.to_bytes()).finish()
-        }
+        // The stamp tells the carrier, too.
+        Some(Seen { stamp, content, .. }) => fingerprint.field(&stamp.to_bytes()).field(content).finish(),
     }
 }

@@ -9,9 +9,9 @@ use super::items::Items;
 use super::nodes::Node;
 use super::permission::{Access, Caller};
 use super::proof_directory::Object;
-use super::trust::{Depth, Judged, Judgement, Unhashed, Verdict};
+use super::trust::{Depth, Judged, Judgement, Seen, Unhashed, Verdict};
 use super::{Export, gone, proof_directory};
-use crate::carrier::{CarrierKind, Evidence, SIDECAR_DIRECTORY, Sidecar, Stamp};
+use crate::carrier::{Evidence, SIDECAR_DIRECTORY, Sidecar};
 use crate::policy::{Decision, decide};
 use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
 
@@ -376,15 +376,15 @@ impl Export {
                 self.keep(node, &verdict);
                 Ok((Known::Judged(verdict), evidence))
             }
-            Judged::Unhashed(Unhashed { evidence, stamp }) => {
+            Judged::Unhashed(Unhashed { evidence, seen }) => {
                 // A size that was proven holds for names until the file is looked at again.
                 let before = self.verdicts.get(&node.tag);
                 let before =
                     before.filter(|verdict| verdict.signed_size().is_some() && verdict.trust_is(&self.trust));
                 let outcome = before.as_ref().map(|before| &before.outcome);
-                let fingerprint = fingerprint(outcome, Some(&stamp));
+                let fingerprint = fingerprint(outcome, Some(&seen));
                 let items = Items::of(None, Some(&evidence));
-                Ok((Known::Unhashed { before, fingerprint, items, stamp }, Some(evidence)))
+                Ok((Known::Unhashed { before, fingerprint, items, seen }, Some(evidence)))
             }
         }
     }
@@ -420,6 +420,6 @@ pub(super) enum Known {
         /// What can be told, some of it only after hashing.
         items: Items,
         /// The evidence that was looked at.
-        stamp: (CarrierKind, Stamp),
+        seen: Seen,
     },
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::cache::FileKey;
 use super::error::{ExportError, cause, exhausted};
@@ -54,12 +55,42 @@ pub(super) struct Finding {
 /// What a file was found to be.
 pub(super) type Outcome = Result<Arc<Proven>, Arc<Finding>>;
 
+/// One state of a file's evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) carrier: CarrierKind,
+    pub(super) stamp: Stamp,
+    /// SHA-256 of what it says: a store may show other evidence under the same stamp.
+    pub(super) content: [u8; 32],
+}
+
+impl Seen {
+    fn of(open: &OpenEvidence) -> Self {
+        Self { carrier: open.carrier, stamp: open.stamp, content: content(&open.evidence) }
+    }
+}
+
+/// The digest of all parts, each with its length.
+fn content(evidence: &Evidence) -> [u8; 32] {
+    let Evidence { descriptor, statement, pkcs7, ima, certificates, observed: _ } = evidence;
+    let mut hash = Sha256::new();
+    let lists = [descriptor.as_slice(), statement.as_slice(), pkcs7, ima, certificates];
+    for list in lists {
+        hash.update((list.len() as u64).to_le_bytes());
+        for part in list {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
+}
+
 /// What is known of one file's evidence.
 #[derive(Clone)]
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     /// The evidence that was judged; `None` when none could be read.
-    pub(super) stamp: Option<(CarrierKind, Stamp)>,
+    pub(super) seen: Option<Seen>,
     /// What can be told of the file.
     pub(super) items: Items,
     /// What it adds to the change attribute.
@@ -81,7 +112,7 @@ pub(super) struct Judgement {
 /// Evidence that only hashing all of the file can judge, which was not done.
 pub(super) struct Unhashed {
     pub(super) evidence: Evidence,
-    pub(super) stamp: (CarrierKind, Stamp),
+    pub(super) seen: Seen,
 }
 
 /// What becomes of looking at evidence.
@@ -197,11 +228,11 @@ impl Trust {
                 let (items, fingerprint) =
                     (Items::of(Some(&outcome), None), fingerprint(Some(&outcome), None));
                 let verdict =
-                    Verdict { outcome, stamp: None, items, fingerprint, trust, until: None, checked };
+                    Verdict { outcome, seen: None, items, fingerprint, trust, until: None, checked };
                 return Ok(Judged::Known(Judgement { verdict, tree: None, evidence: None }));
             }
         };
-        let stamp = (open.carrier, open.stamp);
+        let seen = Seen::of(&open);
         let (outcome, tree, until) = match self.accept(path, size, &open, &trusted.keyring, depth).await {
             Ok(Some(Accepted { descriptor, geometry, acceptance, tree })) => {
                 let proven = Proven {
@@ -217,26 +248,26 @@ impl Trust {
                 };
                 (Ok(Arc::new(proven)), Some(tree), acceptance.until)
             }
-            Ok(None) => return Ok(Judged::Unhashed(Unhashed { evidence: open.evidence, stamp })),
+            Ok(None) => return Ok(Judged::Unhashed(Unhashed { evidence: open.evidence, seen })),
             Err(Stop::Busy) => return Err(ExportError::Busy),
             Err(Stop::Refused(finding)) => (Err(Arc::new(finding.brief())), None, None),
         };
         let evidence = Some(open.evidence);
         let items = Items::of(Some(&outcome), evidence.as_ref());
-        let fingerprint = fingerprint(Some(&outcome), Some(&stamp));
-        let verdict = Verdict { outcome, stamp: Some(stamp), items, fingerprint, trust, until, checked };
+        let fingerprint = fingerprint(Some(&outcome), Some(&seen));
+        let verdict = Verdict { outcome, seen: Some(seen), items, fingerprint, trust, until, checked };
         Ok(Judged::Known(Judgement { verdict, tree, evidence }))
     }
 
-    /// The evidence of `path` if it is in the state `stamp`.
+    /// The evidence of `path` if it is what was `seen`.
     pub(super) async fn evidence(
         &self,
         path: &StorePath,
         size: u64,
-        stamp: &(CarrierKind, Stamp),
+        seen: &Seen,
     ) -> Result<Option<Evidence>, ExportError> {
         match self.carriers.open_for(path, size).await {
-            Ok(open) => Ok((*stamp == (open.carrier, open.stamp)).then_some(open.evidence)),
+            Ok(open) => Ok((*seen == Seen::of(&open)).then_some(open.evidence)),
             Err(error) if exhausted(&error) => Err(ExportError::Busy),
             Err(_) => Ok(None),
         }
@@ -365,7 +396,9 @@ impl Trust {
     /// Whether `verdict` accepts the evidence that there is now, under the trust that there is now. A
     /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
-        let (Ok(_), Some((carrier, stamp))) = (&verdict.outcome, &verdict.stamp) else { return false };
+        let (Ok(_), Some(Seen { carrier, stamp, .. })) = (&verdict.outcome, &verdict.seen) else {
+            return false;
+        };
         verdict.trust_is(self) && self.carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
     }
 

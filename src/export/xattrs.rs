@@ -17,9 +17,9 @@ use super::names::{Known, state};
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof_directory::Object;
-use super::trust::Depth;
+use super::trust::{Depth, Seen};
 use super::{Export, gone};
-use crate::carrier::{BUNDLE_XATTR, CarrierKind, Stamp, USER_IMA};
+use crate::carrier::{BUNDLE_XATTR, USER_IMA};
 use crate::store::{Attr, Kind, StoreErrorKind, StoreFile, XATTR_MAX};
 
 /// The one namespace that RFC 8276 carries.
@@ -130,9 +130,9 @@ impl Export {
             return Ok(None);
         }
         if known.is_of_evidence(item)
-            && let Some(stamp) = known.stamp()
+            && let Some(seen) = known.seen()
         {
-            evidence = self.trust.evidence(&node.path, attr.size, stamp).await?;
+            evidence = self.trust.evidence(&node.path, attr.size, seen).await?;
             if evidence.is_none() {
                 // It is not what was judged any more.
                 (known, evidence) = self.look(node, attr.size, depth).await?;
@@ -216,10 +216,10 @@ impl Known {
     }
 
     /// The state of the evidence that was looked at.
-    fn stamp(&self) -> Option<&(CarrierKind, Stamp)> {
+    fn seen(&self) -> Option<&Seen> {
         match self {
-            Self::Judged(verdict) => verdict.stamp.as_ref(),
-            Self::Unhashed { stamp, .. } => Some(stamp),
+            Self::Judged(verdict) => verdict.seen.as_ref(),
+            Self::Unhashed { seen, .. } => Some(seen),
         }
     }
 

@@ -208,8 +208,8 @@ fn requests_and_answers_keep_within_what_was_negotiated() {
 
     // Nothing can be kept at all.
     let mut session = begin(Channel { cached: 10, ..usual });
-    let step = op::sequence(session.id, 1, 0, 0, true);
-    assert_eq!(session.wire.status(step), REP_TOO_BIG_TO_CACHE);
+    let step = [op::sequence(session.id, 1, 0, 0, true), op::putrootfh()];
+    assert_eq!(session.wire.compound(&step).status, REP_TOO_BIG_TO_CACHE);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use super::slot::Session;
 use super::{Channel, CreateSession, Created, SessionId, State, StateLimits, Turn};
 use crate::proto::nfs4::status::Status;
 
+/// Sessions of one client. It takes one, or one a processor; what it takes more is others'.
+const SESSIONS_OF_ONE: usize = 64;
 /// The least bytes that a call with SEQUENCE alone takes, and its reply: with less no request could be
 /// sent or answered.
 const MIN_MESSAGE: u32 = 128;
@@ -81,7 +83,7 @@ impl Core {
         let client = self.client_mut(request.client)?;
         client.renewed = now;
         let place = client.place;
-        if !self.make_room(place, Resource::Sessions) {
+        if client.sessions.len() >= SESSIONS_OF_ONE || !self.make_room(place, Resource::Sessions) {
             return Err(Status::NoSpc);
         }
         self.confirm(request)?;
