@@ -512,3 +512,29 @@ fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_differs_in_any_part_differs_in_content() {
+        let one = Bytes::from_static(b"one");
+        let list = || vec![one.clone()];
+        let all = [
+            Evidence::default(),
+            Evidence { descriptor: Some(one.clone()), ..Evidence::default() },
+            Evidence { statement: Some(one.clone()), ..Evidence::default() },
+            Evidence { statement: Some(Bytes::from_static(b"two")), ..Evidence::default() },
+            Evidence { pkcs7: list(), ..Evidence::default() },
+            Evidence {
+                pkcs7: vec![Bytes::from_static(b"on"), Bytes::from_static(b"e")],
+                ..Evidence::default()
+            },
+            Evidence { ima: list(), ..Evidence::default() },
+            Evidence { certificates: list(), ..Evidence::default() },
+        ];
+        let contents: std::collections::HashSet<_> = all.iter().map(content).collect();
+        assert_eq!(contents.len(), all.len());
+    }
+}
