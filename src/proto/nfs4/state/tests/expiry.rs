@@ -35,6 +35,8 @@ async fn within_its_lease_it_keeps_all() {
     world.renew(other).await.unwrap();
     assert_eq!(world.open(other.client, "o", 1, READ, NONE).await, Err(Status::ShareDenied));
     drop(running);
+    assert_eq!(world.open(other.client, "o", 1, READ, NONE).await, Err(Status::ShareDenied));
+    world.pass_a_lease();
     assert_eq!(world.open(other.client, "o", 1, READ, NONE).await.map(|_| ()), Ok(()));
 }
 
