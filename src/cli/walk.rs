@@ -25,10 +25,10 @@ pub(super) enum Found {
 /// What is no file.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
-    /// Nothing below it is, unless the walk begins there.
+    /// Nothing below it is.
     pub(super) hidden: Option<StorePath>,
     /// Where what is passed over is counted. Then a path that the walk begins with has to be a file or a
-    /// directory, and what is kept of directories is bounded.
+    /// directory and may lie below `hidden`, and what is kept of directories is bounded.
     pub(super) passed: Option<Arc<Passed>>,
 }
 
@@ -83,7 +83,8 @@ pub(super) async fn walk(
     found: mpsc::Sender<Found>,
 ) {
     for named in paths {
-        let hidden = scope.hidden.as_ref().filter(|hidden| !named.starts_with(hidden));
+        let begins_there = |hidden: &StorePath| scope.passed.is_some() && named.starts_with(hidden);
+        let hidden = scope.hidden.as_ref().filter(|hidden| !begins_there(hidden));
         let mut open = vec![named.clone()];
         while let Some(path) = open.pop() {
             if hidden.is_some_and(|hidden| path.starts_with(hidden)) {

@@ -113,7 +113,7 @@ async fn a_file_that_is_signed_anew_meanwhile_makes_no_liar_of_the_gateway() {
     let checker = checker(Arc::new(store.clone()), &keyring);
     let fresh = statement(&other).await;
     let progress = |_| {
-        store.put("f", &[0; SIZE]).unwrap();
+        store.mutate("f", |bytes| bytes.fill(0)).unwrap();
         store.put(".verity/f/statement", &fresh).unwrap();
     };
     let error = checker.check(&path, progress).await.unwrap_err();
@@ -121,7 +121,7 @@ async fn a_file_that_is_signed_anew_meanwhile_makes_no_liar_of_the_gateway() {
     // Without other evidence it is the gateway that changed it.
     let (store, keyring) = mount();
     let checker = self::checker(Arc::new(store.clone()), &keyring);
-    let checked = checker.check(&path, |_| store.put("f", &[0; SIZE]).unwrap()).await.unwrap();
+    let checked = checker.check(&path, |_| store.mutate("f", |bytes| bytes.fill(0)).unwrap()).await.unwrap();
     assert_eq!(checked.word, Word::FalselyVerified, "{checked:?}");
 }
 
