@@ -406,9 +406,11 @@ fn unknown_programs_versions_and_procedures_have_their_answers() {
         assert_eq!(status((program, 3, 0), program), (unavailable, Vec::new()));
     }
     for version in [0, 1, 2, 4, 5, 0x8000_0000, u32::MAX] {
-        for program in [NFS, MOUNT] {
-            let low_and_high = arguments(|w| _ = w.u32(3).u32(3));
-            assert_eq!(status((program, version, 0), version), (mismatch, low_and_high));
+        for (program, high) in [(NFS, 4), (MOUNT, 3)] {
+            if version != high {
+                let low_and_high = arguments(|w| _ = w.u32(3).u32(high));
+                assert_eq!(status((program, version, 0), version), (mismatch, low_and_high));
+            }
         }
     }
     for procedure in [22, 23, 255, 0x8000_0000, u32::MAX] {
