@@ -187,6 +187,11 @@ fn what_is_no_file_is_not_read() {
             assert!(codes.contains(&error), "{path}: {error:?}");
         }
     }
+    let unsigned = session.find("unsigned");
+    for what in [0, 1] {
+        // Neither its size nor its end is proven.
+        session.fails(&[op::putfh(&unsigned), op::seek(Stateid::ANONYMOUS, 0, what)], ACCESS);
+    }
     for path in ["dir", "link"] {
         let wrong = [Session::path(path), vec![op::seek(Stateid::ANONYMOUS, 0, 0)]].concat();
         let status = session.status(&wrong);

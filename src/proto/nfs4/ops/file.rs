@@ -1,7 +1,7 @@
 //! The content of files and links: READ, READ_PLUS, SEEK, READLINK.
 
 use super::not_a_file;
-use crate::export::{ExportError, Kind, READ_MAX, ReadReply};
+use crate::export::{ExportError, READ_MAX, ReadReply};
 use crate::proto::nfs4::compound::Compound;
 use crate::proto::nfs4::state::Stateid;
 use crate::proto::nfs4::status::Status;
@@ -19,13 +19,18 @@ impl Compound<'_> {
         count: u32,
         overhead: usize,
     ) -> Result<ReadReply, Status> {
-        let current = self.current()?;
         self.may_read(stateid)?;
         let room = self.room_unkept().saturating_sub(overhead) / 4 * 4;
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         // Nothing of what was asked for would be no answer.
         let count = if room == 0 { count } else { count.min(room) }.min(READ_MAX);
         self.fits(overhead + usize::try_from(count).unwrap_or(usize::MAX).next_multiple_of(4))?;
+        self.proven(offset, count).await
+    }
+
+    /// What the export gives of the current file to who may read it, and refuses as it does.
+    async fn proven(&mut self, offset: u64, count: u32) -> Result<ReadReply, Status> {
+        let current = self.current()?;
         match self.server.export.read(current.handle(), offset, count, &self.caller).await {
             Ok(read) => Ok(read),
             Err(ExportError::NotRegular) => Err(not_a_file(self.kind().await?)),
@@ -68,7 +73,8 @@ pub(super) async fn read_plus(
     Ok(())
 }
 
-/// SEEK, RFC 7862 section 15.11: all is data, and the hole is at the end.
+/// SEEK, RFC 7862 section 15.11: all is data, and the hole is at the end. Where that is, is proven as the
+/// end of a READ is, and refused where that is.
 pub(super) async fn seek(
     c: &mut Compound<'_>,
     stateid: Stateid,
@@ -77,21 +83,16 @@ pub(super) async fn seek(
 ) -> Result<(), Status> {
     const DATA: u32 = 0;
     const HOLE: u32 = 1;
-    let current = c.current()?;
     c.may_read(stateid)?;
-    let found = c.server.export.attributes(current.handle(), &c.caller).await;
-    let attr = found.map_err(|error| c.refused(error))?;
-    if attr.kind != Kind::Regular {
-        return Err(not_a_file(attr.kind));
-    }
+    let size = c.proven(offset, 0).await?.attr.size;
     match what {
-        DATA | HOLE if offset >= attr.size => Err(Status::Nxio),
+        DATA | HOLE if offset >= size => Err(Status::Nxio),
         DATA => {
             c.results.bool(false).u64(offset);
             Ok(())
         }
         HOLE => {
-            c.results.bool(true).u64(attr.size);
+            c.results.bool(true).u64(size);
             Ok(())
         }
         _ => Err(Status::UnionNotSupp),
