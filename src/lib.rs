@@ -13,7 +13,7 @@
 //! | 6 | [`cli`] | the commands: serve, sign, verify, inspect, xattr, proof, convert, strip, keygen, keys, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
-//! | 4 | [`proto`] | how clients talk: XDR, RPC, MOUNT, NFSv3, NFSv4 and the program of `xdr/integrity.x` |
+//! | 4 | [`proto`] | how clients talk: RPC, MOUNT, NFSv3, NFSv4 and the program of `xdr/integrity.x` |
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
@@ -22,6 +22,7 @@
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
+//! | 0 | [`wire`] | XDR and the records of RPC |
 //! | 0 | [`sys`] | system calls that no crate wraps; unsafe code lives here |
 //!
 //! [`verity`], [`sign`] and [`policy`] do no I/O and know no clock. [`proto`] and [`monitor`] meet
@@ -48,3 +49,4 @@ pub mod sign;
 pub mod store;
 pub mod sys;
 pub mod verity;
+pub mod wire;

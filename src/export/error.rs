@@ -66,7 +66,7 @@ impl From<&StoreError> for ExportError {
             StoreErrorKind::NotRegular => Self::NotRegular,
             StoreErrorKind::Access => Self::Permission,
             StoreErrorKind::NameTooLong => Self::NameTooLong,
-            StoreErrorKind::Exhausted => Self::Busy,
+            StoreErrorKind::Exhausted | StoreErrorKind::Unavailable => Self::Busy,
             StoreErrorKind::Stale => Self::Stale,
             StoreErrorKind::ReadOnly
             | StoreErrorKind::NoSpace
@@ -102,7 +102,10 @@ pub(super) fn cause(error: &CarrierError) -> Cause {
     }
 }
 
-/// Whether evidence could not be read because the gateway itself lacks something.
+/// Whether evidence could not be read for something that the gateway or the store lacks at the moment.
 pub(super) fn exhausted(error: &CarrierError) -> bool {
-    matches!(error, CarrierError::Store(error) if error.kind == StoreErrorKind::Exhausted)
+    matches!(
+        error,
+        CarrierError::Store(StoreError { kind: StoreErrorKind::Exhausted | StoreErrorKind::Unavailable, .. })
+    )
 }

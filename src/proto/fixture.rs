@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::rpc::{CallContext, Credential, Outcome, Program};
-use super::xdr::Writer;
 use crate::carrier::CarrierKind;
 use crate::event::Silent;
 use crate::export::{
@@ -14,6 +13,7 @@ use crate::export::{
 use crate::policy::Mode;
 use crate::sign::Keyring;
 use crate::store::Memory;
+use crate::wire::Writer;
 
 /// The content of `/hello`: more than one READ returns.
 pub(super) fn content() -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! How clients talk to the gateway.
 //!
-//! [`rpc`] carries calls, [`xdr`] reads and writes their bytes, and each front end is one
+//! [`rpc`] carries calls, [`crate::wire`] reads and writes their bytes, and each front end is one
 //! program: [`mount3`], [`nfs3`], [`nfs4`] and [`sideband`]. Front ends know [`crate::export`] and each other
 //! not at all.
 
@@ -12,4 +12,3 @@ pub mod nfs3;
 pub mod nfs4;
 pub mod rpc;
 pub mod sideband;
-pub mod xdr;

@@ -23,6 +23,8 @@ pub enum StoreErrorKind {
     NameTooLong,
     /// The process has no file descriptor or memory left; the call may succeed later.
     Exhausted,
+    /// The store does not answer, or not now; the call may succeed later.
+    Unavailable,
     /// The object is gone or was replaced.
     Stale,
     /// The store cannot be written.

@@ -3,6 +3,7 @@
 //! A [`Store`] answers with whatever it has; nothing here is proven. Paths are relative to the
 //! store's root and are resolved without ever leaving it. Knows nothing of evidence or of NFS.
 
+mod address;
 mod attributes;
 #[cfg(test)]
 mod contract;
@@ -10,7 +11,10 @@ mod error;
 mod faulty;
 mod local;
 mod memory;
+pub mod object;
 mod path;
+pub mod upstream;
+mod url;
 
 use std::future::Future;
 use std::ops::Range;
@@ -20,12 +24,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use crate::sys::fsverity::MetadataKind;
+pub use address::{OpenOptions, StoreAddress};
 pub use attributes::{Attributes, XATTR_MAX};
 pub use error::{StoreError, StoreErrorKind};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
 pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, is_plain};
+pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.
 pub const READ_MAX: usize = 16 * 1024 * 1024;

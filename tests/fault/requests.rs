@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use std::io::Write;
 
-use nfs_verity::proto::xdr::Reader;
+use nfs_verity::wire::Reader;
 
 use super::siege::{FILE, READ_MAX, Siege, answer, arguments, call, connect, honest_content};
 use super::support::{Client, MOUNT, NFS, NFS3ERR_BADHANDLE, Random, Site, content};

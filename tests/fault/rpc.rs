@@ -11,7 +11,7 @@ use nfs_verity::event::{Event, Sink};
 use nfs_verity::proto::rpc::{
     BoxFuture, CallContext, Limits, Outcome, Program, Server, raise_descriptor_limit,
 };
-use nfs_verity::proto::xdr::{Reader, Writer};
+use nfs_verity::wire::{Reader, Writer};
 use parking_lot::Mutex;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nfs_verity::proto::xdr::{Reader, Writer};
+use nfs_verity::wire::{Reader, Writer};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::support::{COMMAND, Client, NFS, Served, Site, content, eventually, receive_record, send_record};

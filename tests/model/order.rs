@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by rank. Rooms of one rank never name each other.
 const RANKS: [&[&str]; 7] = [
-    &["verity", "event", "sys"],
+    &["verity", "event", "sys", "wire", "disk_cache"],
     &["store", "sign", "policy", "measure"],
     &["carrier"],
     &["export"],
-    &["config", "proto", "monitor"],
+    &["config", "proto", "monitor", "scrub"],
     &["app"],
     &["cli"],
 ];
 
 /// Inside proto the front ends share these, and name no other front end. `fixture` is for their tests.
-const SHARED: [&str; 3] = ["rpc", "xdr", "fixture"];
+const SHARED: [&str; 2] = ["rpc", "fixture"];
 
 fn rank(room: &str) -> usize {
     RANKS.iter().position(|rooms| rooms.contains(&room)).unwrap_or_else(|| panic!("{room} has no rank"))

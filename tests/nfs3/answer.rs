@@ -2,7 +2,7 @@
 //! front end but the writer of arguments.
 
 use bytes::Bytes;
-use nfs_verity::proto::xdr::Writer;
+use nfs_verity::wire::Writer;
 
 use super::support::{MOUNT, NFS};
 

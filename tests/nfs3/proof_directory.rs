@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use nfs_verity::proto::xdr::Reader;
 use nfs_verity::verity::Descriptor;
+use nfs_verity::wire::Reader;
 
 use super::support::{
     Client, NFS, NFS3ERR_ACCES, NFS3ERR_NOENT, NFS3ERR_ROFS, NFS3ERR_STALE, Site, Status, content, eventually,
@@ -185,7 +185,7 @@ fn nothing_of_it_can_be_changed() {
     let status = client.find(".verity/dir/file/status").unwrap();
     assert_eq!(client.access(&status, 0x3f), Ok(1));
     assert_eq!(client.access(&directory, 0x3f), Ok(3));
-    let mut refused = |procedure, arguments: &dyn Fn(&mut nfs_verity::proto::xdr::Writer)| {
+    let mut refused = |procedure, arguments: &dyn Fn(&mut nfs_verity::wire::Writer)| {
         let reply = client.call(NFS, procedure, |w| arguments(w));
         Status(Reader::new(&reply).u32().unwrap())
     };

@@ -1,6 +1,6 @@
 //! Operations as RFC 5662, RFC 7863 and RFC 8276 lay them out, encoded by hand.
 
-use nfs_verity::proto::xdr::Writer;
+use nfs_verity::wire::Writer;
 
 pub const ACCESS: u32 = 3;
 pub const CLOSE: u32 = 4;

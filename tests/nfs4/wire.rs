@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use nfs_verity::proto::xdr::Writer;
+use nfs_verity::wire::Writer;
 
 use super::code::{Code, OK};
 use super::op::{self, Channel, Op, Stateid};

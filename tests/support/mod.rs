@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use nfs_verity::carrier::bundle::TREE_OFFSET;
 use nfs_verity::carrier::{Carrier, Evidence, Sidecar};
-use nfs_verity::proto::xdr::{Reader, Writer};
 use nfs_verity::sign::{KeyAlgorithm, Keyring, SigningKey, Statement, TrustedKey, generate, sign_statement};
 use nfs_verity::store::{Store, StorePath};
 use nfs_verity::verity::{Descriptor, Params, reference};
+use nfs_verity::wire::{Reader, Writer};
 
 /// The command under test.
 pub const COMMAND: &str = env!("CARGO_BIN_EXE_nfs-verity");

@@ -302,6 +302,7 @@ fn withheld(error: &StoreError) -> bool {
         | StoreErrorKind::Symlink
         | StoreErrorKind::NameTooLong
         | StoreErrorKind::Exhausted
+        | StoreErrorKind::Unavailable
         | StoreErrorKind::Stale
         | StoreErrorKind::ReadOnly
         | StoreErrorKind::NoSpace

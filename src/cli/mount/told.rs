@@ -73,6 +73,7 @@ fn there<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
             | StoreErrorKind::Unsupported
             | StoreErrorKind::TooLarge => Ok(None),
             StoreErrorKind::Exhausted
+            | StoreErrorKind::Unavailable
             | StoreErrorKind::Stale
             | StoreErrorKind::ReadOnly
             | StoreErrorKind::NoSpace

@@ -11,8 +11,8 @@ use crate::proto::sideband::{
     self, GETPROOF, GETPROOF1args, GETPROOF1res, GETPROOF1resok, GETXATTR, GETXATTR1args, GETXATTR1res,
     INTEGRITY_NAMES, LISTXATTRS, LISTXATTRS1args, LISTXATTRS1res, Wire, decode, encode, integrity_stat,
 };
-use crate::proto::xdr::{Reader, Writer};
 use crate::store::StorePath;
+use crate::wire::{Reader, Writer};
 
 const HANDLE_MAX: u32 = 64;
 /// How long one call may take.

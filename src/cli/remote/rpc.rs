@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::rpc::{RecordError, RecordReader};
 use crate::proto::sideband::WireError;
-use crate::proto::xdr::{Reader, Writer, XdrError};
+use crate::wire::{Reader, Writer, XdrError};
+use crate::wire::{RecordError, RecordReader};
 
 /// The longest reply: a READ of 1 MiB with all around it.
 const REPLY_MAX: usize = 1024 * 1024 + 4096;

@@ -14,7 +14,7 @@ use table::{ENTRIES_MAX, Table};
 
 use crate::export::{Caller, Export, Kind};
 use crate::proto::rpc::{BoxFuture, CallContext, Outcome, Program};
-use crate::proto::xdr::{Reader, Writer, XdrError};
+use crate::wire::{Reader, Writer, XdrError};
 
 /// The program number.
 pub const PROGRAM: u32 = 100_005;

@@ -1,7 +1,7 @@
 //! Arguments of the procedures, RFC 1813 section 3.3, decoded strictly.
 
 use super::procedure;
-use crate::proto::xdr::{Reader, XdrError};
+use crate::wire::{Reader, XdrError};
 
 /// The longest file handle, RFC 1813 section 2.4 (`NFS3_FHSIZE`).
 pub const HANDLE_MAX: u32 = 64;
@@ -298,7 +298,7 @@ fn make_node<'a>(r: &mut Reader<'a>) -> Result<Arguments<'a>, XdrError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::xdr::Writer;
+    use crate::wire::Writer;
 
     const HANDLE: &[u8] = b"0123456789";
     const OTHER: &[u8] = &[9; 64];

@@ -3,7 +3,7 @@
 use super::status::Status;
 use crate::export::{Attr, Kind, Time};
 use crate::proto::rpc::Outcome;
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// Bytes of a status.
 pub(super) const STATUS_LEN: usize = 4;

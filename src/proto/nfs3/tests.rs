@@ -8,7 +8,7 @@ use crate::export::Export;
 use crate::policy::Mode;
 use crate::proto::fixture::{bytes, call, content, export, many, results};
 use crate::proto::rpc::{Outcome, Program};
-use crate::proto::xdr::{Reader, Writer, XdrError};
+use crate::wire::{Reader, Writer, XdrError};
 
 /// Bytes of results that are a status and attributes.
 const FAILURE_LEN: usize = STATUS_LEN + POST_OP_LEN;

@@ -4,7 +4,7 @@
 use super::bitmap::Bitmap;
 use super::op;
 use super::state::{Channel, LockKind, LockRange, SessionId, Stateid, Verifier};
-use crate::proto::xdr::{Reader, XdrError};
+use crate::wire::{Reader, XdrError};
 
 /// The longest file handle (`NFS4_FHSIZE`).
 const HANDLE_MAX: u32 = 128;

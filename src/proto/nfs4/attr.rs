@@ -5,7 +5,7 @@ use super::bitmap::Bitmap;
 use super::op;
 use super::status::Status;
 use crate::export::{Attr, FsStat, Kind, READ_MAX, Time};
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 macro_rules! attributes {
     ($($name:ident = $number:literal),* $(,)?) => {

@@ -1,6 +1,6 @@
 //! `bitmap4` of attributes, RFC 8881 section 3.3.7.
 
-use crate::proto::xdr::{Reader, Writer, XdrError};
+use crate::wire::{Reader, Writer, XdrError};
 
 /// The most words that are decoded; far beyond the highest attribute there is.
 const WORDS_MAX: u32 = 64;

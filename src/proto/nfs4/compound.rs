@@ -12,7 +12,7 @@ use super::status::Status;
 use super::{Nfs4, OPERATIONS_MAX, RESPONSE_MAX, op, ops};
 use crate::export::{Caller, ExportError};
 use crate::proto::rpc::{CallContext, Credential, Outcome};
-use crate::proto::xdr::{Reader, Writer, XdrError};
+use crate::wire::{Reader, Writer, XdrError};
 
 /// The longest tag that is decoded.
 const TAG_MAX: u32 = 1024;

@@ -26,7 +26,7 @@ use quick_cache::sync::Cache;
 
 use crate::export::{Export, READ_MAX};
 use crate::proto::rpc::{BoxFuture, CallContext, Outcome, Program};
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 use state::{ClientId, State};
 
 /// The program number.

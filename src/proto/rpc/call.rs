@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::proto::xdr::{Reader, XdrError};
+use crate::wire::{Reader, XdrError};
 
 /// The RPC version spoken here.
 pub(super) const RPC_VERSION: u32 = 2;
@@ -146,7 +146,7 @@ fn auth_sys(record: &Bytes, body: &[u8]) -> Result<AuthSys, XdrError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::xdr::Writer;
+    use crate::wire::Writer;
 
     fn sys_body(machine: &[u8], gids: u32, claimed: u32) -> Vec<u8> {
         let mut w = Writer::default();

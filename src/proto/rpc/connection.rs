@@ -20,11 +20,11 @@ use super::budget::{Claim, Lease, Ticket};
 use super::call::{Call, CallError};
 use super::output::Output;
 use super::peers::{End, Hub, Peer};
-use super::record::RecordReader;
 use super::replay::{Execution, Seen};
 use super::reply::Answer;
 use super::{BoxFuture, CallContext, Outcome, Program};
 use crate::event::Event;
+use crate::wire::RecordReader;
 
 /// Bytes of input that every connection may hold without paying.
 const INPUT: usize = 8 << 10;
@@ -670,7 +670,7 @@ mod tests {
     use super::*;
     use crate::event::Silent;
     use crate::proto::rpc::Limits;
-    use crate::proto::xdr::Writer;
+    use crate::wire::Writer;
 
     /// Answers its arguments, at once or later by turns.
     struct Echo;

@@ -6,7 +6,6 @@ mod call;
 mod connection;
 mod output;
 mod peers;
-mod record;
 mod replay;
 mod reply;
 pub mod rpcbind;
@@ -18,10 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use call::{AuthStatus, AuthSys, Call, CallError, Credential};
-pub use record::{MAX_FRAGMENTS, RecordError, RecordReader};
 pub use server::{Limits, Server, raise_descriptor_limit};
 
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// A future that is sent between threads.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

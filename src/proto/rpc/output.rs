@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::proto::rpc::Outcome;
-    use crate::proto::xdr::Writer;
+    use crate::wire::Writer;
 
     /// Takes at most `step` bytes a write and remembers where each slice was.
     struct Sink {

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::Outcome;
 use super::call::{AuthStatus, RPC_VERSION};
-use crate::proto::xdr::Segments;
+use crate::wire::Segments;
 
 /// The longest reply that fits one fragment with its header.
 const MAX_RESULTS: usize = 0x7fff_ffff - 64;
@@ -90,7 +90,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::proto::xdr::Writer;
+    use crate::wire::Writer;
 
     fn head(answer: &Answer) -> Vec<u8> {
         let mut out = BytesMut::new();

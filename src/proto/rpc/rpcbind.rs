@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::proto::xdr::{Reader, Writer, XdrError};
+use crate::wire::{Reader, Writer, XdrError};
 
 const PORT: u16 = 111;
 const PROGRAM: u32 = 100_000;

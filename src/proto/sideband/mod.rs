@@ -25,7 +25,7 @@ pub use generated::{
 
 use crate::export::{Caller, Export, PROOF_MAX, ProofBlock, RangeProof};
 use crate::proto::rpc::{BoxFuture, CallContext, Outcome, Program};
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// The program number.
 pub const PROGRAM: u32 = 0x2000_8276;

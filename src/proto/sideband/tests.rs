@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::Mode;
 use crate::proto::fixture::{bytes, call, export, found, results};
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// A name, bytes, and what reading and writing them again gives.
 type Sample = (&'static str, Vec<u8>, fn(&[u8]) -> Result<Vec<u8>, WireError>);

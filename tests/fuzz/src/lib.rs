@@ -16,20 +16,19 @@ use nfs_verity::policy::Mode;
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
 use nfs_verity::proto::nfs4::state::{Journal, State, StateLimits, StateOptions};
 use nfs_verity::proto::nfs4::{Nfs4, Nfs4Options};
-use nfs_verity::proto::rpc::{
-    BoxFuture, Call, CallContext, Credential, Outcome, Program, RecordError, RecordReader,
-};
+use nfs_verity::proto::rpc::{BoxFuture, Call, CallContext, Credential, Outcome, Program};
 use nfs_verity::proto::sideband::{
     GETPROOF1args, GETPROOF1res, GETXATTR1args, GETXATTR1res, LISTXATTRS1args, LISTXATTRS1res, Wire,
     WireError, decode, encode,
 };
-use nfs_verity::proto::xdr::{Reader, XdrError};
 use nfs_verity::sign::{
     Certificate, Expected, HashName, ImaSignature, Keyring, MODSIG_TAIL, Modsig, PKCS7_APPENDED_MAX, Pkcs7,
     Statement, read_envelope, verify_envelope,
 };
 use nfs_verity::store::Memory;
 use nfs_verity::verity::Descriptor;
+use nfs_verity::wire::{Reader, XdrError};
+use nfs_verity::wire::{RecordError, RecordReader};
 use sha2::{Digest as _, Sha256};
 
 /// A target: its name, which is also its folder's below `corpus`, and its function.

@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::export::{DirItem, Kind};
     use crate::proto::nfs3::reply::tests::{FATTR, attr, hex};
-    use crate::proto::xdr::{Reader, XdrError};
+    use crate::wire::{Reader, XdrError};
 
     const HANDLE: [u8; 30] = [0xab; 30];
 

@@ -10,7 +10,7 @@ use super::reply::Reply;
 use super::status::Status;
 use crate::export::{Attr, Caller, Export, ExportError};
 use crate::proto::rpc::Outcome;
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// Executes a call whose arguments are in order.
 pub(super) async fn execute(export: &Export, arguments: Arguments<'_>, caller: &Caller) -> Outcome {

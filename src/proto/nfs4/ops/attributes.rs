@@ -10,7 +10,7 @@ use crate::proto::nfs4::bitmap::Bitmap;
 use crate::proto::nfs4::compound::Compound;
 use crate::proto::nfs4::op;
 use crate::proto::nfs4::status::Status;
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// ACCESS4_READ, RFC 8881 section 18.1.
 const READ: u32 = 0x01;

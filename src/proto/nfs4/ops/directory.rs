@@ -12,7 +12,7 @@ use crate::proto::nfs4::attr::{self, Object, Server};
 use crate::proto::nfs4::bitmap::Bitmap;
 use crate::proto::nfs4::compound::Compound;
 use crate::proto::nfs4::status::Status;
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// What the export's cookies 1 and 2 are on the wire: below the two that end a directory, of the proof
 /// directory and of ext4.

@@ -17,7 +17,7 @@ use super::op;
 use super::state::{Conflict, LockKind};
 use super::status::Status;
 use crate::export::{FileHandle, HANDLE_MAX, Kind, READ_MAX, memory_held};
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// The longest name of an object.
 pub(super) const NAME_MAX: usize = 255;

@@ -7,7 +7,7 @@ use crate::proto::nfs4::attr;
 use crate::proto::nfs4::compound::Compound;
 use crate::proto::nfs4::state::{Open, Stateid};
 use crate::proto::nfs4::status::Status;
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// OPEN4_SHARE_ACCESS_WRITE.
 const WRITE: u32 = 2;

@@ -8,7 +8,7 @@ use crate::proto::nfs4::state::{
     Channel, CreateSession, ExchangeId, Sequence, SequenceResult, Sequenced, SessionId, Verifier,
 };
 use crate::proto::nfs4::status::Status;
-use crate::proto::xdr::Writer;
+use crate::wire::Writer;
 
 /// EXCHGID4_FLAG_UPD_CONFIRMED_REC_A.
 const UPDATE: u32 = 0x4000_0000;

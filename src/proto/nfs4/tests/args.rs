@@ -5,7 +5,7 @@ use crate::proto::nfs4::args::{Claim, Create, LockOwner, Operation, Protection, 
 use crate::proto::nfs4::bitmap::Bitmap;
 use crate::proto::nfs4::state::{LockKind, LockRange, Stateid};
 use crate::proto::nfs4::{compound, op};
-use crate::proto::xdr::{Reader, Writer};
+use crate::wire::{Reader, Writer};
 
 const STATEID: Stateid = Stateid { seqid: 7, other: [9; 12] };
 

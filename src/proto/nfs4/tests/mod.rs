@@ -13,7 +13,7 @@ use crate::export::{Export, READ_MAX};
 use crate::policy::Mode;
 use crate::proto::fixture::{self, bytes};
 use crate::proto::rpc::BoxFuture;
-use crate::proto::xdr::{Reader, Writer};
+use crate::wire::{Reader, Writer};
 
 struct Forgetful;
 
