@@ -32,7 +32,7 @@ use std::time::Instant;
 use quick_cache::sync::Cache;
 
 use crate::carrier::{CarrierKind, Carriers};
-use crate::event::{Event, Gauge, Sink, Usage};
+use crate::event::{DiskUsage, Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
 use crate::store::{Store, StoreError, StorePath};
@@ -164,6 +164,7 @@ impl Gauge for Export {
             cache_entries,
             open_files: self.open_files.len() as u64,
             handles: self.nodes.len(),
+            disk: DiskUsage::default(),
         }
     }
 }
