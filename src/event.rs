@@ -288,9 +288,12 @@ pub enum Event<'a> {
         store: &'a str,
     },
     /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
+    /// Told of the first, the second, the fourth and so on: a disk may hold many.
     DiskCacheBad {
-        /// The path below the export's root, as bytes.
-        path: &'a [u8],
+        /// The digest of the file, at most 32 bytes of it.
+        file: &'a [u8],
+        /// How many there were so far.
+        blocks: u64,
     },
     /// The disk cache is not used any more, since the disk failed. The store is asked instead.
     DiskCacheOff {

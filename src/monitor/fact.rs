@@ -65,11 +65,7 @@ pub(super) enum Fact {
     /// A store answers again.
     StoreUp { store: String },
     /// The disk cache gave a block that does not verify.
-    DiskCacheBad {
-        path: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        path_hex: Option<String>,
-    },
+    DiskCacheBad { file: String, blocks: u64 },
     /// The disk cache is not used any more.
     DiskCacheOff { directory: String, error: String },
     /// Lines that are missing from the log.
@@ -157,14 +153,6 @@ impl Fact {
     }
 }
 
-impl Fact {
-    /// A block of the file `path` did not verify when it was read back.
-    pub(super) fn disk_cache_bad(path: &[u8]) -> Self {
-        let (path, path_hex) = json_path(path);
-        Self::DiskCacheBad { path, path_hex }
-    }
-}
-
 impl From<Repeated> for Fact {
     fn from(repeated: Repeated) -> Self {
         let (path, path_hex) = match repeated.path.as_deref().map(json_path) {
@@ -237,9 +225,8 @@ impl Fact {
                 let store = printable(store.as_bytes());
                 tracing::info!(%store, "a store answers again");
             }
-            Self::DiskCacheBad { path, .. } => {
-                let path = printable(path.as_bytes());
-                tracing::warn!(%path, "a block from the disk cache does not verify; the store is asked");
+            Self::DiskCacheBad { file, blocks } => {
+                tracing::warn!(%file, blocks, "a block from the disk cache does not verify; the store is asked");
             }
             Self::DiskCacheOff { directory, error } => {
                 let (directory, error) = (printable(directory.as_bytes()), printable(error.as_bytes()));
@@ -345,7 +332,7 @@ mod tests {
             (Fact::ReloadRefused { what: text(), error: text() }, "reload-refused"),
             (Fact::StoreDown { store: text(), error: text() }, "store-down"),
             (Fact::StoreUp { store: text() }, "store-up"),
-            (Fact::disk_cache_bad(b"x"), "disk-cache-bad"),
+            (Fact::DiskCacheBad { file: text(), blocks: 1 }, "disk-cache-bad"),
             (Fact::DiskCacheOff { directory: text(), error: text() }, "disk-cache-off"),
             (Fact::Dropped { count: 1, reason: "x" }, "dropped"),
         ];

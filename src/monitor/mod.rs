@@ -249,7 +249,9 @@ impl Sink for Monitor {
                 metrics.stores_down.set(self.status.write().store_up(&store));
                 self.journal.note(Fact::StoreUp { store });
             }
-            Event::DiskCacheBad { path } => self.journal.note(Fact::disk_cache_bad(path)),
+            Event::DiskCacheBad { file, blocks } => {
+                self.journal.note(Fact::DiskCacheBad { file: hex::encode(file), blocks });
+            }
             Event::DiskCacheOff { directory, error } => {
                 let (directory, error) = (clip(directory, CLIP), clip(error, CLIP));
                 self.journal.note(Fact::DiskCacheOff { directory, error });
