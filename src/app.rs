@@ -126,6 +126,7 @@ impl Gateway {
                 anonymous_gid: settings.anonymous_gid,
             },
             cache_bytes: settings.cache,
+            disk_cache: None,
             whole_files: WholeFiles { scratch: state.clone(), ..WholeFiles::default() },
             xattrs: settings.xattrs,
             proof_directory: settings.proof_directory.clone(),

@@ -275,6 +275,33 @@ pub enum Event<'a> {
         /// The error.
         error: &'a str,
     },
+    /// A store does not answer any more.
+    StoreDown {
+        /// The store, for people.
+        store: &'a str,
+        /// What it last said, or that it said nothing.
+        error: &'a str,
+    },
+    /// A store that was down answers again.
+    StoreUp {
+        /// The store, for people.
+        store: &'a str,
+    },
+    /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
+    /// Told of the first, the second, the fourth and so on: a disk may hold many.
+    DiskCacheBad {
+        /// The digest of the file, at most 32 bytes of it.
+        file: &'a [u8],
+        /// How many there were so far.
+        blocks: u64,
+    },
+    /// The disk cache is not used any more, since the disk failed. The store is asked instead.
+    DiskCacheOff {
+        /// The cache's directory.
+        directory: &'a str,
+        /// What went wrong.
+        error: &'a str,
+    },
 }
 
 /// Where events go. Emitting must be quick and must not block.
@@ -292,10 +319,33 @@ pub struct Usage {
     pub cache_capacity: u64,
     /// Entries in the cache.
     pub cache_entries: u64,
+    /// The cache on the local disk.
+    pub disk: DiskUsage,
     /// Files held open.
     pub open_files: u64,
     /// Paths known by file handle.
     pub handles: u64,
+}
+
+/// What the cache on the local disk holds at this moment, and what became of it since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// The size limit in bytes; 0 without such a cache.
+    pub capacity: u64,
+    /// Blocks that can be found.
+    pub entries: u64,
+    /// Blocks read back.
+    pub hits: u64,
+    /// Blocks that were not there.
+    pub misses: u64,
+    /// Blocks read back that did not verify.
+    pub bad: u64,
+    /// Blocks not kept, since the disk was slower than the store.
+    pub skipped: u64,
+    /// 1 while it is used, 0 once the disk failed or without one.
+    pub on: u64,
 }
 
 /// Something that can be asked what it holds, for gauges.

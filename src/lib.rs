@@ -22,6 +22,7 @@
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
+//! | 0 | [`disk_cache`] | blocks on a local disk, to be proven again when they are read back |
 //! | 0 | [`wire`] | XDR and the records of RPC |
 //! | 0 | [`sys`] | system calls that no crate wraps; unsafe code lives here |
 //!
@@ -40,6 +41,7 @@ pub mod app;
 pub mod carrier;
 pub mod cli;
 pub mod config;
+pub mod disk_cache;
 pub mod event;
 pub mod export;
 pub mod monitor;

@@ -84,6 +84,7 @@ pub(super) async fn offline_export(
         mode: Mode::Enforce,
         identity: Identity::default(),
         cache_bytes: CACHE,
+        disk_cache: None,
         xattrs: Xattrs::default(),
         proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[0; 32]),

@@ -26,12 +26,14 @@ mod verified;
 mod whole;
 mod xattrs;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
 use crate::carrier::{CarrierKind, Carriers};
+use crate::disk_cache::{DiskCache, DiskCacheError};
 use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
@@ -73,6 +75,8 @@ pub struct ExportOptions {
     pub identity: Identity,
     /// Bytes of proven blocks to keep in memory.
     pub cache_bytes: u64,
+    /// Blocks of earlier reads on a local disk, if wanted; see [`open_disk_cache`].
+    pub disk_cache: Option<Arc<DiskCache>>,
     /// How files are hashed that can only be proven as a whole.
     pub whole_files: WholeFiles,
     /// Which extended attributes clients see.
@@ -122,10 +126,10 @@ impl Export {
             store: options.store,
             mode: options.mode,
             identity: options.identity,
-            sink: options.sink,
             trust: trust::Trust::new(options.namespace, store, carriers, wholes, keyring),
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
-            cache: cache::BlockCache::new(options.cache_bytes),
+            cache: cache::BlockCache::new(options.cache_bytes, options.disk_cache, options.sink.clone()),
+            sink: options.sink,
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES),
             mirror: proof_directory::Mirror::new(options.proof_directory),
@@ -155,6 +159,21 @@ impl Export {
     }
 }
 
+/// Opens the disk cache in `directory` with at most `size` bytes. That the disk failed is told to `sink`; readers
+/// hear nothing of it.
+///
+/// # Errors
+/// The directory cannot be used or is in use, or the size is too small.
+pub async fn open_disk_cache(
+    directory: &Path,
+    size: u64,
+    sink: Arc<dyn Sink>,
+) -> Result<Arc<DiskCache>, DiskCacheError> {
+    let name = directory.display().to_string();
+    let alarm = Box::new(move |error: &str| sink.emit(&Event::DiskCacheOff { directory: &name, error }));
+    DiskCache::open(directory, size, alarm).await.map(Arc::new)
+}
+
 impl Gauge for Export {
     fn usage(&self) -> Usage {
         let (cache_bytes, cache_capacity, cache_entries) = self.cache.usage();
@@ -164,6 +183,7 @@ impl Gauge for Export {
             cache_entries,
             open_files: self.open_files.len() as u64,
             handles: self.nodes.len(),
+            disk: self.cache.disk_usage(),
         }
     }
 }

@@ -147,14 +147,25 @@ impl Prover<'_> {
         let Some(offset) = self.proven.geometry.tree_block_offset(level, index) else {
             return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
         };
+        let span = Span::Tree(level_number(level), index);
+        if read.is_none()
+            && let Some(bytes) = self.cache.on_disk(self.proven.cache_key, span, self.block_size()).await
+        {
+            if self.hash(&bytes) == Some(expected) {
+                self.tree_blocks += 1;
+                let block = Verified::proven(bytes);
+                self.cache.insert_again(self.proven.cache_key, span, block.clone());
+                return Ok(block);
+            }
+            self.cache.is_bad_on_disk(self.proven.cache_key, span);
+        }
         let bytes = match read {
             Some(bytes) => Ok(bytes),
             None => self.tree.read(offset, self.block_size()).await,
         };
         let bytes =
             bytes.map_err(|Finding { cause, detail }| self.tree_failure(cause, level, index, &detail))?;
-        let mut found = None;
-        self.proven.hasher.hash_many(&bytes, |_, digest| found = Some(digest));
+        let found = self.hash(&bytes);
         if found != Some(expected) {
             let mut failure = self.tree_failure(Cause::BadTreeBlock, level, index, "");
             (failure.expected, failure.found) = (Some(expected), found);
@@ -162,8 +173,14 @@ impl Prover<'_> {
         }
         self.tree_blocks += 1;
         let block = Verified::proven(bytes);
-        self.cache.insert(self.proven.cache_key, Span::Tree(level_number(level), index), block.clone());
+        self.cache.insert(self.proven.cache_key, span, block.clone());
         Ok(block)
+    }
+
+    fn hash(&self, block: &Bytes) -> Option<Digest> {
+        let mut found = None;
+        self.proven.hasher.hash_many(block, |_, digest| found = Some(digest));
+        found
     }
 
     fn digest_at(&self, block: &Verified<Bytes>, slot: Slot, level: usize) -> Result<Digest, Box<Failure>> {

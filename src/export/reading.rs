@@ -173,8 +173,32 @@ impl<'a> Reading<'a> {
         self.export.cache.insert(self.prover.proven.cache_key, span, bytes.clone());
     }
 
+    /// The span `from..to` from the disk cache, proven again. What is wrong there is dropped, and the store asked.
+    async fn read_back(&mut self, span: Span, from: u64, to: u64) -> Option<Verified<Bytes>> {
+        let (cache, file) = (&self.export.cache, self.prover.proven.cache_key);
+        let data = cache.on_disk(file, span, usize::try_from(to - from).ok()?).await?;
+        let block_size = self.prover.block_size() as u64;
+        match self.prover.check(from / block_size, &data).await {
+            Ok(()) => {}
+            // Where the tree has a hole, nothing is known of the data.
+            Err((_, failure)) if failure.level.is_some() => return None,
+            Err(_) => {
+                cache.is_bad_on_disk(file, span);
+                return None;
+            }
+        }
+        self.blocks += (to - from).div_ceil(block_size);
+        let bytes = Verified::proven(data);
+        cache.insert_again(file, span, bytes.clone());
+        Some(bytes)
+    }
+
     /// Reads and proves the extent `from..to`.
     async fn extent(&mut self, from: u64, to: u64) -> Result<Extent, ExportError> {
+        let is_ahead = self.ahead.last().is_some_and(|(next, _)| *next == from);
+        if !is_ahead && let Some(bytes) = self.read_back(Span::Extent(from / EXTENT), from, to).await {
+            return Ok(Extent::Proven(bytes));
+        }
         let Some(data) = self.fetch_extent(from, to).await? else { return Ok(Extent::Lost) };
         let block_size = self.prover.block_size() as u64;
         if data.len() as u64 != to - from || self.prover.check(from / block_size, &data).await.is_err() {
@@ -191,6 +215,9 @@ impl<'a> Reading<'a> {
     async fn block(&mut self, from: u64, to: u64, at: u64) -> Result<Option<Part>, ExportError> {
         let index = from / self.prover.block_size() as u64;
         if let Some(bytes) = self.cached(Span::Block(index)) {
+            return Ok(Some(Part::Proven(bytes)));
+        }
+        if let Some(bytes) = self.read_back(Span::Block(index), from, to).await {
             return Ok(Some(Part::Proven(bytes)));
         }
         let Some(data) = self.fetch(from, to).await? else { return Ok(None) };

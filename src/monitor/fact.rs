@@ -60,6 +60,14 @@ pub(super) enum Fact {
     Reloaded { what: String, detail: String },
     /// New trust or configuration was refused.
     ReloadRefused { what: String, error: String },
+    /// A store does not answer.
+    StoreDown { store: String, error: String },
+    /// A store answers again.
+    StoreUp { store: String },
+    /// The disk cache gave a block that does not verify.
+    DiskCacheBad { file: String, blocks: u64 },
+    /// The disk cache is not used any more.
+    DiskCacheOff { directory: String, error: String },
     /// Lines that are missing from the log.
     Dropped { count: u64, reason: &'static str },
 }
@@ -209,6 +217,21 @@ impl Fact {
                 let (what, error) = (printable(what.as_bytes()), printable(error.as_bytes()));
                 tracing::warn!(%what, %error, "reload refused; what was before still holds");
             }
+            Self::StoreDown { store, error } => {
+                let (store, error) = (printable(store.as_bytes()), printable(error.as_bytes()));
+                tracing::warn!(%store, %error, "a store does not answer");
+            }
+            Self::StoreUp { store } => {
+                let store = printable(store.as_bytes());
+                tracing::info!(%store, "a store answers again");
+            }
+            Self::DiskCacheBad { file, blocks } => {
+                tracing::warn!(%file, blocks, "a block from the disk cache does not verify; the store is asked");
+            }
+            Self::DiskCacheOff { directory, error } => {
+                let (directory, error) = (printable(directory.as_bytes()), printable(error.as_bytes()));
+                tracing::warn!(%directory, %error, "the disk failed; the disk cache is off");
+            }
             Self::Dropped { count, reason } => {
                 tracing::warn!(count, reason, "lines are missing from the log")
             }
@@ -307,6 +330,10 @@ mod tests {
             (Fact::from(repeated), "repeated"),
             (Fact::Reloaded { what: text(), detail: text() }, "reloaded"),
             (Fact::ReloadRefused { what: text(), error: text() }, "reload-refused"),
+            (Fact::StoreDown { store: text(), error: text() }, "store-down"),
+            (Fact::StoreUp { store: text() }, "store-up"),
+            (Fact::DiskCacheBad { file: text(), blocks: 1 }, "disk-cache-bad"),
+            (Fact::DiskCacheOff { directory: text(), error: text() }, "disk-cache-off"),
             (Fact::Dropped { count: 1, reason: "x" }, "dropped"),
         ];
         for (fact, name) in facts {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
@@ -14,10 +14,10 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::calls::{Calls, Counts, Durations};
 use super::fact::class_name;
-use crate::event::{Cause, Read, Usage};
+use crate::event::{Cause, DiskUsage, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 27] = [
+pub const TABLE: [(&str, &str); 37] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -36,6 +36,16 @@ pub const TABLE: [(&str, &str); 27] = [
     ("nfs_verity_cache_bytes", "Bytes of proven blocks in the cache"),
     ("nfs_verity_cache_capacity_bytes", "Size limit of the cache in bytes"),
     ("nfs_verity_cache_entries", "Entries in the cache"),
+    ("nfs_verity_disk_cache_bytes", "Bytes of the disk cache on the disk"),
+    ("nfs_verity_disk_cache_capacity_bytes", "Size limit of the disk cache in bytes"),
+    ("nfs_verity_disk_cache_entries", "Blocks that the disk cache can give"),
+    ("nfs_verity_disk_cache_hits_total", "Blocks read back from the disk cache"),
+    ("nfs_verity_disk_cache_misses_total", "Blocks that the disk cache did not have"),
+    ("nfs_verity_disk_cache_bad_total", "Blocks read back from the disk cache that did not verify"),
+    ("nfs_verity_disk_cache_skipped_total", "Blocks not kept on disk, which was slower than the store"),
+    ("nfs_verity_disk_cache_on", "1 while the disk cache is used, 0 without one and once the disk failed"),
+    ("nfs_verity_stores_down", "Stores that do not answer now"),
+    ("nfs_verity_store_failures_total", "Times that a store went silent"),
     ("nfs_verity_open_files", "Files held open in the store"),
     ("nfs_verity_handles", "Paths known by file handle"),
     ("nfs_verity_calls_total", "Remote procedure calls answered; error: with an error status"),
@@ -81,6 +91,9 @@ pub(super) struct Metrics {
     cache_bytes: Level,
     cache_capacity: Level,
     cache_entries: Level,
+    disk: Disk,
+    pub(super) stores_down: Level,
+    pub(super) store_failures: Counter,
     open_files: Level,
     handles: Level,
     pub(super) calls: Arc<Calls>,
@@ -93,6 +106,50 @@ pub(super) struct Metrics {
     pub(super) serving: Level,
     reloads: Family<Labels<2>, Counter>,
     pub(super) http_requests: Counter,
+}
+
+/// What is told of the disk cache.
+#[derive(Debug)]
+struct Disk {
+    bytes: Level,
+    capacity: Level,
+    entries: Level,
+    on: Level,
+    hits: Counter,
+    misses: Counter,
+    bad: Counter,
+    skipped: Counter,
+}
+
+impl Disk {
+    fn new(r: &mut Registry) -> Self {
+        Self {
+            bytes: fresh(r, "nfs_verity_disk_cache_bytes"),
+            capacity: fresh(r, "nfs_verity_disk_cache_capacity_bytes"),
+            entries: fresh(r, "nfs_verity_disk_cache_entries"),
+            on: fresh(r, "nfs_verity_disk_cache_on"),
+            hits: fresh(r, "nfs_verity_disk_cache_hits_total"),
+            misses: fresh(r, "nfs_verity_disk_cache_misses_total"),
+            bad: fresh(r, "nfs_verity_disk_cache_bad_total"),
+            skipped: fresh(r, "nfs_verity_disk_cache_skipped_total"),
+        }
+    }
+
+    fn set(&self, usage: &DiskUsage) {
+        self.bytes.set(usage.bytes);
+        self.capacity.set(usage.capacity);
+        self.entries.set(usage.entries);
+        self.on.set(usage.on);
+        // They are counted elsewhere and only grow.
+        for (counter, now) in [
+            (&self.hits, usage.hits),
+            (&self.misses, usage.misses),
+            (&self.bad, usage.bad),
+            (&self.skipped, usage.skipped),
+        ] {
+            counter.inner().fetch_max(now, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Registers `metric` under `name`, with the meaning that [`TABLE`] gives.
@@ -146,6 +203,9 @@ impl Metrics {
             cache_bytes: fresh(r, "nfs_verity_cache_bytes"),
             cache_capacity: fresh(r, "nfs_verity_cache_capacity_bytes"),
             cache_entries: fresh(r, "nfs_verity_cache_entries"),
+            disk: Disk::new(r),
+            stores_down: fresh(r, "nfs_verity_stores_down"),
+            store_failures: fresh(r, "nfs_verity_store_failures_total"),
             open_files: fresh(r, "nfs_verity_open_files"),
             handles: fresh(r, "nfs_verity_handles"),
             calls,
@@ -200,7 +260,8 @@ impl Metrics {
 
     /// The text of a scrape, with the gauges as `usage` has them.
     pub(super) fn text(&self, usage: &Usage) -> Result<String, fmt::Error> {
-        let Usage { cache_bytes, cache_capacity, cache_entries, open_files, handles } = *usage;
+        let Usage { cache_bytes, cache_capacity, cache_entries, ref disk, open_files, handles } = *usage;
+        self.disk.set(disk);
         self.cache_bytes.set(cache_bytes);
         self.cache_capacity.set(cache_capacity);
         self.cache_entries.set(cache_entries);
@@ -280,8 +341,18 @@ mod tests {
         metrics.disconnected("idle");
         metrics.reloaded("trust", "refused");
         metrics.reloaded("something new", "ok");
+        let disk = DiskUsage {
+            bytes: 12,
+            capacity: 13,
+            entries: 14,
+            hits: 15,
+            misses: 16,
+            bad: 17,
+            skipped: 18,
+            on: 1,
+        };
         let usage =
-            Usage { cache_bytes: 7, cache_capacity: 8, cache_entries: 9, open_files: 10, handles: 11 };
+            Usage { cache_bytes: 7, cache_capacity: 8, cache_entries: 9, disk, open_files: 10, handles: 11 };
         let text = metrics.text(&usage).unwrap();
         for line in [
             "nfs_verity_reads_total 2",
@@ -292,6 +363,14 @@ mod tests {
             "nfs_verity_cache_bytes 7",
             "nfs_verity_cache_capacity_bytes 8",
             "nfs_verity_cache_entries 9",
+            "nfs_verity_disk_cache_bytes 12",
+            "nfs_verity_disk_cache_capacity_bytes 13",
+            "nfs_verity_disk_cache_entries 14",
+            "nfs_verity_disk_cache_hits_total 15",
+            "nfs_verity_disk_cache_misses_total 16",
+            "nfs_verity_disk_cache_bad_total 17",
+            "nfs_verity_disk_cache_skipped_total 18",
+            "nfs_verity_disk_cache_on 1",
             "nfs_verity_open_files 10",
             "nfs_verity_handles 11",
             "nfs_verity_connections 1",

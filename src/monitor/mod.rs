@@ -238,6 +238,24 @@ impl Sink for Monitor {
                 self.status.write().reload = Some(Reload::new(&what, &error, false));
                 self.journal.note(Fact::ReloadRefused { what, error });
             }
+            Event::StoreDown { store, error } => {
+                let (store, error) = (clip(store, CLIP), clip(error, CLIP));
+                metrics.store_failures.inc();
+                metrics.stores_down.set(self.status.write().store_down(&store));
+                self.journal.note(Fact::StoreDown { store, error });
+            }
+            Event::StoreUp { store } => {
+                let store = clip(store, CLIP);
+                metrics.stores_down.set(self.status.write().store_up(&store));
+                self.journal.note(Fact::StoreUp { store });
+            }
+            Event::DiskCacheBad { file, blocks } => {
+                self.journal.note(Fact::DiskCacheBad { file: hex::encode(file), blocks });
+            }
+            Event::DiskCacheOff { directory, error } => {
+                let (directory, error) = (clip(directory, CLIP), clip(error, CLIP));
+                self.journal.note(Fact::DiskCacheOff { directory, error });
+            }
         }
     }
 }
@@ -317,6 +335,19 @@ mod tests {
             .collect();
         let wanted = ["relaxed", "started", "refused", "reloaded", "reload-refused", "stopped"];
         assert_eq!(events, wanted.map(|name| format!("{name:?}")));
+    }
+
+    #[test]
+    fn stores_that_do_not_answer_are_counted_once_each() {
+        let monitor = Monitor::new(Options::default()).unwrap();
+        for store in ["a", "a", "b"] {
+            monitor.emit(&Event::StoreDown { store, error: "silence" });
+        }
+        has(&monitor.metrics_text().unwrap(), "nfs_verity_stores_down 2");
+        monitor.emit(&Event::StoreUp { store: "a" });
+        let text = monitor.metrics_text().unwrap();
+        has(&text, "nfs_verity_stores_down 1");
+        has(&text, "nfs_verity_store_failures_total 3");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Pure: a [`View`] goes in, text comes out. Every value is escaped where it is written.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use super::recent::{Entry, Recent};
 use super::text::{clip, html, printable};
 use crate::event::{Cause, Usage};
 
+/// Silent stores remembered at most.
+const STORES: usize = 64;
 /// Settings that are remembered as relaxing enforcement, at most.
 const RELAXED: usize = 16;
 /// The most characters of a path that are shown.
@@ -56,6 +59,8 @@ pub(super) struct Status {
     /// The settings that relax enforcement.
     pub(super) relaxed: Vec<String>,
     pub(super) reload: Option<Reload>,
+    /// The stores that do not answer.
+    down: BTreeSet<String>,
     since: Timestamp,
     audit_log: Option<PathBuf>,
 }
@@ -71,6 +76,7 @@ impl Status {
             keys: 0,
             relaxed: Vec::new(),
             reload: None,
+            down: BTreeSet::new(),
             since,
             audit_log,
         }
@@ -81,6 +87,20 @@ impl Status {
         if self.relaxed.len() < RELAXED && !self.relaxed.iter().any(|known| known == setting) {
             self.relaxed.push(setting.to_owned());
         }
+    }
+
+    /// A store went silent. Gives how many are.
+    pub(super) fn store_down(&mut self, store: &str) -> u64 {
+        if self.down.len() < STORES {
+            self.down.insert(store.to_owned());
+        }
+        self.down.len() as u64
+    }
+
+    /// A store answers again. Gives how many do not.
+    pub(super) fn store_up(&mut self, store: &str) -> u64 {
+        self.down.remove(store);
+        self.down.len() as u64
     }
 
     /// Whether anything relaxes enforcement; a mode that is not known is taken as relaxed.
@@ -174,6 +194,9 @@ fn write_page(out: &mut String, view: &View<'_>) -> fmt::Result {
     if let Some((nfs, monitor)) = status.addresses {
         item(out, "NFS", &nfs)?;
         item(out, "Monitor", &monitor)?;
+    }
+    for store in &status.down {
+        item(out, "Does not answer", &printable(store.as_bytes()))?;
     }
     item(out, "Version", &env!("CARGO_PKG_VERSION"))?;
     item(out, "Started", &second(status.since))?;

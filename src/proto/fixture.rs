@@ -48,6 +48,7 @@ pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
         mode,
         identity: Identity::default(),
         cache_bytes: 1 << 20,
+        disk_cache: None,
         xattrs: Xattrs::default(),
         proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[7; 32]),

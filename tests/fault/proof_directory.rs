@@ -77,6 +77,7 @@ impl Scene {
             mode: Mode::Enforce,
             identity: Identity::default(),
             cache_bytes: 1 << 20,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory,
             handle_key: HandleKey::new(&[7; 32]),

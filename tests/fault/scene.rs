@@ -165,6 +165,7 @@ impl Gate {
             mode: Mode::Enforce,
             identity: Identity::default(),
             cache_bytes: CACHE,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),

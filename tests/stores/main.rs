@@ -5,6 +5,12 @@
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
 
+#[path = "../fault/scene.rs"]
+#[allow(dead_code, reason = "not every test uses all of it")]
+mod scene;
+
+mod disk_cache;
+
 #[test]
 fn addresses_are_told_apart() {
     use nfs_verity::store::StoreAddress;

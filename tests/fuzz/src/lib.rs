@@ -254,6 +254,7 @@ fn export() -> Arc<Export> {
             mode: Mode::Warn,
             identity: Identity::default(),
             cache_bytes: 1 << 20,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),
