@@ -116,6 +116,7 @@ impl Gateway {
         let sink: Arc<dyn Sink> = monitor.clone();
         let export = Export::new(ExportOptions {
             store,
+            replicas: Vec::new(),
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,

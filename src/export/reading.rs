@@ -14,6 +14,7 @@ use super::trust::Finding;
 use super::verified::{Part, Payload, Verified};
 use crate::event::{Cause, Read};
 use crate::policy::{Decision, decide};
+use crate::store::StoreError;
 
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
 pub(super) const EXTENT: u64 = 64 * 1024;
@@ -32,15 +33,17 @@ pub fn memory_held(offset: u64, count: u32) -> u64 {
 pub(super) struct Reading<'a> {
     export: &'a Export,
     node: &'a Node,
-    file: &'a OpenFile,
+    pub(super) file: &'a OpenFile,
     /// The change attribute of the file without what is known of its damage.
     state: u64,
     caller: &'a Caller,
-    prover: Prover<'a>,
+    pub(super) prover: Prover<'a>,
     payload: Payload,
     /// The last block that failed, and the data block that it failed for.
     failure: Option<(u64, Box<Failure>)>,
-    blocks: u64,
+    /// Why the store gave nothing, where others may have it.
+    lost: Option<StoreError>,
+    pub(super) blocks: u64,
     hits: u64,
     misses: u64,
 }
@@ -73,6 +76,7 @@ impl<'a> Reading<'a> {
             prover,
             payload,
             failure: None,
+            lost: None,
             blocks: 0,
             hits: 0,
             misses: 0,
@@ -161,7 +165,7 @@ impl<'a> Reading<'a> {
         Some(bytes)
     }
 
-    fn keep(&self, span: Span, bytes: &Verified<Bytes>) {
+    pub(super) fn keep(&self, span: Span, bytes: &Verified<Bytes>) {
         self.export.cache.insert(self.prover.proven.cache_key, span, bytes.clone());
     }
 
@@ -169,8 +173,9 @@ impl<'a> Reading<'a> {
     async fn extent(&mut self, from: u64, to: u64) -> Result<Extent, ExportError> {
         let Some(data) = self.fetch(from, to).await? else { return Ok(Extent::Lost) };
         let block_size = self.prover.block_size() as u64;
-        if data.len() as u64 != to - from || self.prover.check(from / block_size, &data).await.is_err() {
-            return Ok(Extent::Damaged);
+        if let Err(failure) = self.check(from, to, &data).await {
+            let healed = self.heal(Span::Extent(from / EXTENT), from, to, &failure).await;
+            return Ok(healed.map_or(Extent::Damaged, Extent::Proven));
         }
         self.blocks += (to - from).div_ceil(block_size);
         let bytes = Verified::proven(data);
@@ -187,12 +192,17 @@ impl<'a> Reading<'a> {
         }
         let Some(data) = self.fetch(from, to).await? else { return Ok(None) };
         let have = data.len() as u64;
-        let checked = if have == to - from {
-            self.prover.check(index, &data).await.map_err(|(_, failure)| failure)
-        } else {
-            Err(truncated(index, from + have, self.prover.proven.descriptor.size))
-        };
-        if let Err(failure) = checked {
+        if let Err(failure) = self.check(from, to, &data).await {
+            if let Some(bytes) = self.heal(Span::Block(index), from, to, &failure).await {
+                return Ok(Some(Part::Proven(bytes)));
+            }
+            if let Some(error) = self.lost.take() {
+                return self.give_up(error).map(|_| None);
+            }
+            if failure.later {
+                self.export.open_files.remove(&self.node.tag);
+                return if self.payload.is_empty() { Err(ExportError::Busy) } else { Ok(None) };
+            }
             if failure.cause == Cause::Unreadable {
                 // What is held open of the evidence may be stale for good; by its name it may be well.
                 self.export.open_files.remove(&self.node.tag);
@@ -209,15 +219,42 @@ impl<'a> Reading<'a> {
         Ok(Some(Part::Proven(bytes)))
     }
 
+    /// Compares `data`, which is all that the store gave of `from..to`. Where it gave too little, that is the
+    /// failure of the first block.
+    async fn check(&mut self, from: u64, to: u64, data: &Bytes) -> Result<(), Box<Failure>> {
+        let (first, have) = (from / self.prover.block_size() as u64, data.len() as u64);
+        if have == to - from {
+            return self.prover.check(first, data).await.map_err(|(_, failure)| failure);
+        }
+        let mut failure = truncated(first, from + have, self.prover.proven.descriptor.size);
+        if let Some(error) = &self.lost {
+            failure.cause = Cause::Unreadable;
+            failure.detail = error.to_string();
+            failure.later = ExportError::from(error) == ExportError::Busy;
+        }
+        Err(failure)
+    }
+
     /// The bytes `from..to`, or fewer where the store has fewer. `None` when the store failed behind
     /// data that is proven already: what there is of it is the answer.
     async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         self.misses += 1;
         let len = usize::try_from(to - from).unwrap_or(0);
-        let error = match read_at(&*self.file.file, from, len).await {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(error) => error,
-        };
+        let lead = self.file.spares.as_ref().and_then(|spares| spares.lead().1);
+        self.lost = None;
+        match read_at(&**lead.as_ref().unwrap_or(&self.file.file), from, len).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if self.file.spares.is_some() => {
+                // No bytes are bytes that fail: others may have them.
+                self.lost = Some(error);
+                Ok(Some(Bytes::new()))
+            }
+            Err(error) => self.give_up(error),
+        }
+    }
+
+    /// What becomes of a READ when the store failed: see [`Reading::fetch`].
+    fn give_up(&self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
         self.export.open_files.remove(&self.node.tag);
         if ExportError::from(&error) == ExportError::Io {
             let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };
@@ -235,6 +272,7 @@ pub(super) fn truncated(block: u64, have: u64, size: u64) -> Box<Failure> {
         expected: None,
         found: None,
         detail: format!("the store gave bytes up to {have} of {size}"),
+        later: false,
     })
 }
 
