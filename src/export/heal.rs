@@ -31,8 +31,9 @@ const MISSING_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Spares {
     sources: Arc<Sources>,
     path: StorePath,
-    /// Where the file was opened.
+    /// Where the file was opened, and where its evidence was found.
     home: usize,
+    tree: usize,
     copies: Vec<Mutex<Copy>>,
     /// The store that is read first at the moment, where that is not `home`.
     lead: Mutex<Option<(usize, Instant)>>,
@@ -73,12 +74,14 @@ impl<T: Clone> Held<T> {
 }
 
 impl Spares {
-    /// The copies of `path`, which was opened on store number `home`; `None` where there is only one store.
-    pub(super) fn new(sources: &Arc<Sources>, path: &StorePath, home: usize) -> Option<Self> {
+    /// The copies of `path`, which was opened on store number `home` with evidence from store number `tree`;
+    /// `None` where there is only one store.
+    pub(super) fn new(sources: &Arc<Sources>, path: &StorePath, home: usize, tree: usize) -> Option<Self> {
         sources.are_many().then(|| Self {
             sources: sources.clone(),
             path: path.clone(),
             home,
+            tree,
             copies: (0..sources.len()).map(|_| Mutex::default()).collect(),
             lead: Mutex::new(None),
         })
@@ -171,7 +174,7 @@ impl Spares {
         None
     }
 
-    /// The block `index` of tree level `level` from the first store but that where the file was opened.
+    /// The block `index` of tree level `level` from the first store but that where the evidence was found.
     async fn tree_block(
         &self,
         proven: &Proven,
@@ -180,7 +183,7 @@ impl Spares {
         expected: &Digest,
     ) -> Option<(Bytes, usize)> {
         let offset = proven.geometry.tree_block_offset(level, index)?;
-        for source in self.others(self.home) {
+        for source in self.others(self.tree) {
             let Some(tree) = self.tree(source, proven).await else { continue };
             let Ok(bytes) = tree.read(offset, proven.descriptor.params.block_size.bytes()).await else {
                 self.forget(source);
@@ -227,7 +230,7 @@ impl Prover<'_> {
     ) -> Option<Bytes> {
         let spares = self.spares?;
         let (bytes, right) = spares.tree_block(self.proven, level, index, expected).await?;
-        let wrong: Vec<_> = Wrong::of(spares.home, failure).into_iter().collect();
+        let wrong: Vec<_> = Wrong::of(spares.tree, failure).into_iter().collect();
         spares.tell(&wrong, right);
         Some(bytes)
     }

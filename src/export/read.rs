@@ -42,7 +42,8 @@ pub(super) struct OpenFile {
     pub(super) tree: Option<Tree>,
     /// The same file on other stores, where there are any.
     pub(super) spares: Option<Spares>,
-    /// Its number on the store that it was opened on.
+    /// The store that it was opened on, and its number there.
+    home: usize,
     there: u64,
     /// Something was wrong with it when it was opened, so that opening it again would not help.
     hopeless: bool,
@@ -159,7 +160,7 @@ impl Export {
         if open.hopeless {
             return false;
         }
-        let store = &self.sources.get(open.verdict.source).store;
+        let store = &self.sources.get(open.home).store;
         let named = store.stat(&node.path).await.is_ok_and(|attr| attr.fileid == open.there);
         let holds = named && self.trust.holds(&node.path, &open.verdict).await;
         if holds {
@@ -199,7 +200,16 @@ impl Export {
         let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
         self.verdicts.insert(node.tag, verdict.clone());
         let there = attr.fileid;
-        let open = Arc::new(OpenFile { file, verdict, tree, spares: None, there, hopeless: false, checked });
+        let open = Arc::new(OpenFile {
+            file,
+            verdict,
+            tree,
+            spares: None,
+            home: 0,
+            there,
+            hopeless: false,
+            checked,
+        });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
     }
@@ -213,11 +223,11 @@ impl Export {
     ) -> Result<(Arc<OpenFile>, Attr), ExportError> {
         let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
         let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
-        let (file, there) = self.sources.open(verdict.source, &node.path).await.map_err(gone)?;
+        let (file, home, there) = self.sources.open_from(verdict.source, &node.path).await.map_err(gone)?;
         self.verdicts.insert(node.tag, verdict.clone());
-        let spares = Spares::new(&self.sources, &node.path, verdict.source);
+        let spares = Spares::new(&self.sources, &node.path, home, verdict.source);
         let hopeless = verdict.finding(&attr).is_some();
-        let open = Arc::new(OpenFile { file, verdict, tree, spares, there, hopeless, checked });
+        let open = Arc::new(OpenFile { file, verdict, tree, spares, home, there, hopeless, checked });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
     }

@@ -90,6 +90,25 @@ impl Sources {
         Ok((file, there))
     }
 
+    /// [`Sources::open`] on store number `index`, or else on the first other one that has the file. Gives the
+    /// store's number, too.
+    pub(super) async fn open_from(
+        &self,
+        index: usize,
+        path: &StorePath,
+    ) -> Result<(Arc<dyn StoreFile>, usize, u64)> {
+        let error = match self.open(index, path).await {
+            Ok((file, there)) => return Ok((file, index, there)),
+            Err(error) => error,
+        };
+        for other in (0..self.len()).filter(|other| *other != index) {
+            if let Ok((file, there)) = self.open(other, path).await {
+                return Ok((file, other, there));
+            }
+        }
+        Err(error)
+    }
+
     /// Tells that store number `right` had whole what was `wrong` on others.
     pub(super) fn healed(&self, path: &StorePath, wrong: &[Wrong], right: usize) {
         let from = &self.get(right).name;

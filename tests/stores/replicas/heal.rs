@@ -117,8 +117,8 @@ async fn what_one_store_lacks_is_put_together_from_all() {
 #[tokio::test]
 async fn blocks_that_are_damaged_in_different_places_heal_each_other() {
     let scene = Scene::new().await;
-    scene.memory[0].mutate(FILE, |bytes| (0..100).for_each(|n| bytes[n * 2048] ^= 1)).unwrap();
-    scene.memory[1].mutate(FILE, |bytes| (0..98).for_each(|n| bytes[n * 2048 + 1024] ^= 1)).unwrap();
+    scene.memory[0].mutate(FILE, |bytes| (0..97).for_each(|n| bytes[n * 2048] ^= 1)).unwrap();
+    scene.memory[1].mutate(FILE, |bytes| (0..97).for_each(|n| bytes[n * 2048 + 1024] ^= 1)).unwrap();
     let gate = scene.gate(2).await;
     assert!(scene.is_whole(&gate).await);
     // Data of one, evidence of the other.
