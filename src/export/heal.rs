@@ -252,6 +252,8 @@ impl Reading<'_> {
         let (data, right) = spares.data(&mut self.prover, lead, from, to, &mut wrong).await?;
         spares.tell(&wrong, right);
         spares.follow(right);
+        // What was read ahead came from the one that is not read first any more.
+        self.ahead.clear();
         self.blocks += (to - from).div_ceil(self.prover.block_size() as u64);
         let bytes = Verified::proven(data);
         self.keep(span, &bytes);
