@@ -116,6 +116,7 @@ impl Gateway {
         let store = stores::open(&settings, sink.clone()).await?;
         let export = Export::new(ExportOptions {
             store,
+            replicas: Vec::new(),
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,

@@ -73,6 +73,7 @@ pub(super) async fn offline_export(
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
+        replicas: Vec::new(),
         namespace: namespace.to_owned(),
         carriers: carriers.to_vec(),
         keyring,

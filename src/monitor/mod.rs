@@ -201,6 +201,18 @@ impl Sink for Monitor {
                 metrics.hashed_bytes.inc_by(bytes);
                 self.journal.note(Fact::hashed(path, bytes, duration, reason));
             }
+            Event::Healed(ref healed) => {
+                metrics.healed(healed.store, healed.cause);
+                self.journal.note(Fact::from(healed));
+            }
+            Event::Repaired { path, store, what, bytes } => {
+                metrics.repaired(store, "ok");
+                self.journal.note(Fact::repaired(path, store, what, bytes));
+            }
+            Event::NotRepaired { path, store, reason } => {
+                metrics.repaired(store, "refused");
+                self.journal.note(Fact::not_repaired(path, store, reason));
+            }
             Event::Started { nfs, monitor, store, mode, keys } => {
                 let mut status = self.status.write();
                 status.phase = Phase::Serving;
@@ -240,12 +252,14 @@ impl Sink for Monitor {
             }
             Event::StoreDown { store, error } => {
                 let (store, error) = (clip(store, CLIP), clip(error, CLIP));
+                metrics.store(&store, false);
                 metrics.store_failures.inc();
                 metrics.stores_down.set(self.status.write().store_down(&store));
                 self.journal.note(Fact::StoreDown { store, error });
             }
             Event::StoreUp { store } => {
                 let store = clip(store, CLIP);
+                metrics.store(&store, true);
                 metrics.stores_down.set(self.status.write().store_up(&store));
                 self.journal.note(Fact::StoreUp { store });
             }

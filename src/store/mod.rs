@@ -8,7 +8,9 @@ mod attributes;
 #[cfg(test)]
 mod contract;
 mod error;
+mod failover;
 mod faulty;
+mod listing;
 mod local;
 mod memory;
 pub mod object;
@@ -27,10 +29,11 @@ pub use crate::sys::fsverity::MetadataKind;
 pub use address::{OpenOptions, StoreAddress};
 pub use attributes::{Attributes, XATTR_MAX};
 pub use error::{StoreError, StoreErrorKind};
+pub use failover::{Failover, Guarded, Renumbered};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
-pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, is_plain};
+pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, fileid_of_path, is_plain};
 pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.
