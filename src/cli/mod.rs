@@ -14,6 +14,7 @@ mod progress;
 mod relocate;
 mod remote;
 mod rotate;
+mod scrub;
 mod seal;
 mod serve;
 mod sign;
@@ -59,6 +60,7 @@ enum Command {
     Proof(remote::proof::ProofArgs),
     Convert(convert::ConvertArgs),
     Strip(strip::StripArgs),
+    Scrub(scrub::ScrubArgs),
     Serve(serve::ServeArgs),
     Keys(keys::KeysArgs),
     Demo(demo::DemoArgs),
@@ -85,6 +87,7 @@ impl Cli {
             Command::Proof(args) => remote::proof::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
             Command::Strip(args) => strip::run(&args, out),
+            Command::Scrub(args) => scrub::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
             Command::Keys(args) => keys::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),

@@ -226,6 +226,10 @@ impl Sink for Monitor {
                 self.journal.note(Fact::Relaxed { setting });
             }
             Event::Shadowed { name } => self.journal.note(Fact::Shadowed { name: clip(name, CLIP) }),
+            Event::ScrubStarted { .. }
+            | Event::Scrubbed { .. }
+            | Event::ScrubFound(_)
+            | Event::ScrubEnded { .. } => {}
             Event::Reloaded { what, detail } => {
                 metrics.reloaded(what, "ok");
                 let (what, detail) = (clip(what, CLIP), clip(detail, CLIP));
