@@ -2,6 +2,7 @@
 
 mod nfs4;
 mod revocations;
+mod schedule;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -27,8 +28,9 @@ use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
-use crate::store::{Local, StoreError};
+use crate::store::{Local, Store, StoreError};
 use revocations::Revocations;
+use schedule::Schedule;
 
 /// Why the gateway does not start, or does not take new settings.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,7 @@ pub struct Gateway {
     monitor_listener: TcpListener,
     monitor_address: SocketAddr,
     keys: usize,
+    scrubs: Option<Schedule>,
 }
 
 impl Gateway {
@@ -109,13 +112,13 @@ impl Gateway {
         let keyring = load_trust(&settings.trust, settings.accept, settings.mode)?;
         let keys = keyring.len();
         let relaxed = keyring.relaxations();
-        let store = Arc::new(Local::new(&settings.store)?);
+        let store: Arc<dyn Store> = Arc::new(Local::new(&settings.store)?);
         let state = state_directory(&settings)?;
         let handle_key = handle_key(&state)?;
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         let sink: Arc<dyn Sink> = monitor.clone();
         let export = Export::new(ExportOptions {
-            store,
+            store: store.clone(),
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,
@@ -134,6 +137,7 @@ impl Gateway {
         });
         let export = Arc::new(export.await?);
         monitor.set_gauge(export.clone());
+        let scrubs = Schedule::new(&settings, store, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {
             monitor.emit(&Event::Relaxed { setting });
         }
@@ -157,7 +161,17 @@ impl Gateway {
         if settings.rpcbind {
             rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;
         }
-        Ok(Self { settings, export, monitor, revocations, server, monitor_listener, monitor_address, keys })
+        Ok(Self {
+            settings,
+            export,
+            monitor,
+            revocations,
+            server,
+            monitor_listener,
+            monitor_address,
+            keys,
+            scrubs,
+        })
     }
 
     /// Where NFS is served.
@@ -195,8 +209,15 @@ impl Gateway {
             let _ = watching.changed().await;
         }));
         let watching = tokio::spawn(self.revocations.watch(self.export.clone(), self.monitor.clone()));
+        let (ended, ending) = watch::channel(false);
+        let scrubbing = self.scrubs.map(|scrubs| tokio::spawn(scrubs.run(ending)));
         self.server.run(shutdown).await;
         watching.abort();
+        let _ = ended.send(true);
+        if let Some(scrubbing) = scrubbing {
+            // It notes where it stopped.
+            let _ = tokio::time::timeout(Duration::from_secs(2), scrubbing).await;
+        }
         if self.settings.rpcbind {
             // The port is closed either way.
             let _ = rpcbind::unregister().await;

@@ -120,7 +120,11 @@ pub(super) fn run(args: &ScrubArgs, out: &mut (impl Write + Send)) -> Result<Out
                     Ok(())
                 }
                 Event::ScrubStarted { after, note, .. } => progress.around(|| begin(*after, note)),
-                Event::ScrubFound(found) => progress.around(|| tell_finding(args.json, found, out)),
+                // Flushed, for what is told is not told again when the next one goes on.
+                Event::ScrubFound(found) => progress.around(|| {
+                    tell_finding(args.json, found, out)?;
+                    out.flush()
+                }),
                 _ => Ok(()),
             };
             if let Err(error) = said

@@ -12,7 +12,7 @@ use super::pool::{default_jobs, runtime};
 use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
-use crate::config::{ConfigError, FileSettings, Overrides, Settings};
+use crate::config::{ConfigError, FileSettings, Interval, Overrides, Settings};
 use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
@@ -82,6 +82,12 @@ pub(super) struct ServeArgs {
     /// restart [default: 90]
     #[arg(long, value_name = "SECONDS")]
     lease: Option<u32>,
+    /// Prove all of the store that often, as in 24h or 7d, when no client reads; "off" for never [default: off]
+    #[arg(long, value_name = "INTERVAL")]
+    scrub: Option<Interval>,
+    /// MB (of 1,000,000 bytes) that it reads a second at most; as fast as it goes when absent
+    #[arg(long, value_name = "MB/s")]
+    scrub_rate: Option<u32>,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -113,6 +119,8 @@ impl ServeArgs {
             proof_directory_listed: self.proof_directory_listed.then_some(true),
             lease: self.lease,
             rpcbind: self.rpcbind.then_some(true),
+            scrub: self.scrub,
+            scrub_rate: self.scrub_rate,
             ..Overrides::default()
         };
         Settings::resolve(file, flags)

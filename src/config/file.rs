@@ -14,14 +14,14 @@ use toml::de::{DeTable, DeValue};
 use super::size::parse_size;
 use super::{
     CACHE_MIN, CALLS, CONNECTIONS, ConfigError, FATTR4_IMA, IDLE_SECONDS, LEASE_SECONDS, NFS4ERR_INTEGRITY,
-    Overrides,
+    Overrides, SCRUB_RATE,
 };
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 24] = [
     "store",
     "trust",
     "accept",
@@ -43,6 +43,8 @@ const KEYS: [&str; 22] = [
     "fattr4_ima",
     "nfs4err_integrity",
     "rpcbind",
+    "scrub",
+    "scrub_rate",
     "limits",
 ];
 
@@ -149,6 +151,8 @@ fn read_key(
         "fattr4_ima" => values.fattr4_ima = Some(entry.number(FATTR4_IMA)?),
         "nfs4err_integrity" => values.nfs4err_integrity = Some(entry.number(NFS4ERR_INTEGRITY)?),
         "rpcbind" => values.rpcbind = Some(entry.boolean()?),
+        "scrub" => values.scrub = Some(entry.word()?),
+        "scrub_rate" => values.scrub_rate = Some(entry.number(SCRUB_RATE)?),
         "limits" => {
             let table = value.get_ref().as_table().ok_or_else(|| entry.wrong_type("a table [limits]"))?;
             for (key, value) in in_order(table) {

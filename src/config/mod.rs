@@ -5,6 +5,7 @@
 //! settings are used.
 
 mod file;
+mod interval;
 mod size;
 mod trust;
 
@@ -20,6 +21,7 @@ use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
 
 pub use file::FileSettings;
+pub use interval::{Interval, IntervalError};
 pub use size::{SizeError, parse_size};
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
 
@@ -36,6 +38,7 @@ const CALLS: RangeInclusive<u32> = 1..=4_096;
 const IDLE_SECONDS: RangeInclusive<u32> = 1..=604_800;
 const LEASE_SECONDS: RangeInclusive<u32> = 10..=3_600;
 const LEASE_DEFAULT: u32 = 90;
+const SCRUB_RATE: RangeInclusive<u32> = 1..=1_000_000;
 /// Numbers that no attribute of an RFC has, and that fit in four words.
 const FATTR4_IMA: RangeInclusive<u32> = 83..=127;
 /// Numbers that no status of an RFC has.
@@ -141,6 +144,10 @@ pub struct Overrides {
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
+    /// How often the store is scrubbed.
+    pub scrub: Option<Interval>,
+    /// MB that a scrub reads a second at most.
+    pub scrub_rate: Option<u32>,
     /// Client connections at a time.
     pub connections: Option<u32>,
     /// Calls of one connection at a time.
@@ -205,6 +212,10 @@ pub struct Settings {
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
+    /// How often the store is scrubbed.
+    pub scrub: Interval,
+    /// MB (of 1,000,000 bytes) that a scrub reads a second at most; `None` for as fast as it goes.
+    pub scrub_rate: Option<u32>,
     /// What clients may use up.
     pub limits: Limits,
 }
@@ -251,6 +262,8 @@ impl Settings {
             fattr4_ima: flags.fattr4_ima.or(values.fattr4_ima),
             nfs4err_integrity: flags.nfs4err_integrity.or(values.nfs4err_integrity),
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
+            scrub: flags.scrub.or(values.scrub).unwrap_or_default(),
+            scrub_rate: flags.scrub_rate.or(values.scrub_rate),
             limits,
         };
         settings.check()?;
@@ -294,6 +307,7 @@ impl Settings {
             ("connections", self.limits.connections, CONNECTIONS),
             ("calls_per_connection", self.limits.calls_per_connection, CALLS),
             ("idle_seconds", idle, IDLE_SECONDS),
+            ("scrub_rate", self.scrub_rate, SCRUB_RATE),
             ("lease", Some(seconds(self.lease)), LEASE_SECONDS),
             ("fattr4_ima", self.fattr4_ima, FATTR4_IMA),
             ("nfs4err_integrity", self.nfs4err_integrity, NFS4ERR_INTEGRITY),

@@ -26,6 +26,8 @@ lease = 45
 fattr4_ima = 87
 nfs4err_integrity = 10200
 rpcbind = true
+scrub = "24h"
+scrub_rate = 50
 
 [limits]
 connections = 100
@@ -69,6 +71,8 @@ fn each_key_reaches_its_setting() {
         fattr4_ima: Some(87),
         nfs4err_integrity: Some(10200),
         rpcbind: true,
+        scrub: "24h".parse().unwrap(),
+        scrub_rate: Some(50),
         limits: Limits {
             connections: Some(100),
             calls_per_connection: Some(32),

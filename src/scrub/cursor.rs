@@ -123,7 +123,7 @@ impl Place {
     /// Puts `cursor` in place at once.
     pub(super) fn save(&self, cursor: &Cursor) -> io::Result<()> {
         let bytes = encode(cursor, &self.subject)?;
-        let unfinished = self.file.with_extension("new");
+        let unfinished = self.directory.join(format!("{}.new", self.subject.stem()));
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         file.write_all(&bytes)?;

@@ -3,11 +3,11 @@
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::store::{
     Attr, BoxFuture, DirPage, FsStat, MetadataKind, Result, Seal, Store, StoreFile, StorePath, StoreWriter,
@@ -34,13 +34,9 @@ pub struct Pace {
     pub clients: Option<Clients>,
 }
 
-/// The pace that several readers share.
-struct Pacer {
-    pace: Pace,
-    state: Mutex<State>,
-}
-
-struct State {
+/// When one may read; pure, so that it can be tried with any clock.
+#[derive(Debug)]
+struct Turn {
     /// What was read so far is paid for then.
     paid: Instant,
     /// READs of clients that are known of.
@@ -51,42 +47,66 @@ struct State {
     slice: Range<Instant>,
 }
 
+impl Turn {
+    fn new(now: Instant, seen: u64) -> Self {
+        Self { paid: now, seen, busy: now, slice: now + HELD_UP..now + HELD_UP + SLICE }
+    }
+
+    /// Whether it may read at `now`, when clients have had `reads` in all; else, when to ask again.
+    fn wait(&mut self, now: Instant, reads: u64) -> Option<Instant> {
+        if reads != self.seen {
+            if now >= self.busy {
+                // They begin.
+                self.slice = now + HELD_UP..now + HELD_UP + SLICE;
+            }
+            (self.seen, self.busy) = (reads, now + QUIET);
+        }
+        if now >= self.busy || now >= self.slice.end {
+            // They rest, or the slice is used up.
+            self.slice = now + HELD_UP..now + HELD_UP + SLICE;
+        }
+        let free = if self.slice.contains(&now) { now } else { self.busy.min(self.slice.start) };
+        let at = self.paid.max(free);
+        // Clients may come meanwhile.
+        (at > now).then(|| at.min(now + QUIET))
+    }
+
+    /// Pays for `bytes` at `rate`.
+    fn pay(&mut self, now: Instant, bytes: u64, rate: NonZeroU64) {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.get());
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let earliest = now.checked_sub(CREDIT).unwrap_or(now);
+        self.paid = self.paid.max(earliest) + cost;
+    }
+}
+
+/// The pace that several readers share.
+struct Pacer {
+    pace: Pace,
+    turn: Mutex<Turn>,
+}
+
 impl Pacer {
     fn new(pace: Pace) -> Self {
-        let now = Instant::now();
-        let seen = pace.clients.as_ref().map_or(0, |clients| clients());
-        let slice = now + HELD_UP..now + HELD_UP + SLICE;
-        Self { pace, state: Mutex::new(State { paid: now, seen, busy: now, slice }) }
+        let turn = Turn::new(Instant::now(), pace.clients.as_ref().map_or(0, |clients| clients()));
+        Self { pace, turn: Mutex::new(turn) }
     }
 
     /// Waits until `bytes` more may be read. Those that wait are let through in turn.
     async fn take(&self, bytes: u64) {
-        let mut state = self.state.lock().await;
-        let now = loop {
+        let mut turn = self.turn.lock().await;
+        loop {
             let now = Instant::now();
-            if let Some(clients) = &self.pace.clients {
-                let count = clients();
-                if count != state.seen {
-                    (state.seen, state.busy) = (count, now + QUIET);
+            let reads = self.pace.clients.as_ref().map_or(0, |clients| clients());
+            match turn.wait(now, reads) {
+                Some(until) => sleep_until(until.into()).await,
+                None => {
+                    if let Some(rate) = self.pace.rate {
+                        turn.pay(now, bytes, rate);
+                    }
+                    return;
                 }
             }
-            if now >= state.busy || now >= state.slice.end {
-                // They rest, or the slice is used up.
-                state.slice = now + HELD_UP..now + HELD_UP + SLICE;
-            }
-            let free = if state.slice.contains(&now) { now } else { state.busy.min(state.slice.start) };
-            let at = state.paid.max(free);
-            if at <= now {
-                break now;
-            }
-            // Clients may come meanwhile.
-            sleep_until(at.min(now + QUIET)).await;
-        };
-        if let Some(rate) = self.pace.rate {
-            let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.get());
-            let earliest = now.checked_sub(CREDIT).unwrap_or(now);
-            state.paid =
-                state.paid.max(earliest) + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         }
     }
 }
@@ -223,93 +243,124 @@ impl StoreFile for PacedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Memory;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    fn rate(bytes: u64) -> Pace {
-        Pace { rate: NonZeroU64::new(bytes), clients: None }
+    /// Turns by a clock that only waiting moves.
+    struct Virtual {
+        start: Instant,
+        now: Instant,
+        turn: Turn,
+        rate: Option<NonZeroU64>,
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn never_more_is_read_than_the_rate_and_one_read() {
-        let pacer = Pacer::new(rate(1000));
-        let start = Instant::now();
+    impl Virtual {
+        fn new(rate: u64) -> Self {
+            let start = Instant::now();
+            Self { start, now: start, turn: Turn::new(start, 0), rate: NonZeroU64::new(rate) }
+        }
+
+        /// Reads `bytes`, while clients have had as many reads as `reads` says at each moment.
+        fn take(&mut self, bytes: u64, mut reads: impl FnMut(Duration) -> u64) {
+            while let Some(until) = self.turn.wait(self.now, reads(self.elapsed())) {
+                assert!(until > self.now, "it makes progress");
+                self.now = until;
+            }
+            if let Some(rate) = self.rate {
+                self.turn.pay(self.now, bytes, rate);
+            }
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.now - self.start
+        }
+    }
+
+    fn nobody(_: Duration) -> u64 {
+        0
+    }
+
+    #[test]
+    fn never_more_is_read_than_the_rate_and_one_read() {
+        let mut clock = Virtual::new(1000);
         let mut read = 0_u128;
         for bytes in [100_u64, 900, 1, 5000, 30, 4, 2000, 1, 1] {
-            pacer.take(bytes).await;
-            let before = start.elapsed().as_millis();
+            clock.take(bytes, nobody);
+            let before = clock.elapsed().as_millis();
             assert!(read <= before, "{read} bytes after {before} ms");
             read += u128::from(bytes);
         }
-        assert_eq!(start.elapsed().as_millis(), 8036, "and not less");
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        let start = Instant::now();
-        for _ in 0..1000 {
-            pacer.take(10).await;
-        }
-        let elapsed = start.elapsed();
-        let least = Duration::from_millis(9990) - CREDIT;
-        assert!(elapsed >= least && elapsed < least + 2 * CREDIT, "a rest saves up little: {elapsed:?}");
+        assert_eq!(clock.elapsed().as_millis(), 8036, "and not less");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn several_readers_share_one_rate() {
-        let pacer = Arc::new(Pacer::new(rate(1000)));
-        let start = Instant::now();
-        let readers: Vec<_> = (0..8)
-            .map(|_| {
-                let pacer = pacer.clone();
-                tokio::spawn(async move {
-                    for _ in 0..5 {
-                        pacer.take(100).await;
-                    }
-                })
-            })
-            .collect();
-        for reader in readers {
-            reader.await.unwrap();
-        }
-        assert_eq!(start.elapsed().as_millis(), 3900);
+    #[test]
+    fn a_rest_saves_up_next_to_nothing() {
+        let mut clock = Virtual::new(1000);
+        clock.now += Duration::from_secs(3600);
+        let start = clock.now;
+        (0..1000).for_each(|_| clock.take(10, nobody));
+        assert_eq!(clock.now - start, Duration::from_millis(9990) - CREDIT);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn without_a_rate_and_clients_nothing_waits() {
-        let pacer = Pacer::new(Pace::default());
-        let start = Instant::now();
-        for _ in 0..1000 {
-            pacer.take(1 << 40).await;
-        }
-        assert_eq!(start.elapsed(), Duration::ZERO);
+    #[test]
+    fn without_a_rate_and_clients_nothing_waits() {
+        let mut clock = Virtual::new(0);
+        (0..1000).for_each(|_| clock.take(1 << 40, nobody));
+        assert_eq!(clock.elapsed(), Duration::ZERO);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_scrub_holds_still_while_clients_read_and_goes_on_when_they_rest() {
-        let reads = Arc::new(AtomicU64::new(0));
-        let told = reads.clone();
-        let clients: Clients = Arc::new(move || told.load(Ordering::Relaxed));
-        let pacer = Pacer::new(Pace { rate: None, clients: Some(clients) });
-        let start = Instant::now();
-        pacer.take(1).await;
-        assert_eq!(start.elapsed(), Duration::ZERO, "nobody reads");
-        reads.fetch_add(1, Ordering::Relaxed);
-        pacer.take(1).await;
-        assert_eq!(start.elapsed(), QUIET);
-        pacer.take(1).await;
-        assert_eq!(start.elapsed(), QUIET, "they rest");
+    #[test]
+    fn it_holds_still_while_clients_read_and_goes_on_when_they_rest() {
+        let mut clock = Virtual::new(0);
+        // One READ every 100 ms for half a second.
+        let reads = |at: Duration| u64::try_from(at.as_millis().clamp(1000, 1500) / 100).unwrap() - 10;
+        clock.take(1, reads);
+        assert_eq!(clock.elapsed(), Duration::ZERO, "nobody reads yet");
+        clock.now += Duration::from_millis(1100);
+        clock.take(1, reads);
+        let rest = Duration::from_millis(1500) + QUIET;
+        assert!((rest..rest + QUIET).contains(&clock.elapsed()), "{:?}", clock.elapsed());
+        let before = clock.elapsed();
+        (0..100).for_each(|_| clock.take(1, reads));
+        assert_eq!(clock.elapsed(), before, "they rest");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn clients_that_never_rest_leave_it_a_fifth_of_the_time() {
-        let reads = Arc::new(AtomicU64::new(0));
-        let clients: Clients = Arc::new(move || reads.fetch_add(1, Ordering::Relaxed));
-        let pacer = Pacer::new(Pace { rate: NonZeroU64::new(1 << 20), clients: Some(clients) });
-        let start = Instant::now();
-        let mut worked = 0;
-        while start.elapsed() < Duration::from_secs(100) {
-            // Half a millisecond each.
-            pacer.take(1 << 9).await;
+    #[test]
+    fn clients_that_never_rest_leave_it_a_fifth_of_the_time() {
+        let mut clock = Virtual::new(1 << 20);
+        let (mut count, mut worked) = (0, 0_u32);
+        while clock.elapsed() < Duration::from_secs(100) {
+            // A millisecond each.
+            clock.take(1 << 10, |_| {
+                count += 1;
+                count
+            });
             worked += 1;
         }
-        let share = f64::from(worked) * 0.5 / 100_000.0;
-        assert!((0.15..0.25).contains(&share), "{share}");
+        assert!((15_000..25_000).contains(&worked), "{worked} ms of 100 s");
+    }
+
+    #[tokio::test]
+    async fn all_that_is_read_through_the_layer_has_its_turn() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let path = StorePath::parse(b"f").unwrap();
+        let mut writer = store.create(&path, &StorePath::parse(b"s").unwrap()).await.unwrap();
+        writer.write_at(0, &[7; 100]).await.unwrap();
+        writer.commit().await.unwrap();
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = asked.clone();
+        let clients: Clients = Arc::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            0
+        });
+        let paced = Paced::new(store, Pace { rate: None, clients: Some(clients) });
+        let turns = || asked.swap(0, Ordering::Relaxed);
+        turns();
+        let file = paced.open(&path).await.unwrap();
+        assert_eq!(turns(), 1);
+        assert_eq!(file.read_at(90, 20).await.unwrap().len(), 10);
+        assert_eq!((turns(), file.try_read_at(0, 10)), (1, None), "and there is no other way");
+        paced.read_dir(&StorePath::root(), 0, 10).await.unwrap();
+        assert_eq!(turns(), 1);
     }
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::cli::{Ends, command, flip};
-use crate::support::{Site, content, eventually};
+use crate::cli_serve::{audit, events};
+use crate::support::{Client, Site, content, eventually};
 
 fn scrub(site: &Site) -> Command {
     let mut scrub = command("scrub");
@@ -227,4 +228,83 @@ fn what_it_cannot_do_has_its_own_exit_status() {
     let mut homeless = command("scrub");
     homeless.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
     homeless.env_remove("HOME").env_remove("XDG_STATE_HOME").ends(3).complains_of(&["--state"]);
+}
+
+#[test]
+fn a_gateway_scrubs_by_itself_and_tells_it_everywhere() {
+    let site = signed();
+    flip(&site.tree().join("b/c"), 5 * 4096);
+    fs::remove_file(site.tree().join("z")).unwrap();
+    let log = site.path("audit.log");
+    let flags = ["--scrub", "1s", "--scrub-rate", "100", "--audit-log", log.to_str().unwrap()];
+    let mut served = site.serve(&flags);
+    let complete = "nfs_verity_scrub_runs_total{result=\"complete\"}";
+    eventually("it scrubs again and again", || served.metric(complete) >= 2.0);
+    for (metric, value) in [
+        ("nfs_verity_scrub_last_findings{finding=\"bad block\"}", 1.0),
+        ("nfs_verity_scrub_last_findings{finding=\"orphan evidence\"}", 1.0),
+        ("nfs_verity_scrub_last_findings{finding=\"unsigned\"}", 0.0),
+        // It is no client, and nothing was refused to one.
+        ("nfs_verity_reads_total", 0.0),
+        ("nfs_verity_refused_total{cause=\"bad block\",class=\"corrupt\"}", 0.0),
+        ("nfs_verity_cache_bytes", 0.0),
+    ] {
+        assert_eq!(served.metric(metric), value, "{metric}");
+    }
+    assert!(served.metric("nfs_verity_scrub_files_total") >= 8.0);
+    assert!(served.metric("nfs_verity_scrub_last_time_seconds") > 1.7e9);
+    assert!(served.get("/").contains("<dt>Scrub</dt>"), "{}", served.get("/"));
+    served.signal("TERM");
+    assert_eq!(served.ended(), Some(0));
+    let found = events(&log, "scrub-finding");
+    assert_eq!((&found[0]["path"], &found[0]["block"]), (&json!("b/c"), &json!(5)));
+    assert_eq!(found[1]["finding"], "orphan evidence");
+    let ended = &events(&log, "scrub-ended")[0];
+    assert_eq!(
+        (&ended["result"], &ended["files"], &ended["good"]),
+        (&json!("complete"), &json!(4), &json!(3))
+    );
+    assert_eq!(ended["findings"], json!({ "bad block": 1, "orphan evidence": 1 }));
+    assert_eq!(audit(&log).last().unwrap()["event"], "stopped");
+}
+
+#[test]
+fn a_gateway_goes_on_with_the_scrub_that_its_end_interrupted() {
+    let n = 30;
+    let site = large(n);
+    let log = site.path("audit.log");
+    let flags = ["--scrub", "24h", "--audit-log", log.to_str().unwrap()];
+    let mut served = site.serve(&[&flags[..], &["--scrub-rate", "1"]].concat());
+    eventually("it has begun", || served.metric("nfs_verity_scrub_files_total") >= 4.0);
+    assert_eq!(served.metric("nfs_verity_scrub_running"), 1.0);
+    let mut client = Client::connect(served.nfs);
+    let file = client.find("029/f").unwrap();
+    assert_eq!(client.read_all(&file, 65536).unwrap(), content(29, 200_000), "clients are served meanwhile");
+    served.signal("TERM");
+    assert_eq!(served.ended(), Some(0));
+    assert_eq!(events(&log, "scrub-ended")[0]["result"], "interrupted");
+
+    let served = site.serve(&flags);
+    eventually("it ends", || events(&log, "scrub-ended").len() == 2);
+    assert!(events(&log, "scrub-started")[1]["after"].is_string());
+    let ended = &events(&log, "scrub-ended")[1];
+    assert_eq!((&ended["complete"], &ended["files"]), (&json!(true), &json!(2 * n)));
+    assert!(served.metric("nfs_verity_scrub_files_total") < 60.0, "the rest alone");
+    assert_eq!(events(&log, "scrub-finding").len(), n, "each once");
+}
+
+#[test]
+fn how_often_and_how_fast_is_checked() {
+    let site = signed();
+    let serve = |flag: &str, value: &str| {
+        let mut serve = command("serve");
+        serve.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
+        serve.arg("--state").arg(site.path("state")).args([flag, value]);
+        serve
+    };
+    serve("--scrub", "daily").ends(2).complains_of(&["daily", "24h"]);
+    serve("--scrub-rate", "0").ends(2).complains_of(&["scrub_rate", "from 1"]);
+    let config = site.path("gateway.toml");
+    fs::write(&config, "scrub = \"1x\"\n").unwrap();
+    serve("--config", config.to_str().unwrap()).ends(2).complains_of(&["gateway.toml:1", "1x"]);
 }
