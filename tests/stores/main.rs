@@ -5,6 +5,10 @@
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
 
+mod nfs_server;
+mod upstream;
+mod upstream_attacks;
+
 #[test]
 fn addresses_are_told_apart() {
     use nfs_verity::store::StoreAddress;
