@@ -4,13 +4,15 @@
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
-
-mod replicas;
 #[path = "../fault/scene.rs"]
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod scene;
 
 mod disk_cache;
+mod nfs_server;
+mod replicas;
+mod upstream;
+mod upstream_attacks;
 
 #[test]
 fn addresses_are_told_apart() {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -86,6 +87,11 @@ impl Ahead {
         Some((held.from, held.piece.clone()))
     }
 
+    /// Lets go of the piece that begins at `start`: all of it was read.
+    pub(super) fn used(&self, start: u64) {
+        self.state.lock().pieces.retain(|held| held.from != start);
+    }
+
     /// Notes a read of `from..to`; true when it follows one that was there before.
     pub(super) fn note(&self, from: u64, to: u64) -> bool {
         let mut state = self.state.lock();
@@ -141,13 +147,14 @@ impl Ahead {
 }
 
 impl Wanted {
-    /// Tells what became of the piece and keeps its memory counted until nobody may ask for it any more.
-    pub(super) async fn keep(self, tell: watch::Sender<Piece>, read: Option<Bytes>) {
-        let failed = read.is_none();
-        tell.send_replace(read.map_or(Piece::Failed, Piece::Here));
-        if !failed {
-            tell.closed().await;
+    /// Tells what became of the piece and keeps it, and its memory counted, until nobody may ask for it any
+    /// more: for `life` at most.
+    pub(super) async fn keep(self, tell: watch::Sender<Piece>, read: Option<Bytes>, life: Duration) {
+        if let Some(bytes) = read {
+            tell.send_replace(Piece::Here(bytes));
+            let _ = tokio::time::timeout(life, tell.closed()).await;
         }
+        tell.send_replace(Piece::Failed);
         drop(self.permit);
     }
 }

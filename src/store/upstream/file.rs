@@ -65,6 +65,9 @@ impl UpstreamFile {
         if let Some((start, piece)) = here
             && let Some(bytes) = arrived(piece).await
         {
+            if to >= start.saturating_add(bytes.len() as u64) {
+                self.ahead.used(start);
+            }
             return Ok(part(&bytes, start, from, to));
         }
         self.file.read(session.service(), from, to).await.map_err(|fault| fault.at("read", path))
@@ -79,7 +82,7 @@ impl UpstreamFile {
             tokio::spawn(async move {
                 let to = wanted.from.saturating_add(u64::from(wanted.len));
                 let read = file.read(file.session.service(), wanted.from, to).await.ok();
-                wanted.keep(tell, read).await;
+                wanted.keep(tell, read, file.session.address.attributes).await;
             })
         });
     }
