@@ -117,6 +117,7 @@ impl Gateway {
         let export = Export::new(ExportOptions {
             store,
             replicas: Vec::new(),
+            repair: None,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,
