@@ -120,6 +120,7 @@ impl Gateway {
         let export = Export::new(ExportOptions {
             store: store.clone(),
             replicas: Vec::new(),
+            repair: None,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,

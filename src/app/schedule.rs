@@ -113,6 +113,7 @@ impl Schedule {
             cache_bytes: CACHE,
             disk_cache: None,
             replicas: Vec::new(),
+            repair: None,
             // Nobody is told to come back later.
             whole_files: WholeFiles {
                 scratch: self.state.clone(),

@@ -74,6 +74,7 @@ pub(super) async fn offline_export(
     let options = ExportOptions {
         store,
         replicas: Vec::new(),
+        repair: None,
         namespace: namespace.to_owned(),
         carriers: carriers.to_vec(),
         keyring,

@@ -9,7 +9,7 @@ use quick_cache::sync::Cache;
 
 use super::verified::Verified;
 use crate::disk_cache::{self, DiskCache};
-use crate::event::{DiskUsage, Event, Sink};
+use crate::event::{DiskUsage, Event, Silent, Sink};
 use crate::verity::FileDigest;
 
 /// What a span of proven bytes is to its file.
@@ -65,6 +65,11 @@ impl BlockCache {
     pub(super) fn new(capacity: u64, disk: Option<Arc<DiskCache>>, sink: Arc<dyn Sink>) -> Self {
         let items = usize::try_from(capacity / (16 * 1024)).unwrap_or(usize::MAX);
         Self { memory: Cache::with_weighter(items.clamp(64, 1 << 20), capacity, ByBytes), disk, sink }
+    }
+
+    /// Without a disk: for who looks at what a store holds, and not at what was proven of it before.
+    pub(super) fn in_memory(capacity: u64) -> Self {
+        Self::new(capacity, None, Arc::new(Silent))
     }
 
     pub(super) fn get(&self, file: FileKey, span: Span) -> Option<Verified<Bytes>> {

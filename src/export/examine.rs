@@ -1,7 +1,5 @@
 //! Proving a whole file at once, with the same code that proves it block by block for clients.
 
-use std::sync::Arc;
-
 use super::Export;
 use super::cache::BlockCache;
 use super::error::ExportError;
@@ -10,7 +8,7 @@ use super::read::{read_at, stat};
 use super::reading::truncated;
 use super::trust::{Depth, Judged, Judgement, Trust};
 use crate::carrier::CarrierKind;
-use crate::event::{Cause, Silent};
+use crate::event::Cause;
 use crate::sign::Signer;
 use crate::store::{StoreError, StorePath};
 
@@ -120,7 +118,7 @@ pub(super) async fn examine(
     let (Ok(proven), Some(tree)) = (&verdict.outcome, &tree) else {
         return Err(ExamineError::Busy(ExportError::Io));
     };
-    let cache = BlockCache::new(TREE_BYTES, None, Arc::new(Silent));
+    let cache = BlockCache::in_memory(TREE_BYTES);
     let mut prover = Prover::new(proven, tree, &cache, None);
     let (size, block_size) = (proven.descriptor.size, prover.block_size() as u64);
     let (mut blocks, mut count) = (Vec::new(), 0);

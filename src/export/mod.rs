@@ -6,6 +6,7 @@
 //! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it.
 
 mod cache;
+mod checked;
 mod damage;
 mod error;
 mod evidence;
@@ -22,6 +23,7 @@ mod proof_directory;
 mod range;
 mod read;
 mod reading;
+mod repair;
 mod sources;
 mod trust;
 mod verified;
@@ -52,6 +54,7 @@ pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
 pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
+pub use repair::{Mended, Repair};
 pub use verified::{Payload, Verified};
 pub use whole::{WHOLE_MAX, WholeFiles};
 pub use xattrs::NAMES_HELD;
@@ -68,6 +71,8 @@ pub struct ExportOptions {
     /// Other stores with the same tree, in the order in which they are asked for what the first has damaged
     /// or does not answer for. Where there are any, the numbers of objects are made of their paths.
     pub replicas: Vec<Arc<dyn Store>>,
+    /// Whether what is found damaged on one store, and whole on another, is written back there, and how.
+    pub repair: Option<Repair>,
     /// The name of the tree that statements must be made for.
     pub namespace: String,
     /// Where evidence is looked for, in this order.
@@ -103,7 +108,8 @@ pub struct Export {
     mode: Mode,
     identity: Identity,
     sink: Arc<dyn Sink>,
-    trust: trust::Trust,
+    trust: Arc<trust::Trust>,
+    repairer: Arc<repair::Repairer>,
     nodes: nodes::Nodes,
     cache: cache::BlockCache,
     verdicts: Cache<handle::Tag, trust::Verdict>,
@@ -137,15 +143,26 @@ impl Export {
         {
             options.sink.emit(&Event::Shadowed { name });
         }
-        let sources = sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), None);
+        let (damaged, line) = repair::line();
+        let damaged = options.repair.is_some().then_some(damaged);
+        let sources =
+            sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), damaged);
         let sources = Arc::new(sources);
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
+        let trust = trust::Trust::new(options.namespace, sources.clone(), wholes, options.keyring);
+        let trust = Arc::new(trust);
+        let settings = options.repair.unwrap_or_default();
+        let repairer = repair::Repairer::new(trust.clone(), settings, options.sink.clone());
+        if options.repair.is_some() && sources.are_many() {
+            tokio::spawn(repair::Repairer::work(Arc::downgrade(&repairer), line));
+        }
         Ok(Self {
             store: options.store,
-            sources: sources.clone(),
+            sources,
             mode: options.mode,
             identity: options.identity,
-            trust: trust::Trust::new(options.namespace, sources, wholes, options.keyring),
+            trust,
+            repairer,
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
             cache: cache::BlockCache::new(options.cache_bytes, options.disk_cache, options.sink.clone()),
             sink: options.sink,

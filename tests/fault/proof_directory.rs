@@ -71,6 +71,7 @@ impl Scene {
         let options = ExportOptions {
             store,
             replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),

@@ -194,6 +194,7 @@ impl Gate {
         let mut options = ExportOptions {
             store,
             replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),

@@ -1,12 +1,12 @@
 //! Stores that are not a local directory: an NFS server, a bucket, replicas; and chains of real programs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
 
-#[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "not every test uses all of it")]
-mod support;
 #[path = "../fault/scene.rs"]
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod scene;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "not every test uses all of it")]
+mod support;
 
 mod disk_cache;
 mod nfs_server;

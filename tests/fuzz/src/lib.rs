@@ -248,6 +248,7 @@ fn export() -> Arc<Export> {
         let options = ExportOptions {
             store: Arc::new(store),
             replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             keyring: Keyring::new(Vec::new()),
