@@ -13,6 +13,8 @@ mod local;
 mod memory;
 pub mod object;
 mod path;
+mod patient;
+mod slow;
 pub mod upstream;
 mod url;
 
@@ -31,6 +33,8 @@ pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
 pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, is_plain};
+pub use patient::Patient;
+pub use slow::Slow;
 pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.

@@ -10,6 +10,7 @@ mod support;
 mod scene;
 
 mod disk_cache;
+mod patience;
 
 #[test]
 fn addresses_are_told_apart() {
