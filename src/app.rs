@@ -2,10 +2,10 @@
 
 mod nfs4;
 mod revocations;
+mod stores;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
-use crate::store::{Local, StoreError};
+use crate::store::StoreError;
 use revocations::Revocations;
 
 /// Why the gateway does not start, or does not take new settings.
@@ -109,13 +109,14 @@ impl Gateway {
         let keyring = load_trust(&settings.trust, settings.accept, settings.mode)?;
         let keys = keyring.len();
         let relaxed = keyring.relaxations();
-        let store = Arc::new(Local::new(&settings.store)?);
         let state = state_directory(&settings)?;
         let handle_key = handle_key(&state)?;
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         let sink: Arc<dyn Sink> = monitor.clone();
+        let store = stores::open(&settings, sink.clone()).await?;
         let export = Export::new(ExportOptions {
             store,
+            replicas: Vec::new(),
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,
@@ -187,7 +188,7 @@ impl Gateway {
         self.monitor.emit(&Event::Started {
             nfs,
             monitor: self.monitor_address,
-            store: &self.settings.store.to_string_lossy(),
+            store: &self.settings.store.to_string(),
             mode: &self.settings.mode.to_string(),
             keys: self.keys,
         });
@@ -285,7 +286,7 @@ fn limits(settings: &Settings) -> Limits {
 fn state_directory(settings: &Settings) -> Result<PathBuf, AppError> {
     let directory = match &settings.state {
         Some(directory) => directory.clone(),
-        None => default_state(&settings.store)?,
+        None => default_state(&settings.store.identity())?,
     };
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map_err(|error| AppError::State { path: directory.clone(), reason: error.to_string() })?;
@@ -337,15 +338,14 @@ fn make_key(directory: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 /// A directory of the user's, one for each store.
-fn default_state(store: &Path) -> Result<PathBuf, AppError> {
+fn default_state(store: &[u8]) -> Result<PathBuf, AppError> {
     let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     let base = base.ok_or_else(|| AppError::State {
         path: PathBuf::from("handle.key"),
         reason: "there is no place for it: neither XDG_STATE_HOME nor HOME is set".into(),
     })?;
-    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
-    let name: String = hex::encode(Sha256::digest(store.as_os_str().as_bytes())).chars().take(16).collect();
+    let name: String = hex::encode(Sha256::digest(store)).chars().take(16).collect();
     Ok(base.join("nfs-verity").join(name))
 }
 

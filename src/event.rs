@@ -182,6 +182,25 @@ pub struct Refusal<'a> {
     pub served: bool,
 }
 
+/// Something that one store has damaged and another one has whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Healed<'a> {
+    /// The path below the export's root, as bytes.
+    pub path: &'a [u8],
+    /// The store that was wrong, for people.
+    pub store: &'a str,
+    /// The store that was right, for people.
+    pub from: &'a str,
+    /// What is wrong there.
+    pub cause: Cause,
+    /// Facts for people.
+    pub detail: &'a str,
+    /// The block's index within its level, if one block is at fault.
+    pub block: Option<u64>,
+    /// The tree level: `None` for data or the whole file, 0 for leaves.
+    pub level: Option<u8>,
+}
+
 /// One answered READ.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -238,6 +257,40 @@ pub enum Event<'a> {
         /// What the evidence lacks.
         reason: &'static str,
     },
+    /// A store gave something that does not verify, or nothing, and another one gave what does.
+    Healed(Healed<'a>),
+    /// A file was put back on a store that held it damaged, and proven there again.
+    Repaired {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// The store that was written, for people.
+        store: &'a str,
+        /// What was written: `data`, `evidence` or `data and evidence`.
+        what: &'static str,
+        /// Bytes of data written; 0 where only evidence was.
+        bytes: u64,
+    },
+    /// A file that is damaged on a store was left as it is.
+    NotRepaired {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// The store, for people.
+        store: &'a str,
+        /// Why it was not written.
+        reason: &'a str,
+    },
+    /// A store does not answer any more; others are asked in its place, or clients wait.
+    StoreDown {
+        /// The store, for people.
+        store: &'a str,
+        /// What it said last.
+        error: &'a str,
+    },
+    /// A store that did not answer does again.
+    StoreUp {
+        /// The store, for people.
+        store: &'a str,
+    },
     /// A remote procedure call was answered.
     Call {
         /// Program name: `nfs3`, `mount3`.
@@ -274,18 +327,6 @@ pub enum Event<'a> {
         what: &'a str,
         /// The error.
         error: &'a str,
-    },
-    /// A store does not answer any more.
-    StoreDown {
-        /// The store, for people.
-        store: &'a str,
-        /// What it last said, or that it said nothing.
-        error: &'a str,
-    },
-    /// A store that was down answers again.
-    StoreUp {
-        /// The store, for people.
-        store: &'a str,
     },
     /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
     /// Told of the first, the second, the fourth and so on: a disk may hold many.

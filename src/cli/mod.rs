@@ -13,6 +13,7 @@ mod pool;
 mod progress;
 mod relocate;
 mod remote;
+mod root;
 mod rotate;
 mod seal;
 mod serve;
@@ -47,7 +48,10 @@ Examples:
   nfs-verity keygen --out keys/release              make a signing key
   nfs-verity sign --key keys/release.key /srv/data  sign a tree
   nfs-verity verify --trust keys/release.pub /srv/data
-  nfs-verity serve --store /srv/data --trust keys/release.pub";
+  nfs-verity serve --store /srv/data --trust keys/release.pub
+  nfs-verity serve --store nfs://filer/export --trust keys/release.pub
+
+ROOT is a directory, or nfs://HOST/EXPORT, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -1,13 +1,12 @@
 //! Every regular file below some paths of a store, in order of names.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
 use super::Trouble;
-use crate::store::{Kind, Local, Store, StoreError, StoreErrorKind, StorePath};
+use crate::store::{Kind, Store, StoreError, StoreErrorKind, StorePath};
 
 /// Entries read from a directory at once.
 const PAGE: usize = 4096;
@@ -49,11 +48,6 @@ impl Passed {
     pub(super) fn hidden(&self) -> bool {
         self.hidden.load(Ordering::Relaxed)
     }
-}
-
-/// The store at the directory `root`.
-pub(super) fn open_store(root: &Path) -> Result<Arc<dyn Store>, Trouble> {
-    Ok(Arc::new(Local::new(root)?))
 }
 
 /// The paths that a user names, relative to the store's root; none means the root itself.

@@ -12,6 +12,7 @@ mod evidence;
 mod examine;
 mod fingerprint;
 mod handle;
+mod heal;
 mod items;
 mod names;
 mod nodes;
@@ -21,6 +22,7 @@ mod proof_directory;
 mod range;
 mod read;
 mod reading;
+mod sources;
 mod trust;
 mod verified;
 mod whole;
@@ -32,12 +34,12 @@ use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
-use crate::carrier::{CarrierKind, Carriers};
+use crate::carrier::CarrierKind;
 use crate::disk_cache::{DiskCache, DiskCacheError};
 use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
-use crate::store::{Store, StoreError, StorePath};
+use crate::store::{Failover, Guarded, Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
@@ -63,6 +65,9 @@ const VERDICTS: usize = 32 * 1024;
 pub struct ExportOptions {
     /// Where the bytes come from.
     pub store: Arc<dyn Store>,
+    /// Other stores with the same tree, in the order in which they are asked for what the first has damaged
+    /// or does not answer for. Where there are any, the numbers of objects are made of their paths.
+    pub replicas: Vec<Arc<dyn Store>>,
     /// The name of the tree that statements must be made for.
     pub namespace: String,
     /// Where evidence is looked for, in this order.
@@ -91,7 +96,10 @@ pub struct ExportOptions {
 
 /// One exported tree, read-only.
 pub struct Export {
+    /// Names and attributes.
     store: Arc<dyn Store>,
+    /// Data and evidence.
+    sources: Arc<sources::Sources>,
     mode: Mode,
     identity: Identity,
     sink: Arc<dyn Sink>,
@@ -108,7 +116,17 @@ pub struct Export {
 
 impl Export {
     /// Exports the store. Fails when the store's root cannot be looked at.
-    pub async fn new(options: ExportOptions) -> Result<Self, StoreError> {
+    pub async fn new(mut options: ExportOptions) -> Result<Self, StoreError> {
+        let mut first = options.store.clone();
+        let mut replicas = Vec::new();
+        if !options.replicas.is_empty() {
+            let guard = |store: &Arc<dyn Store>| Guarded::new(store.clone(), options.sink.clone());
+            let main = guard(&options.store);
+            replicas.extend(options.replicas.iter().map(guard));
+            let all = std::iter::once(main.clone()).chain(replicas.iter().cloned()).collect();
+            first = Arc::new(main);
+            options.store = Arc::new(Failover::new(all));
+        }
         let root = options.store.stat(&StorePath::root()).await?;
         if options.mode == Mode::Warn {
             options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
@@ -119,14 +137,15 @@ impl Export {
         {
             options.sink.emit(&Event::Shadowed { name });
         }
-        let carriers = Carriers::over(&options.store, &options.carriers);
+        let sources = sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), None);
+        let sources = Arc::new(sources);
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
-        let (store, keyring) = (options.store.clone(), options.keyring);
         Ok(Self {
             store: options.store,
+            sources: sources.clone(),
             mode: options.mode,
             identity: options.identity,
-            trust: trust::Trust::new(options.namespace, store, carriers, wholes, keyring),
+            trust: trust::Trust::new(options.namespace, sources, wholes, options.keyring),
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
             cache: cache::BlockCache::new(options.cache_bytes, options.disk_cache, options.sink.clone()),
             sink: options.sink,

@@ -201,6 +201,18 @@ impl Sink for Monitor {
                 metrics.hashed_bytes.inc_by(bytes);
                 self.journal.note(Fact::hashed(path, bytes, duration, reason));
             }
+            Event::Healed(ref healed) => {
+                metrics.healed(healed.store, healed.cause);
+                self.journal.note(Fact::from(healed));
+            }
+            Event::Repaired { path, store, what, bytes } => {
+                metrics.repaired(store, "ok");
+                self.journal.note(Fact::repaired(path, store, what, bytes));
+            }
+            Event::NotRepaired { path, store, reason } => {
+                metrics.repaired(store, "refused");
+                self.journal.note(Fact::not_repaired(path, store, reason));
+            }
             Event::Started { nfs, monitor, store, mode, keys } => {
                 let mut status = self.status.write();
                 status.phase = Phase::Serving;
@@ -242,6 +254,7 @@ impl Sink for Monitor {
                 let (store, error) = (clip(store, CLIP), clip(error, CLIP));
                 // More than one layer may notice.
                 if let Some(down) = self.status.write().store_down(&store) {
+                    metrics.store(&store, false);
                     metrics.store_failures.inc();
                     metrics.stores_down.set(down);
                     self.journal.note(Fact::StoreDown { store, error });
@@ -250,6 +263,7 @@ impl Sink for Monitor {
             Event::StoreUp { store } => {
                 let store = clip(store, CLIP);
                 if let Some(down) = self.status.write().store_up(&store) {
+                    metrics.store(&store, true);
                     metrics.stores_down.set(down);
                     self.journal.note(Fact::StoreUp { store });
                 }

@@ -41,6 +41,7 @@ pub(super) fn store() -> Memory {
 pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
     let options = ExportOptions {
         store: Arc::new(store),
+        replicas: Vec::new(),
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],
         keyring: Keyring::new(Vec::new()),

@@ -244,6 +244,11 @@ impl StoreFile for PatientFile {
         Box::pin(self.watch.call("read", &self.path, move || self.inner.read_at(offset, len)))
     }
 
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        let call = move || self.inner.read_pieces(offset, len, piece);
+        Box::pin(self.watch.call("read", &self.path, call))
+    }
+
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
         self.inner.try_read_at(offset, len)
     }

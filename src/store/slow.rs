@@ -157,6 +157,11 @@ impl StoreFile for SlowFile {
         Box::pin(self.link.pass(self.inner.read_at(offset, len), Bytes::len))
     }
 
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        let size = |pieces: &Vec<Bytes>| pieces.iter().map(Bytes::len).sum();
+        Box::pin(self.link.pass(self.inner.read_pieces(offset, len, piece), size))
+    }
+
     fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<Range<u64>>>> {
         Box::pin(self.link.pass(self.inner.data_range(offset, size), nothing))
     }

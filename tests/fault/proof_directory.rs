@@ -70,6 +70,7 @@ impl Scene {
         let store: Arc<dyn Store> = shared(&self.memory);
         let options = ExportOptions {
             store,
+            replicas: Vec::new(),
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),

@@ -27,6 +27,7 @@ mod cli_rotate;
 mod cli_serve;
 mod cli_sign;
 mod cli_signer;
+mod cli_stores;
 mod cli_trust;
 mod cli_verify;
 mod cli_whole;

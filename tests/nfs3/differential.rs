@@ -77,6 +77,7 @@ impl Scene {
         }
         let options = ExportOptions {
             store: Arc::new(store.clone()),
+            replicas: Vec::new(),
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),

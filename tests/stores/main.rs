@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
 
+mod replicas;
 #[path = "../fault/scene.rs"]
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod scene;

@@ -247,6 +247,7 @@ fn export() -> Arc<Export> {
         store.put_symlink("link", b"hello").expect("a new link");
         let options = ExportOptions {
             store: Arc::new(store),
+            replicas: Vec::new(),
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             keyring: Keyring::new(Vec::new()),
