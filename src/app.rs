@@ -47,6 +47,9 @@ pub enum AppError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The disk cache cannot be opened.
+    #[error(transparent)]
+    DiskCache(#[from] crate::disk_cache::DiskCacheError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,7 +134,7 @@ impl Gateway {
                 anonymous_gid: settings.anonymous_gid,
             },
             cache_bytes: settings.cache,
-            disk_cache: None,
+            disk_cache: stores::open_disk_cache(&settings, sink.clone()).await?,
             whole_files: WholeFiles { scratch: state.clone(), ..WholeFiles::default() },
             xattrs: settings.xattrs,
             proof_directory: settings.proof_directory.clone(),

@@ -11,8 +11,6 @@ repair = true
 timeout = 30
 wait = "hard"
 disk_cache = { dir = "/var/cache/nfs-verity", size = "1GiB" }
-scrub = "12h"
-scrub_rate = 20
 handle_key = "/etc/nfs-verity/handle.key"
 trust = "/etc/nfs-verity/trust"
 accept = "native, fsverity"
@@ -34,6 +32,8 @@ lease = 45
 fattr4_ima = 87
 nfs4err_integrity = 10200
 rpcbind = true
+scrub = "24h"
+scrub_rate = 50
 
 [limits]
 connections = 100
@@ -67,8 +67,6 @@ fn each_key_reaches_its_setting() {
         timeout: Duration::from_secs(30),
         wait: Wait::Hard,
         disk_cache: Some(DiskCache { directory: "/var/cache/nfs-verity".into(), size: 1 << 30 }),
-        scrub: Some(Duration::from_secs(12 * 3600)),
-        scrub_rate: 20_000_000,
         handle_key: Some("/etc/nfs-verity/handle.key".into()),
         trust: "/etc/nfs-verity/trust".into(),
         accept: "native,fsverity".parse().unwrap(),
@@ -89,6 +87,8 @@ fn each_key_reaches_its_setting() {
         fattr4_ima: Some(87),
         nfs4err_integrity: Some(10200),
         rpcbind: true,
+        scrub: "24h".parse().unwrap(),
+        scrub_rate: Some(50),
         limits: Limits {
             connections: Some(100),
             calls_per_connection: Some(32),
@@ -109,8 +109,8 @@ fn what_is_not_said_has_its_default() {
         timeout: Duration::from_secs(10),
         wait: Wait::Soft,
         disk_cache: None,
-        scrub: None,
-        scrub_rate: 50_000_000,
+        scrub: Interval(None),
+        scrub_rate: None,
         handle_key: None,
         trust: "/t".into(),
         accept: FormatSet::NATIVE,
@@ -131,8 +131,6 @@ fn what_is_not_said_has_its_default() {
         fattr4_ima: None,
         nfs4err_integrity: None,
         rpcbind: false,
-        scrub: Interval(None),
-        scrub_rate: None,
         limits: Limits::default(),
     };
     assert_eq!(settings, wanted);
@@ -149,7 +147,7 @@ fn flags_win_over_the_file() {
         timeout: Some(1),
         wait: Some(Wait::Soft),
         disk_cache: Some(DiskCache { directory: "/flag/d".into(), size: 64 << 20 }),
-        scrub: Some(Period(None)),
+        scrub: Some(Interval(None)),
         scrub_rate: Some(1),
         handle_key: Some("/flag/k".into()),
         trust: Some("/flag/t".into()),
@@ -172,8 +170,6 @@ fn flags_win_over_the_file() {
         fattr4_ima: Some(88),
         nfs4err_integrity: Some(10100),
         rpcbind: Some(false),
-        scrub: Some(Interval(None)),
-        scrub_rate: Some(7),
         connections: Some(3),
         calls_per_connection: Some(4),
         idle_seconds: Some(5),
@@ -202,7 +198,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
         error.starts_with("gateway.toml:3: unknown key \"chache\"; known keys are store, replica, "),
         "{error}"
     );
-    assert!(error.ends_with("scrub_rate, limits"), "{error}");
+    assert!(error.ends_with("rpcbind, limits"), "{error}");
     let error = refused("[limits]\nconnections = 1\nidle = 4\n");
     let wanted = "gateway.toml:3: unknown key \"limits.idle\"; known keys of [limits] are connections, \
                   calls_per_connection, idle_seconds";
@@ -249,11 +245,6 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
             "disk_cache = { where = 1 }",
             "unknown key \"disk_cache.where\"; known keys of [disk_cache] are dir, size",
         ),
-        (
-            "scrub = \"often\"",
-            "\"often\" is no period; write one from 1m to 365d such as \"24h\" (units s, m, h, d), or \"off\"",
-        ),
-        ("scrub_rate = 0", "scrub_rate must be from 1 to 100000"),
         ("handle_key = 1", "handle_key must be a path in quotes, not a number"),
         ("trust = [\"a\"]", "trust must be a path in quotes, not a list"),
         (
@@ -369,7 +360,6 @@ fn stores_that_contradict_each_other_are_refused() {
     let disk_cache = Some(DiskCache { directory: "/d".into(), size: 1 << 20 });
     assert_eq!(refuse(Overrides { disk_cache, ..needed() }), "disk_cache must be of at least 64MiB");
     assert_eq!(refuse(Overrides { timeout: Some(0), ..needed() }), "timeout must be from 1 to 600");
-    assert_eq!(refuse(Overrides { scrub_rate: Some(0), ..needed() }), "scrub_rate must be from 1 to 100000");
 }
 
 #[test]

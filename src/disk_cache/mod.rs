@@ -264,6 +264,12 @@ impl DiskCache {
         read.await.map_err(io::Error::other)?
     }
 
+    /// Whether something can be given for `key`, without a look at the disk.
+    pub fn has(&self, key: &Key) -> bool {
+        let slot = self.shared.slot(key);
+        self.shared.is_on() && (self.shared.index.get(slot).is_some() || self.queue.waiting(slot).is_some())
+    }
+
     /// Keeps `bytes`, some time later, unless they are there already or the disk is behind.
     pub fn insert(&self, key: &Key, bytes: &Bytes) {
         if !self.shared.is_on() || bytes.is_empty() || bytes.len() > BLOCK_MAX {

@@ -76,6 +76,12 @@ impl BlockCache {
         self.memory.get(&Key { file: file.0, span })
     }
 
+    /// Whether the span is in memory or on disk.
+    pub(super) fn has(&self, file: FileKey, span: Span) -> bool {
+        self.get(file, span).is_some()
+            || self.disk.as_ref().is_some_and(|disk| disk.has(&on_disk(file, span)))
+    }
+
     /// Keeps what the store gave, on disk too.
     pub(super) fn insert(&self, file: FileKey, span: Span, bytes: Verified<Bytes>) {
         if let Some(disk) = &self.disk {

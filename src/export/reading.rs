@@ -309,7 +309,7 @@ impl<'a> Reading<'a> {
             let (from, to) = self.span(at, EXTENT);
             let key = self.prover.proven.cache_key;
             let mostly = (self.end.min(to) - from) * 2 >= to - from;
-            if !mostly || self.export.cache.get(key, Span::Extent(from / EXTENT)).is_some() {
+            if !mostly || self.export.cache.has(key, Span::Extent(from / EXTENT)) {
                 break;
             }
             at = to;

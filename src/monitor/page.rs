@@ -112,18 +112,15 @@ impl Status {
         }
     }
 
-    /// A store went silent. Gives how many are.
-    pub(super) fn store_down(&mut self, store: &str) -> u64 {
-        if self.down.len() < STORES {
-            self.down.insert(store.to_owned());
-        }
-        self.down.len() as u64
+    /// A store went silent. Gives how many are, if that is news.
+    pub(super) fn store_down(&mut self, store: &str) -> Option<u64> {
+        let is_news = self.down.len() < STORES && self.down.insert(store.to_owned());
+        is_news.then_some(self.down.len() as u64)
     }
 
-    /// A store answers again. Gives how many do not.
-    pub(super) fn store_up(&mut self, store: &str) -> u64 {
-        self.down.remove(store);
-        self.down.len() as u64
+    /// A store answers again. Gives how many do not, if that is news.
+    pub(super) fn store_up(&mut self, store: &str) -> Option<u64> {
+        self.down.remove(store).then_some(self.down.len() as u64)
     }
 
     /// Whether anything relaxes enforcement; a mode that is not known is taken as relaxed.

@@ -16,6 +16,8 @@ mod local;
 mod memory;
 pub mod object;
 mod path;
+mod patient;
+mod slow;
 pub mod upstream;
 mod url;
 pub mod walk;
@@ -37,6 +39,8 @@ pub use identity::{Identity, acting_as};
 pub use local::Local;
 pub use memory::Memory;
 pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, fileid_of_path, is_plain};
+pub use patient::Patient;
+pub use slow::Slow;
 pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.

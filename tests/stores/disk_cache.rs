@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use nfs_verity::carrier::bundle::TREE_OFFSET;
 use nfs_verity::disk_cache::{DiskCache, DiskCacheError, Key, Part, SIZE_MIN};
 use nfs_verity::event::{Event, Gauge, Sink};
 use nfs_verity::export::open_disk_cache;
@@ -296,8 +297,8 @@ async fn the_tree_too_comes_from_the_disk() {
     let file = store.open(&StorePath::parse(path.as_bytes()).unwrap()).await.unwrap();
     let size = usize::try_from(file.stat().await.unwrap().size).unwrap();
     let mut bytes = file.read_at(0, size).await.unwrap().to_vec();
-    // Behind the head, in the tree's first blocks.
-    bytes[4096..6000].fill(0xff);
+    let tree = usize::try_from(TREE_OFFSET).unwrap();
+    bytes[tree..tree + 4000].fill(0xff);
     site.memory.put(&path, &bytes).unwrap();
     assert!(Gate::new(store, &site.keyring).await.start(FILE).await.is_err());
     let (gate, disk) = site.gate().await;

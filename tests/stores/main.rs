@@ -10,6 +10,7 @@ mod support;
 
 mod disk_cache;
 mod nfs_server;
+mod patience;
 mod replicas;
 mod upstream;
 mod upstream_attacks;
