@@ -2,6 +2,7 @@
 
 mod nfs4;
 mod revocations;
+mod schedule;
 mod stores;
 
 use std::io::{Read, Write};
@@ -29,6 +30,7 @@ use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::StoreError;
 use revocations::Revocations;
+use schedule::Schedule;
 
 /// Why the gateway does not start, or does not take new settings.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,7 @@ pub struct Gateway {
     monitor_listener: TcpListener,
     monitor_address: SocketAddr,
     keys: usize,
+    scrubs: Option<Schedule>,
 }
 
 impl Gateway {
@@ -115,7 +118,7 @@ impl Gateway {
         let sink: Arc<dyn Sink> = monitor.clone();
         let store = stores::open(&settings, sink.clone()).await?;
         let export = Export::new(ExportOptions {
-            store,
+            store: store.clone(),
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,
@@ -134,6 +137,7 @@ impl Gateway {
         });
         let export = Arc::new(export.await?);
         monitor.set_gauge(export.clone());
+        let scrubs = Schedule::new(&settings, store, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {
             monitor.emit(&Event::Relaxed { setting });
         }
@@ -157,7 +161,17 @@ impl Gateway {
         if settings.rpcbind {
             rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;
         }
-        Ok(Self { settings, export, monitor, revocations, server, monitor_listener, monitor_address, keys })
+        Ok(Self {
+            settings,
+            export,
+            monitor,
+            revocations,
+            server,
+            monitor_listener,
+            monitor_address,
+            keys,
+            scrubs,
+        })
     }
 
     /// Where NFS is served.
@@ -195,8 +209,15 @@ impl Gateway {
             let _ = watching.changed().await;
         }));
         let watching = tokio::spawn(self.revocations.watch(self.export.clone(), self.monitor.clone()));
+        let (ended, ending) = watch::channel(false);
+        let scrubbing = self.scrubs.map(|scrubs| tokio::spawn(scrubs.run(ending)));
         self.server.run(shutdown).await;
         watching.abort();
+        let _ = ended.send(true);
+        if let Some(scrubbing) = scrubbing {
+            // It notes where it stopped.
+            let _ = tokio::time::timeout(Duration::from_secs(2), scrubbing).await;
+        }
         if self.settings.rpcbind {
             // The port is closed either way.
             let _ = rpcbind::unregister().await;

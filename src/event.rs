@@ -182,6 +182,93 @@ pub struct Refusal<'a> {
     pub served: bool,
 }
 
+/// What a scrub comes across that is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Finding {
+    /// A file does not verify, or cannot be read.
+    Failed(Cause),
+    /// There is evidence for a file that is not there.
+    Orphan,
+    /// A file that was begun long ago, and never finished, lies among the evidence.
+    Leftover,
+}
+
+impl Finding {
+    /// All findings, in the order in which documentation and metrics list them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Cause::ALL.into_iter().map(Self::Failed).chain([Self::Orphan, Self::Leftover])
+    }
+
+    /// The wording used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed(cause) => cause.as_str(),
+            Self::Orphan => "orphan evidence",
+            Self::Leftover => "unfinished file",
+        }
+    }
+
+    /// What to do about it, for people.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Failed(cause) => cause.remedy(),
+            Self::Orphan => "restore the file, or remove what is left of it below .nfs-verity",
+            Self::Leftover => "remove it (scrub --repair)",
+        }
+    }
+}
+
+/// One finding of a scrub.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrubFinding<'a> {
+    /// The path below the store's root, as bytes.
+    pub path: &'a [u8],
+    /// What is wrong.
+    pub finding: Finding,
+    /// Facts for people; may be empty.
+    pub detail: &'a str,
+    /// The first failing block's index within its level, if blocks are at fault.
+    pub block: Option<u64>,
+    /// Its tree level; `None` for data.
+    pub level: Option<u8>,
+    /// How many blocks fail.
+    pub blocks: u64,
+    /// True when it is put right by now.
+    pub repaired: bool,
+}
+
+/// What a scrub found in all, with what it had found before it was interrupted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubTotals {
+    /// Regular files looked at.
+    pub files: u64,
+    /// Those of them that are proven to the last block.
+    pub good: u64,
+    /// Bytes of files proven or found wrong.
+    pub bytes: u64,
+    /// Findings, by kind; those put right, too.
+    pub findings: std::collections::BTreeMap<Finding, u64>,
+    /// Findings that were put right.
+    pub repaired: u64,
+}
+
+impl ScrubTotals {
+    /// How many findings there are of a kind.
+    pub fn count(&self, finding: Finding) -> u64 {
+        self.findings.get(&finding).copied().unwrap_or(0)
+    }
+
+    /// All findings, those put right, too.
+    pub fn found(&self) -> u64 {
+        self.findings.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Findings that are still there.
+    pub fn left(&self) -> u64 {
+        self.found().saturating_sub(self.repaired)
+    }
+}
+
 /// One answered READ.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -237,6 +324,33 @@ pub enum Event<'a> {
         duration: Duration,
         /// What the evidence lacks.
         reason: &'static str,
+    },
+    /// A scrub of the store begins.
+    ScrubStarted {
+        /// The store, for people.
+        store: &'a str,
+        /// The path behind which it goes on, where it was interrupted before.
+        after: Option<&'a [u8]>,
+        /// Why it does not go on where it was interrupted; may be empty.
+        note: &'a str,
+    },
+    /// A scrub is done with a file.
+    Scrubbed {
+        /// Bytes looked at.
+        bytes: u64,
+    },
+    /// A scrub came across something.
+    ScrubFound(ScrubFinding<'a>),
+    /// A scrub is over.
+    ScrubEnded {
+        /// `complete`, `interrupted`, or the error that ended it.
+        result: &'a str,
+        /// True when all of the store was looked at.
+        complete: bool,
+        /// What was found, since the start of the store.
+        totals: &'a ScrubTotals,
+        /// How long it took since it was started or taken up again.
+        duration: Duration,
     },
     /// A remote procedure call was answered.
     Call {

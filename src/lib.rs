@@ -10,11 +10,12 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands: serve, sign, verify, inspect, xattr, proof, convert, strip, keygen, keys, demo |
+//! | 6 | [`cli`] | the commands: serve, sign, verify, scrub, inspect, xattr, proof, convert, strip, keygen, keys, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: RPC, MOUNT, NFSv3, NFSv4 and the program of `xdr/integrity.x` |
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
+//! | 4 | [`scrub`] | the whole tree proven in turn: the cursor, the pace, what was found |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
 //! | 1 | [`store`] | bytes by name: from a directory, an NFS server, a bucket or memory, and layers over any of them |
@@ -45,6 +46,7 @@ pub mod export;
 pub mod monitor;
 pub mod policy;
 pub mod proto;
+pub mod scrub;
 pub mod sign;
 pub mod store;
 pub mod sys;

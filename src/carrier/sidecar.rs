@@ -32,7 +32,7 @@ impl Sidecar {
     }
 
     /// Where unfinished bundles lie: the evidence of the evidence, which there never is.
-    pub(super) fn scratch() -> StorePath {
+    pub fn scratch() -> StorePath {
         Self::directory().join(SIDECAR_DIRECTORY).unwrap_or_else(|_| Self::directory())
     }
 

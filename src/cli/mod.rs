@@ -15,6 +15,7 @@ mod relocate;
 mod remote;
 mod root;
 mod rotate;
+mod scrub;
 mod seal;
 mod serve;
 mod sign;
@@ -63,6 +64,7 @@ enum Command {
     Proof(remote::proof::ProofArgs),
     Convert(convert::ConvertArgs),
     Strip(strip::StripArgs),
+    Scrub(scrub::ScrubArgs),
     Serve(serve::ServeArgs),
     Keys(keys::KeysArgs),
     Demo(demo::DemoArgs),
@@ -89,6 +91,7 @@ impl Cli {
             Command::Proof(args) => remote::proof::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
             Command::Strip(args) => strip::run(&args, out),
+            Command::Scrub(args) => scrub::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
             Command::Keys(args) => keys::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),

@@ -11,8 +11,6 @@ repair = true
 timeout = 30
 wait = "hard"
 disk_cache = { dir = "/var/cache/nfs-verity", size = "1GiB" }
-scrub = "12h"
-scrub_rate = 20
 handle_key = "/etc/nfs-verity/handle.key"
 trust = "/etc/nfs-verity/trust"
 accept = "native, fsverity"
@@ -34,6 +32,8 @@ lease = 45
 fattr4_ima = 87
 nfs4err_integrity = 10200
 rpcbind = true
+scrub = "24h"
+scrub_rate = 50
 
 [limits]
 connections = 100
@@ -67,8 +67,6 @@ fn each_key_reaches_its_setting() {
         timeout: Duration::from_secs(30),
         wait: Wait::Hard,
         disk_cache: Some(DiskCache { directory: "/var/cache/nfs-verity".into(), size: 1 << 30 }),
-        scrub: Some(Duration::from_secs(12 * 3600)),
-        scrub_rate: 20_000_000,
         handle_key: Some("/etc/nfs-verity/handle.key".into()),
         trust: "/etc/nfs-verity/trust".into(),
         accept: "native,fsverity".parse().unwrap(),
@@ -89,6 +87,8 @@ fn each_key_reaches_its_setting() {
         fattr4_ima: Some(87),
         nfs4err_integrity: Some(10200),
         rpcbind: true,
+        scrub: "24h".parse().unwrap(),
+        scrub_rate: Some(50),
         limits: Limits {
             connections: Some(100),
             calls_per_connection: Some(32),
@@ -109,8 +109,6 @@ fn what_is_not_said_has_its_default() {
         timeout: Duration::from_secs(10),
         wait: Wait::Soft,
         disk_cache: None,
-        scrub: None,
-        scrub_rate: 50_000_000,
         handle_key: None,
         trust: "/t".into(),
         accept: FormatSet::NATIVE,
@@ -147,8 +145,6 @@ fn flags_win_over_the_file() {
         timeout: Some(1),
         wait: Some(Wait::Soft),
         disk_cache: Some(DiskCache { directory: "/flag/d".into(), size: 64 << 20 }),
-        scrub: Some(Period(None)),
-        scrub_rate: Some(1),
         handle_key: Some("/flag/k".into()),
         trust: Some("/flag/t".into()),
         accept: Some(FormatSet::NATIVE),
@@ -245,11 +241,6 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
             "disk_cache = { where = 1 }",
             "unknown key \"disk_cache.where\"; known keys of [disk_cache] are dir, size",
         ),
-        (
-            "scrub = \"often\"",
-            "\"often\" is no period; write one from 1m to 365d such as \"24h\" (units s, m, h, d), or \"off\"",
-        ),
-        ("scrub_rate = 0", "scrub_rate must be from 1 to 100000"),
         ("handle_key = 1", "handle_key must be a path in quotes, not a number"),
         ("trust = [\"a\"]", "trust must be a path in quotes, not a list"),
         (
@@ -365,7 +356,6 @@ fn stores_that_contradict_each_other_are_refused() {
     let disk_cache = Some(DiskCache { directory: "/d".into(), size: 1 << 20 });
     assert_eq!(refuse(Overrides { disk_cache, ..needed() }), "disk_cache must be of at least 64MiB");
     assert_eq!(refuse(Overrides { timeout: Some(0), ..needed() }), "timeout must be from 1 to 600");
-    assert_eq!(refuse(Overrides { scrub_rate: Some(0), ..needed() }), "scrub_rate must be from 1 to 100000");
 }
 
 #[test]

@@ -14,10 +14,11 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::calls::{Calls, Counts, Durations};
 use super::fact::class_name;
+use super::scrub::Scrubs;
 use crate::event::{Cause, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 27] = [
+pub const TABLE: [(&str, &str); 35] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -51,6 +52,17 @@ pub const TABLE: [(&str, &str); 27] = [
     ("nfs_verity_relaxed", "1 while the configuration relaxes enforcement, as in warn mode"),
     ("nfs_verity_serving", "1 while the gateway serves"),
     ("nfs_verity_reloads_total", "Trust and configuration read again, by result: ok or refused"),
+    ("nfs_verity_scrub_files_total", "Files that scrubs looked at"),
+    ("nfs_verity_scrub_bytes_total", "Bytes of files that scrubs looked at"),
+    ("nfs_verity_scrub_findings_total", "What scrubs came across, by kind; what was put right, too"),
+    ("nfs_verity_scrub_repaired_total", "Findings of scrubs that were put right"),
+    ("nfs_verity_scrub_running", "1 while a scrub runs"),
+    ("nfs_verity_scrub_runs_total", "Scrubs ended, by result: complete or stopped"),
+    (
+        "nfs_verity_scrub_last_time_seconds",
+        "When the last complete scrub ended, in seconds since 1970; 0 for none since the start",
+    ),
+    ("nfs_verity_scrub_last_findings", "What the last complete scrub came across, by kind"),
     ("nfs_verity_http_requests_total", "Requests to the monitor's own address"),
     ("nfs_verity_build_info", "Version of the gateway"),
     ("nfs_verity_start_time_seconds", "When the process started, in seconds since 1970"),
@@ -93,6 +105,7 @@ pub(super) struct Metrics {
     pub(super) serving: Level,
     reloads: Family<Labels<2>, Counter>,
     pub(super) http_requests: Counter,
+    pub(super) scrub: Scrubs,
 }
 
 /// Registers `metric` under `name`, with the meaning that [`TABLE`] gives.
@@ -104,7 +117,7 @@ fn register<M: Metric>(registry: &mut Registry, name: &str, metric: M) {
 }
 
 /// Registers a metric that starts at zero and gives the handle to it.
-fn fresh<M: Metric + Clone + Default>(registry: &mut Registry, name: &str) -> M {
+pub(super) fn fresh<M: Metric + Clone + Default>(registry: &mut Registry, name: &str) -> M {
     let metric = M::default();
     register(registry, name, metric.clone());
     metric
@@ -158,6 +171,7 @@ impl Metrics {
             serving: fresh(r, "nfs_verity_serving"),
             reloads,
             http_requests: fresh(r, "nfs_verity_http_requests_total"),
+            scrub: Scrubs::new(r),
             registry,
         }
     }

@@ -12,6 +12,7 @@ mod limiter;
 mod metrics;
 mod page;
 mod recent;
+mod scrub;
 mod text;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -28,11 +30,14 @@ use crate::event::{Event, Gauge, Sink, Usage};
 use audit::Journal;
 use fact::Fact;
 use metrics::Metrics;
-use page::{Phase, Reload, Status, Totals, View};
+use page::{Phase, Reload, Scrub, Status, Totals, View};
 use recent::Recent;
 use text::{CLIP, clip};
 
 pub use metrics::TABLE as METRICS;
+
+/// Findings of one scrub that are written to the audit log one by one.
+const SCRUB_TOLD: u64 = 1000;
 
 /// What goes wrong with the monitor.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,7 @@ pub struct Monitor {
     recent: Mutex<Recent>,
     status: RwLock<Status>,
     gauge: RwLock<Option<Arc<dyn Gauge>>>,
+    scrub_told: AtomicU64,
 }
 
 impl fmt::Debug for Monitor {
@@ -87,6 +93,7 @@ impl Monitor {
             recent: Mutex::default(),
             status: RwLock::new(Status::new(now, options.audit_log)),
             gauge: RwLock::default(),
+            scrub_told: AtomicU64::new(0),
         }))
     }
 
@@ -147,6 +154,11 @@ impl Monitor {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         http::serve(self, listener, shutdown, http::Bounds::default()).await
+    }
+
+    /// READs of clients that were answered with data so far.
+    pub fn reads(&self) -> u64 {
+        self.metrics.reads.get()
     }
 
     fn usage(&self) -> Usage {
@@ -226,6 +238,25 @@ impl Sink for Monitor {
                 self.journal.note(Fact::Relaxed { setting });
             }
             Event::Shadowed { name } => self.journal.note(Fact::Shadowed { name: clip(name, CLIP) }),
+            Event::ScrubStarted { store, after, note } => {
+                metrics.scrub.running.set(1);
+                self.scrub_told.store(0, Ordering::Relaxed);
+                self.status.write().scrub = Some(Scrub::running());
+                self.journal.note(Fact::scrub_started(store, after, note));
+            }
+            Event::Scrubbed { bytes } => metrics.scrub.looked_at(bytes),
+            Event::ScrubFound(ref found) => {
+                metrics.scrub.found(found.finding, found.repaired);
+                // The counts at the end tell of the others.
+                if self.scrub_told.fetch_add(1, Ordering::Relaxed) < SCRUB_TOLD {
+                    self.journal.note(Fact::from(found));
+                }
+            }
+            Event::ScrubEnded { result, complete, totals, duration } => {
+                metrics.scrub.ended(complete, totals, Timestamp::now());
+                self.status.write().scrub = Some(Scrub::ended(result, totals));
+                self.journal.note(Fact::scrub_ended(result, complete, totals, duration));
+            }
             Event::Reloaded { what, detail } => {
                 metrics.reloaded(what, "ok");
                 let (what, detail) = (clip(what, CLIP), clip(detail, CLIP));

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::recent::{Entry, Recent};
 use super::text::{clip, html, printable};
-use crate::event::{Cause, Usage};
+use crate::event::{Cause, ScrubTotals, Usage};
 
 /// Settings that are remembered as relaxing enforcement, at most.
 const RELAXED: usize = 16;
@@ -44,6 +44,27 @@ impl Reload {
     }
 }
 
+/// The last scrub, or the one that runs.
+#[derive(Clone, Debug)]
+pub(super) struct Scrub {
+    text: String,
+    time: Timestamp,
+}
+
+impl Scrub {
+    /// One that runs from now on.
+    pub(super) fn running() -> Self {
+        Self { text: "running".to_owned(), time: Timestamp::now() }
+    }
+
+    /// One that ended now.
+    pub(super) fn ended(result: &str, totals: &ScrubTotals) -> Self {
+        let (files, found, left) = (totals.files, totals.found(), totals.left());
+        let text = format!("{result}: {files} files, {found} findings, {left} of them left");
+        Self { text, time: Timestamp::now() }
+    }
+}
+
 /// What holds now.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
@@ -56,6 +77,7 @@ pub(super) struct Status {
     /// The settings that relax enforcement.
     pub(super) relaxed: Vec<String>,
     pub(super) reload: Option<Reload>,
+    pub(super) scrub: Option<Scrub>,
     since: Timestamp,
     audit_log: Option<PathBuf>,
 }
@@ -71,6 +93,7 @@ impl Status {
             keys: 0,
             relaxed: Vec::new(),
             reload: None,
+            scrub: None,
             since,
             audit_log,
         }
@@ -185,6 +208,10 @@ fn write_page(out: &mut String, view: &View<'_>) -> fmt::Result {
         let word = if *ok { "" } else { " refused, what was before still holds" };
         let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));
         item(out, "Last reload", &format_args!("{what}{word}: {detail} ({})", second(*time)))?;
+    }
+    if let Some(Scrub { text, time }) = &status.scrub {
+        let text = printable(text.as_bytes());
+        item(out, "Scrub", &format_args!("{text} ({})", second(*time)))?;
     }
     out.push_str("</dl>\n<h2>Since the start</h2>\n<dl>\n");
     write_totals(out, totals, usage)?;
@@ -348,6 +375,7 @@ mod tests {
         status.relax(hostile);
         status.reload = Some(Reload::new(hostile, hostile, false));
         status.audit_log = Some(hostile.into());
+        status.scrub = Some(Scrub::ended(hostile, &ScrubTotals::default()));
         let page = page(&status, &recent);
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<b>"), "{page}");
         assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\x0a&quot;&#39;&amp;&lt;img"));

@@ -15,6 +15,7 @@ pub mod object;
 mod path;
 pub mod upstream;
 mod url;
+pub mod walk;
 
 use std::future::Future;
 use std::ops::Range;

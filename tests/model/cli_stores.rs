@@ -115,8 +115,8 @@ fn settings_of_stores_are_taken_from_flags_and_refused_when_they_contradict() {
     serve(&["--disk-cache", "/nowhere"]).ends(2).complains_of(&["2 values", "--disk-cache"]);
     serve(&["--wait", "long"]).ends(2).complains_of(&["hard", "soft"]);
     serve(&["--timeout", "0"]).ends(2).complains_of(&["timeout must be from 1 to 600"]);
-    serve(&["--scrub", "often"]).ends(2).complains_of(&["is no period"]);
-    serve(&["--scrub-rate", "0"]).ends(2).complains_of(&["scrub_rate must be from 1 to 100000"]);
+    serve(&["--scrub", "often"]).ends(2).complains_of(&["is no interval"]);
+    serve(&["--scrub-rate", "0"]).ends(2).complains_of(&["scrub_rate must be from 1 to 1000000"]);
 }
 
 #[test]

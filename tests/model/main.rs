@@ -24,6 +24,7 @@ mod cli_names;
 mod cli_reload;
 mod cli_remote;
 mod cli_rotate;
+mod cli_scrub;
 mod cli_serve;
 mod cli_sign;
 mod cli_signer;
