@@ -119,6 +119,8 @@ impl Gateway {
         let store = stores::open(&settings, sink.clone()).await?;
         let export = Export::new(ExportOptions {
             store: store.clone(),
+            replicas: Vec::new(),
+            repair: None,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,

@@ -269,6 +269,25 @@ impl ScrubTotals {
     }
 }
 
+/// Something that one store has damaged and another one has whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Healed<'a> {
+    /// The path below the export's root, as bytes.
+    pub path: &'a [u8],
+    /// The store that was wrong, for people.
+    pub store: &'a str,
+    /// The store that was right, for people.
+    pub from: &'a str,
+    /// What is wrong there.
+    pub cause: Cause,
+    /// Facts for people.
+    pub detail: &'a str,
+    /// The block's index within its level, if one block is at fault.
+    pub block: Option<u64>,
+    /// The tree level: `None` for data or the whole file, 0 for leaves.
+    pub level: Option<u8>,
+}
+
 /// One answered READ.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -351,6 +370,40 @@ pub enum Event<'a> {
         totals: &'a ScrubTotals,
         /// How long it took since it was started or taken up again.
         duration: Duration,
+    },
+    /// A store gave something that does not verify, or nothing, and another one gave what does.
+    Healed(Healed<'a>),
+    /// A file was put back on a store that held it damaged, and proven there again.
+    Repaired {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// The store that was written, for people.
+        store: &'a str,
+        /// What was written: `data`, `evidence` or `data and evidence`.
+        what: &'static str,
+        /// Bytes of data written; 0 where only evidence was.
+        bytes: u64,
+    },
+    /// A file that is damaged on a store was left as it is.
+    NotRepaired {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// The store, for people.
+        store: &'a str,
+        /// Why it was not written.
+        reason: &'a str,
+    },
+    /// A store does not answer any more; others are asked in its place, or clients wait.
+    StoreDown {
+        /// The store, for people.
+        store: &'a str,
+        /// What it said last.
+        error: &'a str,
+    },
+    /// A store that did not answer does again.
+    StoreUp {
+        /// The store, for people.
+        store: &'a str,
     },
     /// A remote procedure call was answered.
     Call {

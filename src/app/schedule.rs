@@ -106,6 +106,8 @@ impl Schedule {
         let store: Arc<dyn Store> = Arc::new(Paced::new(self.store.clone(), pace));
         let export = Export::new(ExportOptions {
             store: store.clone(),
+            replicas: Vec::new(),
+            repair: None,
             namespace: self.namespace.clone(),
             carriers: self.carriers.clone(),
             keyring: self.served.keyring(),

@@ -31,7 +31,7 @@ impl Sidecar {
         StorePath::root().join(SIDECAR_DIRECTORY).unwrap_or_else(|_| StorePath::root())
     }
 
-    /// Where unfinished bundles lie: the evidence of the evidence, which there never is.
+    /// Where what is unfinished lies, bundles and files: the evidence of the evidence, which there never is.
     pub fn scratch() -> StorePath {
         Self::directory().join(SIDECAR_DIRECTORY).unwrap_or_else(|_| Self::directory())
     }

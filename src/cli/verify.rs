@@ -73,6 +73,8 @@ pub(super) async fn offline_export(
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
+        replicas: Vec::new(),
+        repair: None,
         namespace: namespace.to_owned(),
         carriers: carriers.to_vec(),
         keyring,

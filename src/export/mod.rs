@@ -12,6 +12,7 @@ mod evidence;
 mod examine;
 mod fingerprint;
 mod handle;
+mod heal;
 mod items;
 mod names;
 mod nodes;
@@ -21,6 +22,8 @@ mod proof_directory;
 mod range;
 mod read;
 mod reading;
+mod repair;
+mod sources;
 mod trust;
 mod verified;
 mod whole;
@@ -31,11 +34,11 @@ use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
-use crate::carrier::{CarrierKind, Carriers};
+use crate::carrier::CarrierKind;
 use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
-use crate::store::{Store, StoreError, StorePath};
+use crate::store::{Failover, Guarded, Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
@@ -48,6 +51,7 @@ pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
 pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
+pub use repair::{Mended, Repair};
 pub use verified::{Payload, Verified};
 pub use whole::{WHOLE_MAX, WholeFiles};
 pub use xattrs::NAMES_HELD;
@@ -61,6 +65,11 @@ const VERDICTS: usize = 32 * 1024;
 pub struct ExportOptions {
     /// Where the bytes come from.
     pub store: Arc<dyn Store>,
+    /// Other stores with the same tree, in the order in which they are asked for what the first has damaged
+    /// or does not answer for. Where there are any, the numbers of objects are made of their paths.
+    pub replicas: Vec<Arc<dyn Store>>,
+    /// Whether what is found damaged on one store, and whole on another, is written back there, and how.
+    pub repair: Option<Repair>,
     /// The name of the tree that statements must be made for.
     pub namespace: String,
     /// Where evidence is looked for, in this order.
@@ -87,11 +96,15 @@ pub struct ExportOptions {
 
 /// One exported tree, read-only.
 pub struct Export {
+    /// Names and attributes.
     store: Arc<dyn Store>,
+    /// Data and evidence.
+    sources: Arc<sources::Sources>,
     mode: Mode,
     identity: Identity,
     sink: Arc<dyn Sink>,
-    trust: trust::Trust,
+    trust: Arc<trust::Trust>,
+    repairer: Arc<repair::Repairer>,
     nodes: nodes::Nodes,
     cache: cache::BlockCache,
     verdicts: Cache<handle::Tag, trust::Verdict>,
@@ -104,7 +117,17 @@ pub struct Export {
 
 impl Export {
     /// Exports the store. Fails when the store's root cannot be looked at.
-    pub async fn new(options: ExportOptions) -> Result<Self, StoreError> {
+    pub async fn new(mut options: ExportOptions) -> Result<Self, StoreError> {
+        let mut first = options.store.clone();
+        let mut replicas = Vec::new();
+        if !options.replicas.is_empty() {
+            let guard = |store: &Arc<dyn Store>| Guarded::new(store.clone(), options.sink.clone());
+            let main = guard(&options.store);
+            replicas.extend(options.replicas.iter().map(guard));
+            let all = std::iter::once(main.clone()).chain(replicas.iter().cloned()).collect();
+            first = Arc::new(main);
+            options.store = Arc::new(Failover::new(all));
+        }
         let root = options.store.stat(&StorePath::root()).await?;
         if options.mode == Mode::Warn {
             options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
@@ -115,15 +138,27 @@ impl Export {
         {
             options.sink.emit(&Event::Shadowed { name });
         }
-        let carriers = Carriers::over(&options.store, &options.carriers);
+        let (damaged, line) = repair::line();
+        let damaged = options.repair.is_some().then_some(damaged);
+        let sources =
+            sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), damaged);
+        let sources = Arc::new(sources);
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
-        let (store, keyring) = (options.store.clone(), options.keyring);
+        let trust = trust::Trust::new(options.namespace, sources.clone(), wholes, options.keyring);
+        let trust = Arc::new(trust);
+        let settings = options.repair.unwrap_or_default();
+        let repairer = repair::Repairer::new(trust.clone(), settings, options.sink.clone());
+        if options.repair.is_some() && sources.are_many() {
+            tokio::spawn(repair::Repairer::work(Arc::downgrade(&repairer), line));
+        }
         Ok(Self {
             store: options.store,
+            sources,
             mode: options.mode,
             identity: options.identity,
             sink: options.sink,
-            trust: trust::Trust::new(options.namespace, store, carriers, wholes, keyring),
+            trust,
+            repairer,
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
             cache: cache::BlockCache::new(options.cache_bytes),
             verdicts: Cache::new(VERDICTS),

@@ -403,7 +403,7 @@ impl Export {
 /// The change attribute of a file with nothing but a verdict. The size that the store tells is in it, since
 /// the verdict on the file hangs on that, and a store that lies need not move its times with it.
 pub(super) fn state(attr: &Attr, verdict: &Verdict) -> u64 {
-    let size = attr.size.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let size = verdict.size.unwrap_or(attr.size).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     attr.change.wrapping_add(verdict.fingerprint).wrapping_add(size)
 }
 

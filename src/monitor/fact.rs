@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::limiter::Repeated;
 use super::text::{CLIP, clip, json_line, printable};
-use crate::event::{Cause, CauseClass, Refusal, ScrubFinding, ScrubTotals};
+use crate::event::{Cause, CauseClass, Healed, Refusal, ScrubFinding, ScrubTotals};
 
 /// The longest hash that is shown, in bytes.
 const HASH_MAX: usize = 64;
@@ -80,6 +80,39 @@ pub(super) enum Fact {
         repaired: u64,
         milliseconds: u64,
     },
+    /// One store has damaged what another one has whole.
+    Healed {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        store: String,
+        from: String,
+        cause: &'static str,
+        detail: String,
+        block: Option<u64>,
+        level: Option<u8>,
+    },
+    /// A damaged file was written again on the store that had it damaged.
+    Repaired {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        store: String,
+        what: &'static str,
+        bytes: u64,
+    },
+    /// A damaged file was left as it is.
+    NotRepaired {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        store: String,
+        reason: String,
+    },
+    /// A store does not answer any more.
+    StoreDown { store: String, error: String },
+    /// A store answers again.
+    StoreUp { store: String },
     /// Trust or configuration was read again.
     Reloaded { what: String, detail: String },
     /// New trust or configuration was refused.
@@ -218,6 +251,22 @@ impl Fact {
     }
 }
 
+impl From<&Healed<'_>> for Fact {
+    fn from(healed: &Healed<'_>) -> Self {
+        let (path, path_hex) = json_path(healed.path);
+        Self::Healed {
+            path,
+            path_hex,
+            store: clip(healed.store, CLIP),
+            from: clip(healed.from, CLIP),
+            cause: healed.cause.as_str(),
+            detail: clip(healed.detail, CLIP),
+            block: healed.block,
+            level: healed.level,
+        }
+    }
+}
+
 impl From<&ScrubFinding<'_>> for Fact {
     fn from(found: &ScrubFinding<'_>) -> Self {
         let (path, path_hex) = json_path(found.path);
@@ -233,6 +282,20 @@ impl From<&ScrubFinding<'_>> for Fact {
             remedy: found.finding.remedy(),
             shown: printable(found.path),
         }))
+    }
+}
+
+impl Fact {
+    /// The file `path` is whole on `store` again.
+    pub(super) fn repaired(path: &[u8], store: &str, what: &'static str, bytes: u64) -> Self {
+        let (path, path_hex) = json_path(path);
+        Self::Repaired { path, path_hex, store: clip(store, CLIP), what, bytes }
+    }
+
+    /// The file `path` is still damaged on `store`.
+    pub(super) fn not_repaired(path: &[u8], store: &str, reason: &str) -> Self {
+        let (path, path_hex) = json_path(path);
+        Self::NotRepaired { path, path_hex, store: clip(store, CLIP), reason: clip(reason, CLIP) }
     }
 }
 
@@ -304,6 +367,28 @@ impl Fact {
                 tracing::info!(
                     %result, complete, files, good, bytes, found, repaired, milliseconds, "scrub ended"
                 );
+            }
+            Self::Healed { path, store, from, cause, detail, block, level, .. } => {
+                let (path, detail) = (printable(path.as_bytes()), printable(detail.as_bytes()));
+                let (store, from) = (printable(store.as_bytes()), printable(from.as_bytes()));
+                tracing::warn!(%path, %store, %from, cause, %detail, block, level, "healed");
+            }
+            Self::Repaired { path, store, what, bytes, .. } => {
+                let (path, store) = (printable(path.as_bytes()), printable(store.as_bytes()));
+                tracing::info!(%path, %store, what, bytes, "repaired");
+            }
+            Self::NotRepaired { path, store, reason, .. } => {
+                let (path, store) = (printable(path.as_bytes()), printable(store.as_bytes()));
+                let reason = printable(reason.as_bytes());
+                tracing::warn!(%path, %store, %reason, "not repaired");
+            }
+            Self::StoreDown { store, error } => {
+                let (store, error) = (printable(store.as_bytes()), printable(error.as_bytes()));
+                tracing::warn!(%store, %error, "the store does not answer");
+            }
+            Self::StoreUp { store } => {
+                let store = printable(store.as_bytes());
+                tracing::info!(%store, "the store answers again");
             }
             Self::Reloaded { what, detail } => {
                 let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));
@@ -404,6 +489,15 @@ mod tests {
         let text = || "x".to_owned();
         let (first, last) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
         let repeated = Repeated { path: None, cause: Cause::Unsigned, count: 4, first, last };
+        let healed = Healed {
+            path: b"f",
+            store: "local /a",
+            from: "local /b",
+            cause: Cause::BadBlock,
+            detail: "",
+            block: Some(3),
+            level: None,
+        };
         let facts = [
             (
                 Fact::Started {
@@ -420,6 +514,11 @@ mod tests {
             (Fact::Relaxed { setting: text() }, "relaxed"),
             (Fact::Shadowed { name: text() }, "shadowed"),
             (Fact::from(repeated), "repeated"),
+            (Fact::from(&healed), "healed"),
+            (Fact::repaired(b"f", "local /a", "data", 7), "repaired"),
+            (Fact::not_repaired(b"f", "local /a", "read-only"), "not-repaired"),
+            (Fact::StoreDown { store: text(), error: text() }, "store-down"),
+            (Fact::StoreUp { store: text() }, "store-up"),
             (Fact::Reloaded { what: text(), detail: text() }, "reloaded"),
             (Fact::ReloadRefused { what: text(), error: text() }, "reload-refused"),
             (Fact::scrub_started("s", Some(b"a\xff"), ""), "scrub-started"),

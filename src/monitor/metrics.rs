@@ -15,10 +15,11 @@ use prometheus_client::registry::{Metric, Registry};
 use super::calls::{Calls, Counts, Durations};
 use super::fact::class_name;
 use super::scrub::Scrubs;
+use super::text::{CLIP, clip};
 use crate::event::{Cause, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 35] = [
+pub const TABLE: [(&str, &str); 38] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -32,6 +33,9 @@ pub const TABLE: [(&str, &str); 35] = [
         "Whole files hashed, for their evidence lets no single block be proven",
     ),
     ("nfs_verity_hashed_bytes_total", "Bytes of whole files hashed"),
+    ("nfs_verity_healed_total", "What one store had damaged and another one whole, by store and cause"),
+    ("nfs_verity_repairs_total", "Damaged files written again, by store and result: ok or refused"),
+    ("nfs_verity_store_up", "1 while a store answers, 0 while it does not, by store"),
     ("nfs_verity_cache_hits_total", "Spans found proven in the cache"),
     ("nfs_verity_cache_misses_total", "Spans that had to be read from the store"),
     ("nfs_verity_cache_bytes", "Bytes of proven blocks in the cache"),
@@ -75,6 +79,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 const RELOADED: [&str; 4] = ["trust", "revocations", "configuration", "audit log"];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
+type ByStore = Vec<(&'static str, String)>;
 type Level = Gauge<u64, AtomicU64>;
 
 /// The state of all metrics.
@@ -88,6 +93,9 @@ pub(super) struct Metrics {
     pub(super) served_unproven: Counter,
     pub(super) hashed_files: Counter,
     pub(super) hashed_bytes: Counter,
+    healed: Family<ByStore, Counter>,
+    repairs: Family<ByStore, Counter>,
+    store_up: Family<ByStore, Level>,
     pub(super) cache_hits: Counter,
     pub(super) cache_misses: Counter,
     cache_bytes: Level,
@@ -106,6 +114,12 @@ pub(super) struct Metrics {
     reloads: Family<Labels<2>, Counter>,
     pub(super) http_requests: Counter,
     pub(super) scrub: Scrubs,
+}
+
+/// The labels of a metric of one store. Stores come from the configuration: they are few.
+fn by_store(store: &str, more: Option<(&'static str, &'static str)>) -> ByStore {
+    let more = more.map(|(name, value)| (name, value.to_owned()));
+    std::iter::once(("store", clip(store, CLIP))).chain(more).collect()
 }
 
 /// Registers `metric` under `name`, with the meaning that [`TABLE`] gives.
@@ -154,6 +168,9 @@ impl Metrics {
             served_unproven: fresh(r, "nfs_verity_served_unproven_total"),
             hashed_files: fresh(r, "nfs_verity_hashed_files_total"),
             hashed_bytes: fresh(r, "nfs_verity_hashed_bytes_total"),
+            healed: fresh(r, "nfs_verity_healed_total"),
+            repairs: fresh(r, "nfs_verity_repairs_total"),
+            store_up: fresh(r, "nfs_verity_store_up"),
             cache_hits: fresh(r, "nfs_verity_cache_hits_total"),
             cache_misses: fresh(r, "nfs_verity_cache_misses_total"),
             cache_bytes: fresh(r, "nfs_verity_cache_bytes"),
@@ -193,6 +210,21 @@ impl Metrics {
         if served {
             self.served_unproven.inc();
         }
+    }
+
+    /// Counts what `store` had damaged and another one whole.
+    pub(super) fn healed(&self, store: &str, cause: Cause) {
+        self.healed.get_or_create(&by_store(store, Some(("cause", cause.as_str())))).inc();
+    }
+
+    /// Counts a repair on `store`.
+    pub(super) fn repaired(&self, store: &str, result: &'static str) {
+        self.repairs.get_or_create(&by_store(store, Some(("result", result)))).inc();
+    }
+
+    /// Notes whether `store` answers.
+    pub(super) fn store(&self, store: &str, up: bool) {
+        self.store_up.get_or_create(&by_store(store, None)).set(u64::from(up));
     }
 
     /// Failed verifications so far, by cause.
@@ -240,6 +272,9 @@ mod tests {
     fn the_table_and_a_scrape_have_the_same_names() {
         let metrics = Metrics::new(Timestamp::from_second(1_700_000_000).unwrap());
         metrics.disconnected("idle");
+        metrics.healed("local /a", Cause::BadBlock);
+        metrics.repaired("local /a", "ok");
+        metrics.store("local /a", false);
         metrics.calls.observe("nfs3", "READ", true, Duration::from_micros(30));
         let text = metrics.text(&Usage::default()).unwrap();
         let shown: BTreeSet<&str> = text
@@ -292,6 +327,11 @@ mod tests {
         metrics.connections.inc();
         metrics.connections.inc();
         metrics.disconnected("idle");
+        metrics.healed("s3://b", Cause::BadBlock);
+        metrics.healed("s3://b", Cause::BadBlock);
+        metrics.repaired("s3://b", "refused");
+        metrics.store("s3://b", false);
+        metrics.store("local /a", true);
         metrics.reloaded("trust", "refused");
         metrics.reloaded("something new", "ok");
         let usage =
@@ -308,6 +348,10 @@ mod tests {
             "nfs_verity_cache_entries 9",
             "nfs_verity_open_files 10",
             "nfs_verity_handles 11",
+            "nfs_verity_healed_total{store=\"s3://b\",cause=\"bad block\"} 2",
+            "nfs_verity_repairs_total{store=\"s3://b\",result=\"refused\"} 1",
+            "nfs_verity_store_up{store=\"s3://b\"} 0",
+            "nfs_verity_store_up{store=\"local /a\"} 1",
             "nfs_verity_connections 1",
             "nfs_verity_disconnects_total{reason=\"idle\"} 1",
             "nfs_verity_calls_total{program=\"nfs3\",procedure=\"READ\",result=\"ok\"} 1",

@@ -213,6 +213,27 @@ impl Sink for Monitor {
                 metrics.hashed_bytes.inc_by(bytes);
                 self.journal.note(Fact::hashed(path, bytes, duration, reason));
             }
+            Event::Healed(ref healed) => {
+                metrics.healed(healed.store, healed.cause);
+                self.journal.note(Fact::from(healed));
+            }
+            Event::Repaired { path, store, what, bytes } => {
+                metrics.repaired(store, "ok");
+                self.journal.note(Fact::repaired(path, store, what, bytes));
+            }
+            Event::NotRepaired { path, store, reason } => {
+                metrics.repaired(store, "refused");
+                self.journal.note(Fact::not_repaired(path, store, reason));
+            }
+            Event::StoreDown { store, error } => {
+                metrics.store(store, false);
+                let (store, error) = (clip(store, CLIP), clip(error, CLIP));
+                self.journal.note(Fact::StoreDown { store, error });
+            }
+            Event::StoreUp { store } => {
+                metrics.store(store, true);
+                self.journal.note(Fact::StoreUp { store: clip(store, CLIP) });
+            }
             Event::Started { nfs, monitor, store, mode, keys } => {
                 let mut status = self.status.write();
                 status.phase = Phase::Serving;

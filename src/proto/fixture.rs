@@ -41,6 +41,8 @@ pub(super) fn store() -> Memory {
 pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
     let options = ExportOptions {
         store: Arc::new(store),
+        replicas: Vec::new(),
+        repair: None,
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],
         keyring: Keyring::new(Vec::new()),

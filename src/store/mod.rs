@@ -8,7 +8,9 @@ mod attributes;
 #[cfg(test)]
 mod contract;
 mod error;
+mod failover;
 mod faulty;
+mod listing;
 mod local;
 mod memory;
 pub mod object;
@@ -28,10 +30,11 @@ pub use crate::sys::fsverity::MetadataKind;
 pub use address::{OpenOptions, StoreAddress};
 pub use attributes::{Attributes, XATTR_MAX};
 pub use error::{StoreError, StoreErrorKind};
+pub use failover::{Failover, Guarded, Renumbered};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
-pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, is_plain};
+pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, fileid_of_path, is_plain};
 pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.
@@ -206,6 +209,18 @@ pub trait StoreFile: Send + Sync {
 
     /// Up to `len` bytes (at most [`READ_MAX`]) from `offset`; shorter only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>>;
+
+    /// [`StoreFile::read_at`] into pieces of `piece` bytes, none of which keeps the memory of another in use.
+    /// All are full but the last, and there are fewer only at the end of the file.
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            let all = self.read_at(offset, len).await?;
+            if all.len() <= piece {
+                return Ok(if all.is_empty() { Vec::new() } else { vec![all] });
+            }
+            Ok(all.chunks(piece.max(1)).map(Bytes::copy_from_slice).collect())
+        })
+    }
 
     /// [`StoreFile::read_at`] from memory, without waiting: `None` where that cannot be done in full.
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {

@@ -70,6 +70,8 @@ impl Scene {
         let store: Arc<dyn Store> = shared(&self.memory);
         let options = ExportOptions {
             store,
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),

@@ -77,6 +77,8 @@ impl Scene {
         }
         let options = ExportOptions {
             store: Arc::new(store.clone()),
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),

@@ -5,6 +5,11 @@
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
 
+mod replicas;
+#[path = "../fault/scene.rs"]
+#[allow(dead_code, reason = "not every test uses all of it")]
+mod scene;
+
 #[test]
 fn addresses_are_told_apart() {
     use nfs_verity::store::StoreAddress;

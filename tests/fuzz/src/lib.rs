@@ -247,6 +247,8 @@ fn export() -> Arc<Export> {
         store.put_symlink("link", b"hello").expect("a new link");
         let options = ExportOptions {
             store: Arc::new(store),
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             keyring: Keyring::new(Vec::new()),
