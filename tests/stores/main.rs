@@ -5,10 +5,13 @@
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
 
+mod nfs_server;
 mod replicas;
 #[path = "../fault/scene.rs"]
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod scene;
+mod upstream;
+mod upstream_attacks;
 
 #[test]
 fn addresses_are_told_apart() {
