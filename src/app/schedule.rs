@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::stores::Stores;
 use crate::carrier::CarrierKind;
 use crate::config::Settings;
 use crate::event::{Event, ScrubTotals, Silent, Sink};
 use crate::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
 use crate::monitor::Monitor;
 use crate::policy::Mode;
-use crate::scrub::{Clients, Options, Pace, Paced, Scrub, ScrubError, Summary};
+use crate::scrub::{Clients, Copies, Mend, Options, Pace, Paced, Scrub, ScrubError, Summary};
 use crate::store::Store;
 
 /// Memory for proven tree blocks; what clients have in theirs is neither used nor driven out.
@@ -26,6 +27,10 @@ pub(super) struct Schedule {
     interval: Duration,
     rate: Option<NonZeroU64>,
     store: Arc<dyn Store>,
+    /// Whether there are replicas with good copies.
+    mends: bool,
+    /// Whether those are written back.
+    repair: bool,
     name: String,
     namespace: String,
     carriers: Vec<CarrierKind>,
@@ -39,7 +44,7 @@ impl Schedule {
     /// As the settings have it; `None` for never.
     pub(super) fn new(
         settings: &Settings,
-        store: Arc<dyn Store>,
+        stores: Stores,
         served: Arc<Export>,
         monitor: Arc<Monitor>,
         state: PathBuf,
@@ -49,8 +54,10 @@ impl Schedule {
         Some(Self {
             interval,
             rate: rate.and_then(NonZeroU64::new),
-            name: store.describe(),
-            store,
+            name: stores.first.describe(),
+            mends: !stores.replicas.is_empty(),
+            repair: stores.repair.is_some(),
+            store: stores.first,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             served,
@@ -132,8 +139,11 @@ impl Schedule {
             namespace: self.namespace.clone(),
             jobs: 1,
             state: self.state.clone(),
-            mend: None,
-            clean: false,
+            mend: self.mends.then(|| {
+                let copies = Copies { export: self.served.clone(), repair: self.repair };
+                Arc::new(copies) as Arc<dyn Mend>
+            }),
+            clean: self.repair,
         })
     }
 }
