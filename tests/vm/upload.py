@@ -7,11 +7,13 @@ import urllib.parse
 import urllib.request
 
 endpoint, bucket, root = sys.argv[1:]
+# Without it a form would be looked for in the data.
+TYPE = {"Content-Type": "application/octet-stream"}
 
 
 def put(key, data):
     url = f"{endpoint}/{bucket}" + (f"/{urllib.parse.quote(key)}" if key else "")
-    with urllib.request.urlopen(urllib.request.Request(url, data, method="PUT"), timeout=60) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data, TYPE, method="PUT"), timeout=60) as answer:
         answer.read()
 
 
