@@ -21,7 +21,6 @@ pub const MNT: u32 = 1001;
 #[derive(Clone)]
 pub struct Asked {
     pub procedure: u32,
-    pub arguments: Vec<u8>,
     pub uid: u32,
     /// Calls of this procedure before.
     pub before: u32,
@@ -119,7 +118,7 @@ async fn serve(mut stream: TcpStream, store: Memory, twist: Twister, counts: Cou
             let mark = 0x8000_0000 | u32::try_from(head.len() + results.len()).unwrap();
             [&mark.to_be_bytes()[..], &head, results].concat()
         };
-        match twist(&Asked { procedure, arguments, uid, before }, results) {
+        match twist(&Asked { procedure, uid, before }, results) {
             Twist::Results(results) => stream.write_all(&reply(xid, &results)).await?,
             Twist::Stranger(results) => stream.write_all(&reply(xid ^ 0x55, &results)).await?,
             Twist::Raw(bytes) => stream.write_all(&bytes).await?,

@@ -326,13 +326,13 @@ async fn a_gateway_behind_a_gateway_is_proven_again() {
     let site = Site::new();
     let bytes = content(4, 3_000_001);
     site.put("pub/dir/file", &bytes);
-    site.put("pub/dir/bad", &bytes);
+    let mut wrong = content(44, 3_000_001);
+    site.put("pub/dir/bad", &wrong);
     // The inner one proves the evidence of the outer one, too.
     let (key, below) = (site.key(), site.path("tree/pub"));
     let signed = nfs_verity([OsStr::new("sign"), "--key".as_ref(), key.as_ref(), below.as_ref()]);
     assert!(signed.status.success(), "{signed:?}");
     site.sign(&[]);
-    let mut wrong = bytes.clone();
     wrong[2_000_000] ^= 1;
     site.put("pub/dir/bad", &wrong);
     let inner = site.serve(&[]);

@@ -281,10 +281,13 @@ fn most_resident() -> u64 {
 async fn no_attack_gets_a_wrong_byte_through_or_hangs_or_takes_memory() {
     let (memory, keyring, contents) = scene().await;
     let before = most_resident();
+    let mut wrong = Vec::new();
     for (name, unnoticed, twist) in ATTACKS {
-        let good = survives(name, &memory, &keyring, &contents, *twist).await;
-        assert_eq!(good, *unnoticed, "{name}");
+        if survives(name, &memory, &keyring, &contents, *twist).await != *unnoticed {
+            wrong.push(name);
+        }
     }
+    assert!(wrong.is_empty(), "not as expected: {wrong:?}");
     let grown = most_resident().saturating_sub(before);
     assert!(grown < 128 << 20, "{grown} bytes more");
 }
@@ -301,7 +304,8 @@ async fn replies_cut_at_any_length_are_errors_and_no_more() {
                 Twist::Results(results)
             };
             let good = survives("cut", &memory, &keyring, &contents, twist).await;
-            assert!(!good || procedure == 1, "{procedure} {cut}");
+            // Of other replies the end is not needed.
+            assert!(!good || !matches!(procedure, READ | READDIRPLUS), "{procedure} {cut}");
         }
     }
 }
@@ -310,18 +314,14 @@ async fn replies_cut_at_any_length_are_errors_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_swapped_between_files_are_refused() {
     let (memory, keyring, contents) = scene().await;
-    let stolen = Arc::new(parking_lot::Mutex::new(Vec::<u8>::new()));
-    let twist = move |asked: &Asked, results: Vec<u8>| {
-        if asked.procedure != READ || results.len() < 50_000 {
-            return Twist::Results(results);
+    let first = Arc::new(parking_lot::Mutex::new(std::collections::HashMap::<usize, Vec<u8>>::new()));
+    let twist = move |asked: &Asked, mut results: Vec<u8>| {
+        if asked.procedure == READ && results.len() > 4000 {
+            let mut first = first.lock();
+            let stolen = first.entry(results.len()).or_insert_with(|| results.clone());
+            results[COUNT + 12..].copy_from_slice(&stolen[COUNT + 12..]);
         }
-        let mut last = stolen.lock();
-        let mut swapped = results.clone();
-        if last.len() == results.len() {
-            swapped[COUNT + 12..].copy_from_slice(&last[COUNT + 12..]);
-        }
-        *last = results;
-        Twist::Results(swapped)
+        Twist::Results(results)
     };
     assert!(!survives("swapped", &memory, &keyring, &contents, twist).await);
 }

@@ -48,6 +48,7 @@ pub(super) struct Status(pub(super) u32);
 impl Status {
     pub(super) const NOENT: Self = Self(2);
     pub(super) const EXIST: Self = Self(17);
+    pub(super) const INVAL: Self = Self(22);
     pub(super) const STALE: Self = Self(70);
     pub(super) const BADHANDLE: Self = Self(10001);
     pub(super) const NOT_SYNC: Self = Self(10002);

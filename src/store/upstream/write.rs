@@ -140,12 +140,23 @@ impl UpstreamWriter {
     async fn write(&mut self, offset: u64, data: &[u8]) -> Outcome<()> {
         let step = self.session.mounted(self.session.deadline()).await?.wsize;
         let (session, handle) = (&self.session, &self.temporary.handle);
-        let pieces =
-            data.chunks(step as usize).zip((0u64..).map(|n| offset.saturating_add(n * u64::from(step))));
-        let writes: Vec<_> = pieces
-            .map(|(piece, at)| write_piece(session, handle, at, Bytes::copy_from_slice(piece)))
-            .collect();
-        let verifiers: Vec<_> = stream::iter(writes).buffered(AT_ONCE).try_collect().await?;
+        let all = async |at_once| {
+            let places = (0u64..).map(|n| offset.saturating_add(n * u64::from(step)));
+            let writes: Vec<_> = data
+                .chunks(step as usize)
+                .zip(places)
+                .map(|(piece, at)| write_piece(session, handle, at, piece))
+                .collect();
+            stream::iter(writes).buffered(at_once).try_collect::<Vec<_>>().await
+        };
+        let verifiers = match all(AT_ONCE).await {
+            // A server that takes nothing behind the end of a file needs one after the other, and no gap.
+            Err(fault) if fault.is(Status::INVAL) => {
+                grow(session, handle, offset).await?;
+                all(1).await?
+            }
+            written => written?,
+        };
         verifiers.into_iter().flatten().try_for_each(|verifier| self.expect(verifier))
     }
 
@@ -229,16 +240,24 @@ impl UpstreamWriter {
     }
 }
 
+/// Makes the file at least `size` bytes long.
+async fn grow(session: &Session, handle: &Handle, size: u64) -> Outcome<()> {
+    let deadline = session.deadline();
+    if session.getattr(handle, deadline).await?.size < size {
+        let mut args = Writer::default();
+        args.opaque(handle.as_bytes()).u32(0).u32(0).u32(0).bool(true).u64(size);
+        args.u32(0).u32(0).bool(false);
+        session.call(proto::SETATTR, args, deadline, |reply| proto::done(reply)).await?;
+    }
+    Ok(())
+}
+
 /// Writes `data` at `at`; the verifier, unless the server made it durable at once.
-async fn write_piece(
-    session: &Session,
-    handle: &Handle,
-    at: u64,
-    mut data: Bytes,
-) -> Outcome<Option<[u8; 8]>> {
+async fn write_piece(session: &Session, handle: &Handle, at: u64, data: &[u8]) -> Outcome<Option<[u8; 8]>> {
     let deadline = session.deadline();
     let mounted = session.mounted(deadline).await?;
     let (mut at, mut told) = (at, None);
+    let mut data = Bytes::copy_from_slice(data);
     for _ in 0..CRUMBS {
         let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let mut args = Writer::default();
