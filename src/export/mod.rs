@@ -6,6 +6,7 @@
 //! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it.
 
 mod cache;
+mod checked;
 mod damage;
 mod error;
 mod evidence;

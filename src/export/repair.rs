@@ -1,10 +1,12 @@
 //! Writing back: a file that is damaged on one store, and whole on others, is put right there.
 //!
 //! Every byte that is written is proven first, and all that was written is read and proven again. Readers meet
-//! the old file or the new one, and the old or the new evidence, never a part of either. What is there is never
-//! taken for damaged when it may be new: where its evidence is accepted it stays, and data are only put back to
-//! what that evidence says; where the evidence is refused for what it says, and not for damage, both stay; and
-//! data that were written only lately stay, for somebody may be about to sign them.
+//! the old file or the new one, and the old or the new evidence, never a part of either.
+//!
+//! What may be new is not taken for damaged. Where evidence is accepted it stays, and data are only put back to
+//! what it says. Where it is refused for what it says, and not for damage, all stays. Data that were written only
+//! lately stay, for somebody may be about to sign them. All that is looked at again in the call before the one
+//! that puts the good copy in place; what somebody puts there between the two is lost, for stores know no better.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,14 +17,15 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::Export;
 use super::cache::BlockCache;
+use super::checked::{AsItWas, Checked, accepted};
 use super::examine::{Examination, examine};
 use super::heal::Spares;
 use super::proof::Prover;
 use super::read::read_at;
 use super::trust::{Depth, Judged, Judgement, Proven, Tree, Trust};
-use crate::carrier::{CarrierKind, Evidence, Sidecar, bundle};
+use crate::carrier::{CarrierKind, Carriers, Evidence, Sidecar, bundle};
 use crate::event::{Cause, Event, Sink};
-use crate::store::{Attr, Attributes, Kind, StoreErrorKind, StorePath};
+use crate::store::{Attr, Attributes, Kind, Store, StoreErrorKind, StorePath};
 use crate::verity::TreeBuilder;
 
 /// Files that wait for being repaired, at most; what comes then is told again when it is read again.
@@ -382,7 +385,7 @@ impl Job<'_> {
     }
 
     async fn write_data(&self) -> Left<()> {
-        let store = &self.trust().sources.get(self.index).store;
+        let store = self.checked(self.here.attr, false);
         let mut writer = store.create(self.path, &Sidecar::scratch()).await.map_err(left)?;
         let mut prover = self.prover();
         let mut at = 0;
@@ -396,8 +399,6 @@ impl Job<'_> {
         }
         let attributes = self.attributes().await?;
         writer.set_attributes(&attributes).await.map_err(left)?;
-        self.is_as_it_was().await?;
-        self.is_judged_as_it_was().await?;
         writer.commit().await.map_err(left)
     }
 
@@ -425,36 +426,32 @@ impl Job<'_> {
         Ok(Attributes { mtime, ..own })
     }
 
-    /// Fails where the file on this store is another one than that which was looked at.
-    async fn is_as_it_was(&self) -> Left<()> {
-        let now = match self.trust().sources.get(self.index).store.stat(self.path).await {
-            Ok(attr) => Some(attr),
-            Err(error) if error.kind == StoreErrorKind::NotFound => None,
-            Err(error) => return Err(left(error)),
-        };
-        let state = |attr: Attr| (attr.fileid, attr.size, attr.mtime, attr.ctime, attr.change);
-        match now.map(state) == self.here.attr.map(state) {
-            true => Ok(()),
-            false => Err("it changed while it was repaired".to_owned()),
-        }
-    }
-
-    /// Fails where the evidence on this store is other than that which was looked at.
-    async fn is_judged_as_it_was(&self) -> Left<()> {
-        let now = self.repairer.state(self.index, self.path).await?.judgement.verdict;
-        let before = &self.here.judgement.verdict;
-        let digest = |outcome: &super::trust::Outcome| {
-            outcome.as_ref().ok().map(|proven| proven.descriptor.file_digest())
-        };
-        match now.seen == before.seen && digest(&now.outcome) == digest(&before.outcome) {
-            true => Ok(()),
-            false => Err("its evidence changed while it was repaired".to_owned()),
-        }
+    /// The store, which puts nothing in place where the file is not as `attr` has it, or the evidence not as it
+    /// was looked at; `replaced`: where the latter may be gone with the file.
+    fn checked(&self, attr: Option<Attr>, replaced: bool) -> Arc<dyn Store> {
+        let verdict = &self.here.judgement.verdict;
+        let evidence = (verdict.seen, accepted(&verdict.outcome));
+        Arc::new(Checked {
+            inner: self.trust().sources.get(self.index).store.clone(),
+            before: Arc::new(AsItWas {
+                trust: self.repairer.trust.clone(),
+                source: self.index,
+                path: self.path.clone(),
+                attr,
+                evidence: (!replaced).then_some(evidence),
+            }),
+        })
     }
 
     /// Writes the evidence with a tree that is made of the data, which are proven on the way.
     async fn write_evidence(&self, kind: CarrierKind, replaced: bool) -> Left<()> {
-        let carriers = &self.trust().sources.get(self.index).carriers;
+        let attr = match replaced {
+            true => Some(self.trust().sources.get(self.index).store.stat(self.path).await.map_err(left)?),
+            false => self.here.attr,
+        };
+        // Evidence in the file itself went with the file that was replaced.
+        let store = self.checked(attr, replaced && kind != CarrierKind::Sidecar);
+        let carriers = Carriers::over(&store, &[kind]);
         let carrier = carriers.get(kind).ok_or_else(|| format!("there is no {kind} carrier for it"))?;
         let evidence = self.source.evidence.clone().ok_or("its evidence is gone")?;
         let descriptor = Some(Bytes::copy_from_slice(&self.proven.descriptor.encode()));
@@ -485,10 +482,6 @@ impl Job<'_> {
         let root = builder.finish(&mut push).map_err(left)?;
         if root != self.proven.descriptor.root_hash {
             return Err("its tree came out wrong".to_owned());
-        }
-        // Evidence in the file itself went with the file that was replaced.
-        if !(replaced && kind != CarrierKind::Sidecar) {
-            self.is_judged_as_it_was().await?;
         }
         writer.commit(&evidence).await.map_err(left)
     }

@@ -11,9 +11,9 @@ use super::super::support::{content, key_and_trust, seal};
 use super::{FILE, NAMES, SIZE, Scene};
 
 /// What can be done to a file and its evidence on one store, and the causes that may be told of it.
-type Harm = (&'static str, fn(&Memory), &'static [Cause]);
+pub(super) type Harm = (&'static str, fn(&Memory), &'static [Cause]);
 
-const HARMS: [Harm; 12] = [
+pub(super) const HARMS: [Harm; 12] = [
     ("a bit of the data", |m| m.mutate(FILE, |bytes| bytes[70_000] ^= 1).unwrap(), &[Cause::BadBlock]),
     ("all of the data", |m| m.mutate(FILE, |bytes| bytes.fill(7)).unwrap(), &[Cause::BadBlock]),
     ("cut data", |m| m.mutate(FILE, |bytes| bytes.truncate(100_000)).unwrap(), &[Cause::WrongSize]),

@@ -2,6 +2,7 @@
 
 mod down;
 mod heal;
+mod repair;
 
 use std::sync::Arc;
 
@@ -75,6 +76,22 @@ impl StoreFile for Slow {
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
         self.0.read_at(offset, len)
+    }
+
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.0.get_xattr(name, max)
+    }
+
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        self.0.list_xattrs()
+    }
+
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.0.set_xattr(name, value)
+    }
+
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.0.remove_xattr(name)
     }
 }
 
