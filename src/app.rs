@@ -31,6 +31,7 @@ use crate::sign::{FormatSet, Keyring};
 use crate::store::StoreError;
 use revocations::Revocations;
 use schedule::Schedule;
+use stores::Stores;
 
 /// Why the gateway does not start, or does not take new settings.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,14 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// The secret that was given for the file handles cannot be used.
+    #[error("{path}: {reason}; --handle-key names 32 bytes of randomness, as of head -c 32 /dev/urandom")]
+    HandleKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// rpcbind does not take the registration.
     #[error("cannot register with the local rpcbind: {0}; start it or leave --rpcbind out")]
     Rpcbind(std::io::Error),
@@ -83,8 +92,9 @@ impl AppError {
     /// Whether the user's settings are at fault, and not the system.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Trust(_) | Self::NoKeys(_) | Self::Config(_) => true,
-            Self::Store(_)
+            Self::Trust(_) | Self::NoKeys(_) | Self::Config(_) | Self::HandleKey { .. } => true,
+            Self::DiskCache(_)
+            | Self::Store(_)
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
@@ -116,14 +126,17 @@ impl Gateway {
         let keys = keyring.len();
         let relaxed = keyring.relaxations();
         let state = state_directory(&settings)?;
-        let handle_key = handle_key(&state)?;
+        let handle_key = match &settings.handle_key {
+            Some(path) => given_key(path)?,
+            None => handle_key(&state)?,
+        };
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         let sink: Arc<dyn Sink> = monitor.clone();
-        let store = stores::open(&settings, sink.clone()).await?;
+        let stores = Stores::open(&settings, &sink).await?;
         let export = Export::new(ExportOptions {
-            store: store.clone(),
-            replicas: Vec::new(),
-            repair: None,
+            store: stores.first.clone(),
+            replicas: stores.replicas.clone(),
+            repair: stores.repair,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,
@@ -143,7 +156,7 @@ impl Gateway {
         });
         let export = Arc::new(export.await?);
         monitor.set_gauge(export.clone());
-        let scrubs = Schedule::new(&settings, store, export.clone(), monitor.clone(), state.clone());
+        let scrubs = Schedule::new(&settings, stores, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {
             monitor.emit(&Event::Relaxed { setting });
         }
@@ -316,6 +329,16 @@ fn state_directory(settings: &Settings) -> Result<PathBuf, AppError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map_err(|error| AppError::State { path: directory.clone(), reason: error.to_string() })?;
     Ok(directory)
+}
+
+/// A secret that the operator made, as for gateways that stand for each other.
+fn given_key(path: &Path) -> Result<HandleKey, AppError> {
+    let wrong = |reason: String| AppError::HandleKey { path: path.to_owned(), reason };
+    match read_key(path) {
+        Ok(Some(key)) => Ok(HandleKey::new(&key)),
+        Ok(None) => Err(wrong("is not of 32 bytes".to_owned())),
+        Err(error) => Err(wrong(error.to_string())),
+    }
 }
 
 /// The secret behind the file handles: read from the state directory, made there the first time.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::stores::Stores;
 use crate::carrier::CarrierKind;
 use crate::config::Settings;
 use crate::event::{Event, ScrubTotals, Silent, Sink};
 use crate::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
 use crate::monitor::Monitor;
 use crate::policy::Mode;
-use crate::scrub::{Clients, Options, Pace, Paced, Scrub, ScrubError, Summary};
+use crate::scrub::{Clients, Copies, Mend, Options, Pace, Paced, Scrub, ScrubError, Summary};
 use crate::store::Store;
 
 /// Memory for proven tree blocks; what clients have in theirs is neither used nor driven out.
@@ -26,6 +27,10 @@ pub(super) struct Schedule {
     interval: Duration,
     rate: Option<NonZeroU64>,
     store: Arc<dyn Store>,
+    /// Whether there are replicas with good copies.
+    mends: bool,
+    /// Whether those are written back.
+    repair: bool,
     name: String,
     namespace: String,
     carriers: Vec<CarrierKind>,
@@ -39,17 +44,20 @@ impl Schedule {
     /// As the settings have it; `None` for never.
     pub(super) fn new(
         settings: &Settings,
-        store: Arc<dyn Store>,
+        stores: Stores,
         served: Arc<Export>,
         monitor: Arc<Monitor>,
         state: PathBuf,
     ) -> Option<Self> {
-        let interval = settings.scrub?;
+        let interval = settings.scrub.0?;
+        let rate = settings.scrub_rate.map(|rate| u64::from(rate).saturating_mul(1_000_000));
         Some(Self {
             interval,
-            rate: NonZeroU64::new(settings.scrub_rate),
-            name: store.describe(),
-            store,
+            rate: rate.and_then(NonZeroU64::new),
+            name: stores.first.describe(),
+            mends: !stores.replicas.is_empty(),
+            repair: stores.repair.is_some(),
+            store: stores.first,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             served,
@@ -105,6 +113,8 @@ impl Schedule {
         let store: Arc<dyn Store> = Arc::new(Paced::new(self.store.clone(), pace));
         let export = Export::new(ExportOptions {
             store: store.clone(),
+            replicas: Vec::new(),
+            repair: None,
             namespace: self.namespace.clone(),
             carriers: self.carriers.clone(),
             keyring: self.served.keyring(),
@@ -112,12 +122,11 @@ impl Schedule {
             identity: Identity::default(),
             cache_bytes: CACHE,
             disk_cache: None,
-            replicas: Vec::new(),
-            repair: None,
             // Nobody is told to come back later.
             whole_files: WholeFiles {
                 scratch: self.state.clone(),
                 patience: Duration::from_secs(u64::from(u32::MAX)),
+                ..WholeFiles::default()
             },
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),
@@ -131,8 +140,11 @@ impl Schedule {
             namespace: self.namespace.clone(),
             jobs: 1,
             state: self.state.clone(),
-            mend: None,
-            clean: false,
+            mend: self.mends.then(|| {
+                let copies = Copies { export: self.served.clone(), repair: self.repair };
+                Arc::new(copies) as Arc<dyn Mend>
+            }),
+            clean: self.repair,
         })
     }
 }

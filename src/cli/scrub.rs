@@ -19,9 +19,8 @@ use super::verify::offline_export;
 use super::{Outcome, Trouble};
 use crate::app::interruption;
 use crate::event::{Cause, Event, Finding, ScrubFinding, ScrubTotals, Silent};
-use crate::export::{Examination, Export};
-use crate::scrub::{Mend, Mended, Options, Pace, Paced, Scrub, ScrubError, Summary};
-use crate::store::{BoxFuture, OpenOptions, Store, StoreAddress, StorePath};
+use crate::scrub::{Copies, Mend, Options, Pace, Paced, Scrub, ScrubError, Summary};
+use crate::store::{OpenOptions, Store, StoreAddress, StorePath};
 
 /// How long one call to a store may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,24 +81,26 @@ pub(super) fn run(args: &ScrubArgs, out: &mut (impl Write + Send)) -> Result<Out
         let interrupted = interruption()
             .map_err(|source| Trouble::Io { context: "cannot wait for signals".into(), source })?;
         let options = OpenOptions { timeout: TIMEOUT, sink: Arc::new(Silent) };
-        let export = async |store: Arc<dyn Store>| {
+        let export = async |store: Arc<dyn Store>, replicas| {
             let carriers = &args.carriers.carrier;
             Ok::<_, Trouble>(Arc::new(
-                offline_export(store, carriers, &args.namespace, keyring.clone()).await?,
+                offline_export(store, replicas, carriers, &args.namespace, keyring.clone()).await?,
             ))
         };
         let opened = store.open(&options).await?;
-        let paced: Arc<dyn Store> = Arc::new(Paced::new(opened, Pace { rate, clients: None }));
         let mut copies = Vec::new();
         for address in &replicas {
-            copies.push((address.to_string(), export(address.open(&options).await?).await?));
+            copies.push(address.open(&options).await?);
         }
         let mend: Option<Arc<dyn Mend>> = match copies.is_empty() {
             true => None,
-            false => Some(Arc::new(Copies(copies))),
+            false => {
+                Some(Arc::new(Copies { export: export(opened.clone(), copies).await?, repair: args.repair }))
+            }
         };
+        let paced: Arc<dyn Store> = Arc::new(Paced::new(opened, Pace { rate, clients: None }));
         let scrub = Scrub::new(Options {
-            export: export(paced.clone()).await?,
+            export: export(paced.clone(), Vec::new()).await?,
             store: paced,
             name,
             namespace: args.namespace.clone(),
@@ -225,22 +226,6 @@ fn conclude(json: bool, summary: &Summary, out: &mut impl Write) -> Result<Outco
         (true, 0, 0) => Ok(Outcome::Good),
         (true, 1.., _) => Err(Trouble::other(format!("{unread} files could not be read; see above"))),
         (true, 0, _) | (false, ..) => Ok(Outcome::Failed),
-    }
-}
-
-/// Looks for good copies on other stores.
-struct Copies(Vec<(String, Arc<Export>)>);
-
-impl Mend for Copies {
-    fn mend<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Mended> {
-        Box::pin(async move {
-            for (name, export) in &self.0 {
-                if let Ok(Examination::Good { .. }) = export.examine(path, |_| ()).await {
-                    return Mended::Left(format!("a good copy is on {name}"));
-                }
-            }
-            Mended::Left("no replica has a good copy".to_owned())
-        })
     }
 }
 

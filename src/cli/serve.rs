@@ -13,7 +13,7 @@ use super::pool::{default_jobs, runtime};
 use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
-use crate::config::{ConfigError, DiskCache, FileSettings, Overrides, Period, Settings, Wait, parse_size};
+use crate::config::{ConfigError, DiskCache, FileSettings, Interval, Overrides, Settings, Wait, parse_size};
 use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
@@ -53,12 +53,6 @@ pub(super) struct ServeArgs {
     /// Keep proven blocks in DIR, too, at most SIZE bytes, as in 100GiB; they are proven again when read
     #[arg(long, value_names = ["DIR", "SIZE"], num_args = 2)]
     disk_cache: Option<Vec<OsString>>,
-    /// How often everything is read and proven, as in 24h [default: off]
-    #[arg(long, value_name = "PERIOD")]
-    scrub: Option<Period>,
-    /// How much of that at most, in megabytes a second [default: 50]
-    #[arg(long, value_name = "MB/S")]
-    scrub_rate: Option<u32>,
     /// The secret behind file handles, 32 bytes; gateways that share it and their stores give the same handles
     /// [default: in the bucket, or in the state directory]
     #[arg(long, value_name = "FILE")]
@@ -110,6 +104,12 @@ pub(super) struct ServeArgs {
     /// restart [default: 90]
     #[arg(long, value_name = "SECONDS")]
     lease: Option<u32>,
+    /// Prove all of the store that often, as in 24h or 7d, when no client reads; "off" for never [default: off]
+    #[arg(long, value_name = "INTERVAL")]
+    scrub: Option<Interval>,
+    /// MB (of 1,000,000 bytes) that it reads a second at most; as fast as it goes when absent
+    #[arg(long, value_name = "MB/s")]
+    scrub_rate: Option<u32>,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -133,8 +133,6 @@ impl ServeArgs {
             timeout: self.timeout,
             wait: self.wait,
             disk_cache: self.disk_cache.as_deref().map(disk_cache).transpose()?,
-            scrub: self.scrub,
-            scrub_rate: self.scrub_rate,
             handle_key: self.handle_key.clone(),
             trust: self.trust.clone(),
             accept: self.accept,
@@ -151,6 +149,8 @@ impl ServeArgs {
             proof_directory_listed: self.proof_directory_listed.then_some(true),
             lease: self.lease,
             rpcbind: self.rpcbind.then_some(true),
+            scrub: self.scrub,
+            scrub_rate: self.scrub_rate,
             ..Overrides::default()
         };
         Settings::resolve(file, flags)

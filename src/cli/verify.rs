@@ -67,13 +67,14 @@ pub(super) struct VerifyArgs {
 /// An export for looking at files, not for serving them.
 pub(super) async fn offline_export(
     store: Arc<dyn Store>,
+    replicas: Vec<Arc<dyn Store>>,
     carriers: &[CarrierKind],
     namespace: &str,
     keyring: Keyring,
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
-        replicas: Vec::new(),
+        replicas,
         repair: None,
         namespace: namespace.to_owned(),
         carriers: carriers.to_vec(),
@@ -117,8 +118,9 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
     runtime(jobs)?.block_on(async {
         let store = open_store(&args.root).await?;
         let carriers = &args.carriers.carrier;
-        let export =
-            Arc::new(offline_export(store.clone(), carriers, &args.namespace, keyring.clone()).await?);
+        let export = Arc::new(
+            offline_export(store.clone(), Vec::new(), carriers, &args.namespace, keyring.clone()).await?,
+        );
         let work = {
             let (progress, store) = (progress.clone(), store.clone());
             let modsig = args.trust.accept.contains(Format::Modsig);

@@ -29,8 +29,6 @@ const KEYS: [&str; 30] = [
     "timeout",
     "wait",
     "disk_cache",
-    "scrub",
-    "scrub_rate",
     "handle_key",
     "trust",
     "accept",
@@ -52,6 +50,8 @@ const KEYS: [&str; 30] = [
     "fattr4_ima",
     "nfs4err_integrity",
     "rpcbind",
+    "scrub",
+    "scrub_rate",
     "limits",
 ];
 
@@ -148,8 +148,6 @@ fn read_key(
         "timeout" => values.timeout = Some(entry.number(TIMEOUT_SECONDS)?),
         "wait" => values.wait = Some(entry.word()?),
         "disk_cache" => values.disk_cache = Some(disk_cache(&entry)?),
-        "scrub" => values.scrub = Some(entry.word()?),
-        "scrub_rate" => values.scrub_rate = Some(entry.number(SCRUB_RATE)?),
         "handle_key" => values.handle_key = Some(entry.path()?),
         "trust" => values.trust = Some(entry.path()?),
         "accept" => values.accept = Some(entry.word()?),
@@ -174,6 +172,8 @@ fn read_key(
         "fattr4_ima" => values.fattr4_ima = Some(entry.number(FATTR4_IMA)?),
         "nfs4err_integrity" => values.nfs4err_integrity = Some(entry.number(NFS4ERR_INTEGRITY)?),
         "rpcbind" => values.rpcbind = Some(entry.boolean()?),
+        "scrub" => values.scrub = Some(entry.word()?),
+        "scrub_rate" => values.scrub_rate = Some(entry.number(SCRUB_RATE)?),
         "limits" => {
             let table = value.get_ref().as_table().ok_or_else(|| entry.wrong_type("a table [limits]"))?;
             for (key, value) in in_order(table) {

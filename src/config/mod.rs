@@ -5,7 +5,7 @@
 //! settings are used.
 
 mod file;
-mod period;
+mod interval;
 mod size;
 mod trust;
 
@@ -22,7 +22,7 @@ use crate::sign::{Format, FormatSet};
 use crate::store::{AddressError, StoreAddress};
 
 pub use file::FileSettings;
-pub use period::{Period, PeriodError};
+pub use interval::{Interval, IntervalError};
 pub use size::{SizeError, parse_size};
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
 
@@ -43,12 +43,9 @@ const LEASE_SECONDS: RangeInclusive<u32> = 10..=3_600;
 const LEASE_DEFAULT: u32 = 90;
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=600;
 const TIMEOUT_DEFAULT: u32 = 10;
-/// In megabytes a second.
-const SCRUB_RATE: RangeInclusive<u32> = 1..=100_000;
-const SCRUB_RATE_DEFAULT: u32 = 50;
-const MEGABYTE: u64 = 1_000_000;
 /// Replicas beside the store.
 const REPLICAS_MAX: usize = 16;
+const SCRUB_RATE: RangeInclusive<u32> = 1..=1_000_000;
 /// Numbers that no attribute of an RFC has, and that fit in four words.
 const FATTR4_IMA: RangeInclusive<u32> = 83..=127;
 /// Numbers that no status of an RFC has.
@@ -132,10 +129,6 @@ pub struct Overrides {
     pub wait: Option<Wait>,
     /// Proven blocks on a local disk.
     pub disk_cache: Option<DiskCache>,
-    /// How often everything is read and proven.
-    pub scrub: Option<Period>,
-    /// How much of that at most, in megabytes a second.
-    pub scrub_rate: Option<u32>,
     /// The file with the secret behind the file handles.
     pub handle_key: Option<PathBuf>,
     /// A key or certificate, or a directory of them.
@@ -178,6 +171,10 @@ pub struct Overrides {
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
+    /// How often the store is scrubbed.
+    pub scrub: Option<Interval>,
+    /// MB that a scrub reads a second at most.
+    pub scrub_rate: Option<u32>,
     /// Client connections at a time.
     pub connections: Option<u32>,
     /// Calls of one connection at a time.
@@ -243,10 +240,6 @@ pub struct Settings {
     pub wait: Wait,
     /// Proven blocks on a local disk, if there are to be any.
     pub disk_cache: Option<DiskCache>,
-    /// How often everything is read and proven; `None`: never.
-    pub scrub: Option<Duration>,
-    /// How much of that at most, in bytes a second.
-    pub scrub_rate: u64,
     /// The file with the secret behind the file handles; `None` for the usual place.
     pub handle_key: Option<PathBuf>,
     /// A key or certificate, or a directory of them.
@@ -289,6 +282,10 @@ pub struct Settings {
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
+    /// How often the store is scrubbed.
+    pub scrub: Interval,
+    /// MB (of 1,000,000 bytes) that a scrub reads a second at most; `None` for as fast as it goes.
+    pub scrub_rate: Option<u32>,
     /// What clients may use up.
     pub limits: Limits,
 }
@@ -318,9 +315,6 @@ impl Settings {
             timeout: Duration::from_secs(flags.timeout.or(values.timeout).unwrap_or(TIMEOUT_DEFAULT).into()),
             wait: flags.wait.or(values.wait).unwrap_or_default(),
             disk_cache: flags.disk_cache.or(values.disk_cache),
-            scrub: flags.scrub.or(values.scrub).unwrap_or_default().0,
-            scrub_rate: u64::from(flags.scrub_rate.or(values.scrub_rate).unwrap_or(SCRUB_RATE_DEFAULT))
-                * MEGABYTE,
             handle_key: flags.handle_key.or(values.handle_key),
             trust: flags.trust.or(values.trust).ok_or_else(|| missing("trust", "PATH"))?,
             accept: flags.accept.or(values.accept).unwrap_or(FormatSet::NATIVE),
@@ -344,6 +338,8 @@ impl Settings {
             fattr4_ima: flags.fattr4_ima.or(values.fattr4_ima),
             nfs4err_integrity: flags.nfs4err_integrity.or(values.nfs4err_integrity),
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
+            scrub: flags.scrub.or(values.scrub).unwrap_or_default(),
+            scrub_rate: flags.scrub_rate.or(values.scrub_rate),
             limits,
         };
         settings.check()?;
@@ -388,9 +384,9 @@ impl Settings {
             ("connections", self.limits.connections, CONNECTIONS),
             ("calls_per_connection", self.limits.calls_per_connection, CALLS),
             ("idle_seconds", idle, IDLE_SECONDS),
+            ("scrub_rate", self.scrub_rate, SCRUB_RATE),
             ("lease", Some(seconds(self.lease)), LEASE_SECONDS),
             ("timeout", Some(seconds(self.timeout)), TIMEOUT_SECONDS),
-            ("scrub_rate", u32::try_from(self.scrub_rate / MEGABYTE).ok(), SCRUB_RATE),
             ("fattr4_ima", self.fattr4_ima, FATTR4_IMA),
             ("nfs4err_integrity", self.nfs4err_integrity, NFS4ERR_INTEGRITY),
         ] {

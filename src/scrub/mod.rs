@@ -4,6 +4,7 @@
 //! and for what was begun and never finished. Where it stops it goes on the next time. It tells events and
 //! changes nothing by itself, but for unfinished files where it may; what puts files right is given to it.
 
+mod copies;
 mod cursor;
 mod pace;
 
@@ -23,6 +24,7 @@ use crate::store::walk::{Found, Walk};
 use crate::store::{BoxFuture, Kind, Store, StoreError, StoreErrorKind, StorePath};
 use cursor::{Cursor, Phase, Place, Subject};
 
+pub use copies::Copies;
 pub use pace::{Clients, Pace, Paced};
 
 /// So often the place is noted.

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::cli::{Ends, command};
+use crate::cli::{Ends, command, flip};
 use crate::cli_serve::events;
-use crate::support::{Client, Site};
+use crate::support::{Client, Site, content, eventually};
 
 /// Every command that takes a tree, with `root` as that tree.
 fn each_command(site: &Site, root: &str) -> Vec<std::process::Command> {
@@ -115,8 +115,8 @@ fn settings_of_stores_are_taken_from_flags_and_refused_when_they_contradict() {
     serve(&["--disk-cache", "/nowhere"]).ends(2).complains_of(&["2 values", "--disk-cache"]);
     serve(&["--wait", "long"]).ends(2).complains_of(&["hard", "soft"]);
     serve(&["--timeout", "0"]).ends(2).complains_of(&["timeout must be from 1 to 600"]);
-    serve(&["--scrub", "often"]).ends(2).complains_of(&["is no period"]);
-    serve(&["--scrub-rate", "0"]).ends(2).complains_of(&["scrub_rate must be from 1 to 100000"]);
+    serve(&["--scrub", "often"]).ends(2).complains_of(&["is no interval"]);
+    serve(&["--scrub-rate", "0"]).ends(2).complains_of(&["scrub_rate must be from 1 to 1000000"]);
 }
 
 #[test]
@@ -127,4 +127,83 @@ fn a_directory_whose_name_has_a_colon_is_still_one() {
     fs::rename(site.tree(), &odd).unwrap();
     command("sign").arg("--key").arg(site.key()).arg(&odd).ends(0);
     command("verify").arg("--trust").arg(site.trust()).arg(&odd).ends(0);
+}
+
+#[test]
+fn gateways_with_one_handle_key_give_the_same_handles() {
+    let site = Site::new();
+    site.put("f", b"content");
+    site.sign(&[]);
+    let (key, short) = (site.path("handle.key"), site.path("short.key"));
+    fs::write(&key, [7; 32]).unwrap();
+    fs::write(&short, [7; 31]).unwrap();
+    let handle = |flags: &[&str]| {
+        let served = site.serve(flags);
+        Client::connect(served.nfs).find("f").unwrap()
+    };
+    let path = |name: &str| site.path(name).to_str().unwrap().to_owned();
+    let (key, one, two) = (key.to_str().unwrap(), path("one"), path("two"));
+    let first = handle(&["--handle-key", key, "--state", &one]);
+    assert_eq!(first, handle(&["--handle-key", key, "--state", &two]));
+    assert!(first != handle(&["--state", &one]));
+    for wrong in [short.to_str().unwrap(), "/nowhere.key"] {
+        let mut serve = command("serve");
+        serve.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust()).args(["--state", &one]);
+        serve.args(["--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0", "--handle-key", wrong]);
+        serve.ends(2).complains_of(&[wrong, "--handle-key names 32 bytes"]);
+    }
+}
+
+#[test]
+fn what_one_store_has_damaged_is_served_from_its_replica_and_repaired() {
+    let site = Site::new();
+    let bytes = content(1, 100_000);
+    site.put("f", &bytes);
+    site.sign(&[]);
+    let replica = site.path("replica");
+    assert!(
+        std::process::Command::new("cp").arg("-a").arg(site.tree()).arg(&replica).status().unwrap().success()
+    );
+    let damaged = site.tree().join("f");
+    flip(&damaged, 50_000);
+    // Not as if it had been written just now, with its evidence on the way.
+    let touch = std::process::Command::new("touch").args(["-d", "1 hour ago"]).arg(&damaged).status();
+    assert!(touch.unwrap().success());
+    let log = site.path("audit.log");
+    let (replica, audit_log) = (replica.to_str().unwrap(), log.to_str().unwrap());
+    let served = site.serve(&["--replica", replica, "--repair", "--audit-log", audit_log]);
+    let mut client = Client::connect(served.nfs);
+    let file = client.find("f").unwrap();
+    assert_eq!(client.read_all(&file, 65_536).unwrap(), bytes);
+    eventually("the file is repaired", || fs::read(&damaged).unwrap() == bytes);
+    eventually("the healing is told", || !events(&log, "healed").is_empty());
+    eventually("the repair is told", || !events(&log, "repaired").is_empty());
+}
+
+#[test]
+fn scrub_tells_of_a_good_copy_and_puts_it_in_place() {
+    let site = Site::new();
+    let bytes = content(1, 100_000);
+    site.put("f", &bytes);
+    site.sign(&[]);
+    let replica = site.path("replica");
+    assert!(
+        std::process::Command::new("cp").arg("-a").arg(site.tree()).arg(&replica).status().unwrap().success()
+    );
+    let damaged = site.tree().join("f");
+    flip(&damaged, 50_000);
+    let touch = std::process::Command::new("touch").args(["-d", "1 hour ago"]).arg(&damaged).status();
+    assert!(touch.unwrap().success());
+    let scrub = || {
+        let mut scrub = command("scrub");
+        scrub.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust()).arg("--replica").arg(&replica);
+        scrub.arg("--state").arg(site.path("scrub"));
+        scrub
+    };
+    let said = scrub().ends(1);
+    assert!(said.out.contains("a good copy is on"), "{}", said.out);
+    assert!(fs::read(&damaged).unwrap() != bytes, "nothing is written without --repair");
+    scrub().arg("--repair").ends(0);
+    assert_eq!(fs::read(&damaged).unwrap(), bytes);
+    scrub().ends(0);
 }

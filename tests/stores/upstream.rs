@@ -33,6 +33,8 @@ pub async fn open(url: &str, timeout: Duration) -> nfs_verity::store::Result<Arc
 pub async fn export(store: Arc<dyn Store>, keyring: &Keyring) -> Result<Export, ExportError> {
     let options = ExportOptions {
         store,
+        replicas: Vec::new(),
+        repair: None,
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],
         keyring: keyring.clone(),
@@ -40,8 +42,6 @@ pub async fn export(store: Arc<dyn Store>, keyring: &Keyring) -> Result<Export, 
         identity: Identity::default(),
         cache_bytes: 0,
         disk_cache: None,
-        replicas: Vec::new(),
-        repair: None,
         whole_files: WholeFiles::default(),
         xattrs: Xattrs::default(),
         proof_directory: ProofDirectory::default(),
