@@ -13,7 +13,7 @@ use super::trust::{Depth, Judged, Judgement, Seen, Unhashed, Verdict};
 use super::{Export, gone, proof_directory};
 use crate::carrier::{Evidence, SIDECAR_DIRECTORY, Sidecar};
 use crate::policy::{Decision, decide};
-use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
+use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath, acting_as};
 
 /// Entries of a listing that are described before other work gets its turn.
 pub(super) const DESCRIBE_AT_ONCE: usize = 16;
@@ -149,7 +149,8 @@ impl Export {
         if shown.is_some() && cookie == proof_directory::COOKIE {
             return Ok(Listing { directory: attr, entries: Vec::new(), end: true });
         }
-        let (entries, mut end) = self.entries(&node, cookie, max_entries, false).await?;
+        let listed = self.entries(&node, cookie, max_entries, false);
+        let (entries, mut end) = acting_as(self.identity.acting(caller), listed).await?;
         let items = entries.into_iter().map(|entry| {
             let DirEntry { name, cookie, fileid, .. } = entry;
             // The root's parent is the root: nothing outside has a number here.

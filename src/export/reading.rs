@@ -16,7 +16,7 @@ use super::trust::Finding;
 use super::verified::{Part, Payload, Verified};
 use crate::event::{Cause, Read};
 use crate::policy::{Decision, decide};
-use crate::store::{StoreError, StoreFile};
+use crate::store::{StoreError, StoreFile, acting_as};
 
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
 pub(super) const EXTENT: u64 = 64 * 1024;
@@ -291,7 +291,8 @@ impl<'a> Reading<'a> {
         }
         self.misses += 1;
         let all = usize::try_from(stop - from).unwrap_or(0);
-        match file.read_pieces(from, all, piece).await {
+        let acting = self.export.identity.acting(self.caller);
+        match acting_as(acting, file.read_pieces(from, all, piece)).await {
             Ok(pieces) => {
                 let places = (from..stop).step_by(piece);
                 self.ahead = places.zip(pieces).collect();
@@ -322,7 +323,8 @@ impl<'a> Reading<'a> {
     async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         self.misses += 1;
         let len = usize::try_from(to - from).unwrap_or(0);
-        match read_at(&*self.read_from(), from, len).await {
+        let acting = self.export.identity.acting(self.caller);
+        match acting_as(acting, read_at(&*self.read_from(), from, len)).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) => self.lost(error),
         }
