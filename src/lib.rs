@@ -17,7 +17,7 @@
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
-//! | 1 | [`store`] | bytes by name, from a local directory or memory, and a layer that fails on demand |
+//! | 1 | [`store`] | bytes by name, from a local directory or memory; layers that fail on demand, or over to another store |
 //! | 1 | [`sign`] | statements, envelopes, keys: signatures to signers |
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
