@@ -46,16 +46,12 @@ struct Copy {
 }
 
 /// Something that was opened, or could not be.
+#[derive(Default)]
 enum Held<T> {
+    #[default]
     Unknown,
     There(T),
     Missing(Instant),
-}
-
-impl<T> Default for Held<T> {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 impl<T: Clone> Held<T> {
