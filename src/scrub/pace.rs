@@ -43,25 +43,28 @@ struct Turn {
     seen: u64,
     /// Clients are taken as busy until then.
     busy: Instant,
+    /// They rested when it last asked.
+    idle: bool,
     /// When it works in spite of them, from and to.
     slice: Range<Instant>,
 }
 
 impl Turn {
     fn new(now: Instant, seen: u64) -> Self {
-        Self { paid: now, seen, busy: now, slice: now + HELD_UP..now + HELD_UP + SLICE }
+        Self { paid: now, seen, busy: now, idle: true, slice: now + HELD_UP..now + HELD_UP + SLICE }
     }
 
     /// Whether it may read at `now`, when clients have had `reads` in all; else, when to ask again.
     fn wait(&mut self, now: Instant, reads: u64) -> Option<Instant> {
         if reads != self.seen {
-            if now >= self.busy {
-                // They begin.
+            if self.idle {
+                // They begin. Whoever asks as seldom as every QUIET must not take this for a beginning each time.
                 self.slice = now + HELD_UP..now + HELD_UP + SLICE;
             }
             (self.seen, self.busy) = (reads, now + QUIET);
         }
-        if now >= self.busy || now >= self.slice.end {
+        self.idle = now >= self.busy;
+        if self.idle || now >= self.slice.end {
             // They rest, or the slice is used up.
             self.slice = now + HELD_UP..now + HELD_UP + SLICE;
         }
@@ -262,8 +265,10 @@ mod tests {
 
         /// Reads `bytes`, while clients have had as many reads as `reads` says at each moment.
         fn take(&mut self, bytes: u64, mut reads: impl FnMut(Duration) -> u64) {
+            let start = self.now;
             while let Some(until) = self.turn.wait(self.now, reads(self.elapsed())) {
                 assert!(until > self.now, "it makes progress");
+                assert!(self.now - start < Duration::from_secs(60), "and its turn comes");
                 self.now = until;
             }
             if let Some(rate) = self.rate {
