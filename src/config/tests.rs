@@ -131,6 +131,8 @@ fn what_is_not_said_has_its_default() {
         fattr4_ima: None,
         nfs4err_integrity: None,
         rpcbind: false,
+        scrub: Interval(None),
+        scrub_rate: None,
         limits: Limits::default(),
     };
     assert_eq!(settings, wanted);
@@ -170,6 +172,8 @@ fn flags_win_over_the_file() {
         fattr4_ima: Some(88),
         nfs4err_integrity: Some(10100),
         rpcbind: Some(false),
+        scrub: Some(Interval(None)),
+        scrub_rate: Some(7),
         connections: Some(3),
         calls_per_connection: Some(4),
         idle_seconds: Some(5),
@@ -198,7 +202,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
         error.starts_with("gateway.toml:3: unknown key \"chache\"; known keys are store, replica, "),
         "{error}"
     );
-    assert!(error.ends_with("rpcbind, limits"), "{error}");
+    assert!(error.ends_with("scrub_rate, limits"), "{error}");
     let error = refused("[limits]\nconnections = 1\nidle = 4\n");
     let wanted = "gateway.toml:3: unknown key \"limits.idle\"; known keys of [limits] are connections, \
                   calls_per_connection, idle_seconds";

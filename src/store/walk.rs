@@ -44,6 +44,7 @@ pub struct Walk {
     hidden: Option<StorePath>,
     levels: Vec<Level>,
     held: usize,
+    has_hidden: bool,
     room: Room,
 }
 
@@ -97,7 +98,7 @@ impl Walk {
                 levels.pop();
             }
         }
-        Self { store, hidden, levels, held: 0, room: ROOM }
+        Self { store, hidden, levels, held: 0, has_hidden: false, room: ROOM }
     }
 
     /// The next thing; `None` at the end.
@@ -129,6 +130,7 @@ impl Walk {
                 }
             };
             if self.hidden.as_ref() == Some(&path) {
+                self.has_hidden = true;
                 continue;
             }
             let kind = match kind {
@@ -142,6 +144,11 @@ impl Walk {
                 Err(error) => return Some(Found::Trouble(error)),
             }
         }
+    }
+
+    /// Whether what is hidden was come across.
+    pub fn has_hidden(&self) -> bool {
+        self.has_hidden
     }
 
     async fn single(&self, path: StorePath, error: StoreError) -> Found {
