@@ -131,8 +131,6 @@ fn what_is_not_said_has_its_default() {
         fattr4_ima: None,
         nfs4err_integrity: None,
         rpcbind: false,
-        scrub: Interval(None),
-        scrub_rate: None,
         limits: Limits::default(),
     };
     assert_eq!(settings, wanted);
@@ -172,8 +170,6 @@ fn flags_win_over_the_file() {
         fattr4_ima: Some(88),
         nfs4err_integrity: Some(10100),
         rpcbind: Some(false),
-        scrub: Some(Interval(None)),
-        scrub_rate: Some(7),
         connections: Some(3),
         calls_per_connection: Some(4),
         idle_seconds: Some(5),
