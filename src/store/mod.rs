@@ -30,7 +30,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
-pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, is_plain};
+pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, fileid_of_path, is_plain};
 pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.

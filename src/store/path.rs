@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 255;
 /// The longest path in bytes; longer than one system call takes, so stores resolve it in parts.
@@ -117,6 +119,19 @@ fn check_name(name: &[u8]) -> Result<(), PathError> {
     Ok(())
 }
 
+/// The [`super::Attr::fileid`] of `path` where the store gives none, or where several stores have to
+/// agree on one: the first 63 bits of SHA-256 of its bytes, and never 0. The same in every gateway.
+pub fn fileid_of_path(path: &StorePath) -> u64 {
+    short_hash(path.as_bytes())
+}
+
+/// The first 63 bits of SHA-256, and never 0.
+pub(super) fn short_hash(bytes: &[u8]) -> u64 {
+    let digest = Sha256::digest(bytes);
+    let first = digest.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    (first >> 1).max(1)
+}
+
 /// Whether a terminal shows `c` where it stands and does nothing else: no control character, no end of a
 /// line or paragraph, nothing that reorders or hides what is around it.
 pub fn is_plain(c: char) -> bool {
@@ -178,6 +193,14 @@ mod tests {
         assert_eq!(StorePath::root().parent(), None);
         assert!(path.starts_with(&StorePath::parse(b"a/b").unwrap()));
         assert!(!StorePath::parse(b"ab").unwrap().starts_with(&StorePath::parse(b"a").unwrap()));
+    }
+
+    #[test]
+    fn a_file_id_is_the_start_of_the_hash_of_the_path() {
+        // echo -n a/b | sha256sum
+        let path = StorePath::parse(b"a/b").unwrap();
+        assert_eq!(fileid_of_path(&path), 0xc14c_ddc0_33f6_4b9d >> 1);
+        assert_eq!(fileid_of_path(&StorePath::root()), 0xe3b0_c442_98fc_1c14 >> 1);
     }
 
     #[test]
