@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::super::{Attributes, BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter};
 use super::Inner;
-use super::fail::{fail, refuse};
+use super::fail::refuse;
 use super::keys::Found;
 use super::version::Told;
 
