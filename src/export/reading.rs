@@ -14,6 +14,7 @@ use super::trust::Finding;
 use super::verified::{Part, Payload, Verified};
 use crate::event::{Cause, Read};
 use crate::policy::{Decision, decide};
+use crate::store::StoreError;
 
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
 pub(super) const EXTENT: u64 = 64 * 1024;
@@ -38,6 +39,10 @@ pub(super) struct Reading<'a> {
     caller: &'a Caller,
     prover: Prover<'a>,
     payload: Payload,
+    /// Where the wanted bytes end.
+    end: u64,
+    /// Extents that were read together with one before them, not proven yet, the next one last.
+    ahead: Vec<(u64, Bytes)>,
     /// The last block that failed, and the data block that it failed for.
     failure: Option<(u64, Box<Failure>)>,
     blocks: u64,
@@ -72,6 +77,8 @@ impl<'a> Reading<'a> {
             caller,
             prover,
             payload,
+            end: 0,
+            ahead: Vec::new(),
             failure: None,
             blocks: 0,
             hits: 0,
@@ -101,6 +108,7 @@ impl<'a> Reading<'a> {
     }
 
     async fn gather(&mut self, offset: u64, end: u64) -> Result<(), ExportError> {
+        self.end = end;
         let mut at = offset;
         let mut damaged = None;
         while at < end {
@@ -167,7 +175,7 @@ impl<'a> Reading<'a> {
 
     /// Reads and proves the extent `from..to`.
     async fn extent(&mut self, from: u64, to: u64) -> Result<Extent, ExportError> {
-        let Some(data) = self.fetch(from, to).await? else { return Ok(Extent::Lost) };
+        let Some(data) = self.fetch_extent(from, to).await? else { return Ok(Extent::Lost) };
         let block_size = self.prover.block_size() as u64;
         if data.len() as u64 != to - from || self.prover.check(from / block_size, &data).await.is_err() {
             return Ok(Extent::Damaged);
@@ -209,15 +217,64 @@ impl<'a> Reading<'a> {
         Ok(Some(Part::Proven(bytes)))
     }
 
+    /// The extent `from..to`, or what the store has of it. Where the store has to be waited for, it is asked
+    /// for all that is wanted behind it, too.
+    async fn fetch_extent(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
+        if let Some((_, bytes)) = self.ahead.pop_if(|(next, _)| *next == from) {
+            self.misses += 1;
+            return Ok(Some(bytes));
+        }
+        self.ahead.clear();
+        let stop = self.wanted_from(to);
+        let (len, piece) = (usize::try_from(to - from).unwrap_or(0), usize::try_from(EXTENT).unwrap_or(0));
+        if stop == to {
+            return self.fetch(from, to).await;
+        }
+        if let Some(bytes) = self.file.file.try_read_at(from, len) {
+            self.misses += 1;
+            return Ok(Some(bytes));
+        }
+        self.misses += 1;
+        let all = usize::try_from(stop - from).unwrap_or(0);
+        match self.file.file.read_pieces(from, all, piece).await {
+            Ok(pieces) => {
+                let places = (from..stop).step_by(piece);
+                self.ahead = places.zip(pieces).collect();
+                self.ahead.reverse();
+                Ok(Some(self.ahead.pop().map(|(_, bytes)| bytes).unwrap_or_default()))
+            }
+            Err(error) => self.lost(error),
+        }
+    }
+
+    /// Where the extents end that follow `from` without a gap, are wanted and are not in the cache.
+    fn wanted_from(&self, from: u64) -> u64 {
+        let mut at = from;
+        while at < self.end {
+            let (from, to) = self.span(at, EXTENT);
+            let key = self.prover.proven.cache_key;
+            let mostly = (self.end.min(to) - from) * 2 >= to - from;
+            if !mostly || self.export.cache.get(key, Span::Extent(from / EXTENT)).is_some() {
+                break;
+            }
+            at = to;
+        }
+        at
+    }
+
     /// The bytes `from..to`, or fewer where the store has fewer. `None` when the store failed behind
     /// data that is proven already: what there is of it is the answer.
     async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         self.misses += 1;
         let len = usize::try_from(to - from).unwrap_or(0);
-        let error = match read_at(&*self.file.file, from, len).await {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(error) => error,
-        };
+        match read_at(&*self.file.file, from, len).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => self.lost(error),
+        }
+    }
+
+    /// What becomes of a READ whose store failed with `error`.
+    fn lost(&self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
         self.export.open_files.remove(&self.node.tag);
         if ExportError::from(&error) == ExportError::Io {
             let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };

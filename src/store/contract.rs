@@ -143,6 +143,12 @@ async fn what_was_created_is_read_back() {
             if let Some(cached) = file.try_read_at(offset, len) {
                 assert_eq!(cached.as_ref(), right, "{offset} {len}");
             }
+            for piece in [1, 4, 7, 100] {
+                let pieces = file.read_pieces(offset, len, piece).await.unwrap();
+                assert_eq!(pieces.concat(), right, "{offset} {len} {piece}");
+                assert!(pieces.iter().rev().skip(1).all(|bytes| bytes.len() == piece));
+                assert!(pieces.iter().all(|bytes| !bytes.is_empty()));
+            }
         }
         let attr = scene.store.stat(&target).await.unwrap();
         assert_eq!((attr.kind, attr.size, attr.nlink), (Kind::Regular, 23, 1));

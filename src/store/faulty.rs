@@ -69,6 +69,16 @@ impl Faulty {
         plan.lies = true;
     }
 
+    /// Lets no call answer without waiting, as if the store were far away.
+    pub fn wait_always(&self) {
+        self.control.plan.lock().far = true;
+    }
+
+    /// The reads of files that were waited for: path, offset, length.
+    pub fn reads(&self) -> Vec<(StorePath, u64, usize)> {
+        self.control.plan.lock().reads.clone()
+    }
+
     /// How many calls there were.
     pub fn calls(&self) -> u64 {
         self.control.plan.lock().calls
@@ -106,6 +116,8 @@ struct Plan {
     every: Option<(u64, Fault)>,
     lies: bool,
     random: u64,
+    far: bool,
+    reads: Vec<(StorePath, u64, usize)>,
 }
 
 /// What becomes of the bytes of a read.
@@ -150,6 +162,10 @@ impl Control {
         let calls = plan.calls;
         let every = plan.every.filter(|(k, _)| calls.is_multiple_of(*k)).map(|(_, fault)| fault);
         plan.at.get(&calls).copied().or(every)
+    }
+
+    fn is_far(&self) -> bool {
+        self.plan.lock().far
     }
 
     fn lie(&self) -> Option<Spoil> {
@@ -326,6 +342,7 @@ impl FaultyFile {
 
     async fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
         let fault = self.next();
+        self.control.plan.lock().reads.push((self.path.clone(), offset, len));
         self.strike(fault, "read").await?;
         let right = self.inner.read_at(offset, len).await?;
         let Some(spoil) = fault.map_or_else(|| self.control.lie(), Spoil::of) else {
@@ -364,6 +381,9 @@ impl StoreFile for FaultyFile {
     }
 
     fn try_stat(&self) -> Option<Result<Attr>> {
+        if self.control.is_far() {
+            return None;
+        }
         match self.next() {
             Some(Fault::Error(kind)) => Some(Err(injected(kind, "stat", &self.path))),
             Some(Fault::Gone) => Some(Err(injected(StoreErrorKind::Stale, "stat", &self.path))),
@@ -380,6 +400,9 @@ impl StoreFile for FaultyFile {
     }
 
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        if self.control.is_far() {
+            return None;
+        }
         let fault = self.next();
         let right = match fault {
             Some(Fault::Error(_) | Fault::Gone | Fault::Stall) => None,

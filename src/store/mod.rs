@@ -213,6 +213,18 @@ pub trait StoreFile: Send + Sync {
     /// Up to `len` bytes (at most [`READ_MAX`]) from `offset`; shorter only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>>;
 
+    /// [`StoreFile::read_at`] into pieces of `piece` bytes, none of which keeps the memory of another in use.
+    /// All are full but the last, and there are fewer only at the end of the file.
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            let all = self.read_at(offset, len).await?;
+            if all.len() <= piece {
+                return Ok(if all.is_empty() { Vec::new() } else { vec![all] });
+            }
+            Ok(all.chunks(piece.max(1)).map(Bytes::copy_from_slice).collect())
+        })
+    }
+
     /// [`StoreFile::read_at`] from memory, without waiting: `None` where that cannot be done in full.
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
         let _ = (offset, len);

@@ -729,3 +729,35 @@ async fn warn_mode_says_served_of_nothing_else_than_what_it_serves() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_store_that_must_be_waited_for_is_asked_once_for_all_that_a_read_wants() {
+    let scene = Scene::new().await;
+    let store = Faulty::new(shared(&scene.memory));
+    store.wait_always();
+    let gate = Gate::new(Arc::new(store.clone()), &scene.keyring).await;
+    let (handle, content) = (scene.files[0].2, scene.big());
+    let data_reads = || {
+        let reads = store.reads().into_iter().filter(|(path, ..)| path.as_bytes() == BIG.as_bytes());
+        reads.map(|(_, offset, len)| (offset, len)).collect::<Vec<_>>()
+    };
+    assert!(gate.read(&handle, 70_000, 100).await.unwrap().is_all_of(content, 70_000, 100));
+    assert_eq!(data_reads(), [(69_632, 1024)], "one block for a few bytes");
+    let count = u32::try_from(BIG_SIZE).unwrap();
+    assert!(gate.read(&handle, 0, count).await.unwrap().is_all_of(content, 0, count));
+    assert_eq!(data_reads()[1..], [(0, BIG_SIZE)]);
+    assert!(gate.read(&handle, 0, count).await.unwrap().is_all_of(content, 0, count));
+    assert_eq!(data_reads().len(), 2, "the cache has it");
+
+    // What fails in the middle costs the blocks before it nothing.
+    let mut bad = content.to_vec();
+    bad[150_000] ^= 1;
+    scene.memory.put(BIG, &bad).unwrap();
+    let gate = Gate::new(Arc::new(store.clone()), &scene.keyring).await;
+    let (handle, _) = gate.find(BIG).await.unwrap();
+    let data = gate.read(&handle, 0, count).await.unwrap();
+    assert!(data.is_of(content, 0, count));
+    assert_eq!(data.bytes.len(), 150_000 / 1024 * 1024);
+    let after = 150_000 / 1024 * 1024 + 1024;
+    assert!(gate.read(&handle, after, count).await.unwrap().is_all_of(content, after, count));
+}

@@ -22,6 +22,9 @@ use crate::sys::fsverity;
 /// From here on a read asks for the file's size before it takes memory.
 const LARGE: usize = 64 * 1024;
 
+/// Pieces that one system call fills at most; the kernel takes 1024.
+const PIECES_AT_ONCE: usize = 256;
+
 pub(super) struct LocalFile {
     open: Arc<Open>,
 }
@@ -81,6 +84,39 @@ impl Open {
             buffer.shrink_to_fit();
         }
         Ok(buffer.into())
+    }
+
+    /// One system call for as many pieces as it takes, into a buffer each.
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> rustix::io::Result<Vec<Bytes>> {
+        let len = bounded(offset, len);
+        let piece = piece.max(1);
+        let mut pieces: Vec<Vec<u8>> = Vec::with_capacity(len.div_ceil(piece));
+        for from in (0..len).step_by(piece) {
+            pieces.push(vec![0; piece.min(len - from)]);
+        }
+        let mut read = 0;
+        while read < len {
+            // A call may have stopped within a piece.
+            let (first, within) = (read / piece, read % piece);
+            let rest = pieces.iter_mut().skip(first).take(PIECES_AT_ONCE).enumerate();
+            let mut slices: Vec<_> = rest
+                .filter_map(|(n, buffer)| buffer.get_mut(if n == 0 { within } else { 0 }..))
+                .map(IoSliceMut::new)
+                .collect();
+            match rustix::io::preadv(&self.fd, &mut slices, offset + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        pieces.truncate(read.div_ceil(piece));
+        if let Some(last) = pieces.last_mut() {
+            let full = (read - 1) / piece * piece;
+            last.truncate(read - full);
+            last.shrink_to_fit();
+        }
+        Ok(pieces.into_iter().map(Bytes::from).collect())
     }
 
     fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
@@ -189,6 +225,10 @@ impl StoreFile for LocalFile {
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
         Box::pin(self.wait("read", move |open| open.read(offset, len)))
+    }
+
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(self.wait("read", move |open| open.read_pieces(offset, len, piece)))
     }
 
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
