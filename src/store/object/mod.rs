@@ -1,30 +1,428 @@
-//! Scaffold.
+//! Files in a bucket: S3, Google Cloud Storage, Azure Blob Storage, and whatever speaks like S3.
+//!
+//! The key of a file is the address's prefix and the path. Directories are what keys have before a slash; where
+//! an object stands at a directory's name, the directory is there and the object is not. File ids and cookies
+//! come from names alone, so that they are the same in every gateway over the bucket.
+//!
+//! An open file is one version of its object: reads carry its ETag, and what comes of another version is refused.
+//! What is written is put in place by one request that makes it visible at once.
 
-use std::fmt;
+mod address;
+mod ahead;
+mod credentials;
+mod fail;
+mod file;
+mod keys;
+#[cfg(test)]
+pub(super) mod scene;
+mod version;
+mod write;
+
+use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use super::address::cannot_open;
-use super::url::{AddressError, Url};
-use super::{OpenOptions, Result, Store, StoreErrorKind};
+use super::{
+    Attr, BoxFuture, DirEntry, DirPage, FsStat, Kind, NAME_MAX, OpenOptions, Result, Store, StoreError,
+    StoreErrorKind, StoreFile, StorePath, StoreWriter, fileid_of_path,
+};
+pub use address::Address;
+use address::Look;
+use ahead::Ahead;
+use fail::{fail, refuse, silent};
+use keys::{DOT, DOT_DOT, Found, Listing, Pager};
+use version::Version;
 
-/// Scaffold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    url: Url,
+/// The longest key, in bytes, of every provider.
+const KEY_MAX: usize = 1024;
+/// Objects of which it is remembered what they are, or that they are not there.
+const HEADS: usize = 1 << 16;
+/// Memory for listings.
+const LISTINGS: u64 = 256 * 1024 * 1024;
+/// A listing that is being read through may be this many times as old as what is looked up anew.
+const PATIENCE: u32 = 12;
+
+/// Opens the bucket.
+pub(super) async fn open(address: &Address, options: &OpenOptions) -> Result<Arc<dyn Store>> {
+    // Another part of the program may have done so; either is right.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (objects, pages) = credentials::connect(address, options.timeout)
+        .map_err(|why| cannot_open(StoreErrorKind::Io, address, why))?;
+    let bucket =
+        Bucket::new(address.to_string(), &address.prefix, address.look, objects, pages, options.timeout);
+    let root = StorePath::root();
+    bucket.0.has_below("", &root).await.map_err(|error| cannot_open(error.kind, address, error.source))?;
+    Ok(Arc::new(bucket))
 }
 
-impl Address {
-    pub(super) fn from_url(url: Url) -> std::result::Result<Self, AddressError> {
-        Ok(Self { url })
+/// A bucket, or what has one prefix in it. A clone is the same.
+#[derive(Clone)]
+struct Bucket(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    prefix: String,
+    look: Look,
+    timeout: Duration,
+    objects: Arc<dyn ObjectStore>,
+    pages: Arc<dyn PaginatedListStore>,
+    heads: Cache<StorePath, (Instant, Option<Found>)>,
+    listings: Cache<StorePath, (Instant, Arc<Listing>), BySize>,
+    ahead: Arc<Ahead>,
+}
+
+#[derive(Clone)]
+struct BySize;
+
+impl Weighter<StorePath, (Instant, Arc<Listing>)> for BySize {
+    fn weight(&self, path: &StorePath, (_, listing): &(Instant, Arc<Listing>)) -> u64 {
+        listing.bytes + path.as_bytes().len() as u64
     }
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
+impl Bucket {
+    fn new(
+        name: String,
+        prefix: &str,
+        look: Look,
+        objects: Arc<dyn ObjectStore>,
+        pages: Arc<dyn PaginatedListStore>,
+        timeout: Duration,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            name,
+            prefix: prefix.to_owned(),
+            look,
+            timeout,
+            objects,
+            pages,
+            heads: Cache::new(HEADS),
+            listings: Cache::with_weighter(1024, LISTINGS, BySize),
+            ahead: Arc::new(Ahead::default()),
+        }))
     }
 }
 
-pub(super) async fn open(address: &Address, _options: &OpenOptions) -> Result<Arc<dyn Store>> {
-    Err(cannot_open(StoreErrorKind::Unsupported, address, "scaffold"))
+impl Inner {
+    /// The key of `path`; `None` for a name that no key can have.
+    fn key(&self, path: &StorePath) -> Option<Path> {
+        let text = format!("{}{}", self.prefix, std::str::from_utf8(path.as_bytes()).ok()?);
+        let key = Path::parse(&text).ok()?;
+        (text.len() <= KEY_MAX && key.as_ref() == text).then_some(key)
+    }
+
+    /// What the keys of all that is below `path` start with.
+    fn prefix_of(&self, path: &StorePath) -> Option<String> {
+        match path.is_root() {
+            true => Some(self.prefix.clone()),
+            false => Some(format!("{}/", self.key(path)?)),
+        }
+    }
+
+    /// What `request` gives, within the time that one call may take.
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        path: &StorePath,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T> {
+        let answer = tokio::time::timeout(self.timeout, request).await;
+        answer.map_err(|_| silent(operation, path))?.map_err(fail(operation, path))
+    }
+
+    /// Whether any key starts with `prefix`.
+    async fn has_below(&self, prefix: &str, path: &StorePath) -> Result<bool> {
+        let all = format!("{}{prefix}", self.prefix);
+        let options = PaginatedListOptions { max_keys: Some(1), ..Default::default() };
+        let list = self.pages.list_paginated(Some(&all).filter(|p| !p.is_empty()).map(|p| &**p), options);
+        match tokio::time::timeout(self.timeout, list).await.map_err(|_| silent("list", path))? {
+            Ok(page) => Ok(!page.result.objects.is_empty() || page.page_token.is_some()),
+            // A key that is no name is a key.
+            Err(object_store::Error::InvalidPath { .. }) => Ok(true),
+            Err(error) => Err(fail("list", path)(error)),
+        }
+    }
+
+    async fn head(&self, key: &Path, path: &StorePath) -> Result<Option<Version>> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.within("stat", path, self.objects.get_opts(key, options)).await {
+            Ok(answer) => Ok(Some(Version::of(&answer.meta, Some(&answer.attributes)))),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fresh(&self, at: Instant, times: u32) -> bool {
+        at.elapsed() < self.look.ttl * times
+    }
+
+    /// What is at `path` itself, whatever stands above it.
+    async fn look_up(&self, path: &StorePath) -> Result<Option<Found>> {
+        if path.is_root() {
+            return Ok(Some(Found::Directory));
+        }
+        let Some(key) = self.key(path) else { return Ok(None) };
+        if let Some((at, found)) = self.heads.get(path)
+            && self.fresh(at, 1)
+        {
+            return Ok(found);
+        }
+        if let Some(found) = self.listed(path) {
+            return Ok(found);
+        }
+        let below = format!("{}/", String::from_utf8_lossy(path.as_bytes()));
+        let (head, below) = tokio::join!(self.head(&key, path), self.has_below(&below, path));
+        let found = match (head?, below?) {
+            (_, true) => Some(Found::Directory),
+            (version, false) => version.map(Found::File),
+        };
+        self.heads.insert(path.clone(), (Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    /// What a listing that is not old says of `path`, where it says enough.
+    fn listed(&self, path: &StorePath) -> Option<Option<Found>> {
+        let (at, listing) = self.listings.get(&path.parent()?)?;
+        let found = self.fresh(at, 1).then(|| listing.find(std::str::from_utf8(path.name()).ok()?))?;
+        match found {
+            Some(Found::File(version)) if self.look.metadata || version.etag.is_none() => None,
+            found => Some(found.cloned()),
+        }
+    }
+
+    /// The same, where nothing there is an error that tells why.
+    async fn find(&self, operation: &'static str, path: &StorePath) -> Result<Found> {
+        if let Some(found) = self.look_up(path).await? {
+            return Ok(found);
+        }
+        match self.obstacle(path).await? {
+            true => Err(refuse(StoreErrorKind::NotADirectory, operation, path, "a file is above it")),
+            false => Err(refuse(StoreErrorKind::NotFound, operation, path, "it is not in the bucket")),
+        }
+    }
+
+    /// Whether an object stands where `path` has a directory.
+    async fn obstacle(&self, path: &StorePath) -> Result<bool> {
+        let mut above = path.parent();
+        while let Some(directory) = above.filter(|directory| !directory.is_root()) {
+            match self.look_up(&directory).await? {
+                Some(Found::File(_)) => return Ok(true),
+                Some(Found::Directory) => return Ok(false),
+                None => above = directory.parent(),
+            }
+        }
+        Ok(false)
+    }
+
+    fn attr(&self, path: &StorePath, found: &Found) -> Attr {
+        match found {
+            Found::File(version) => version.attr(path, &self.look),
+            Found::Directory => version::directory(path, &self.look),
+        }
+    }
+
+    /// The names of `path`; `going_on` with a listing that was begun.
+    async fn listing(&self, path: &StorePath, going_on: bool) -> Result<Arc<Listing>> {
+        let times = if going_on { PATIENCE } else { 1 };
+        if let Some((at, listing)) = self.listings.get(path) {
+            if self.fresh(at, times) {
+                return Ok(listing);
+            }
+            self.listings.remove(path);
+        }
+        let Some(prefix) = self.prefix_of(path) else {
+            return Err(refuse(StoreErrorKind::NotFound, "list", path, "no key can have this name"));
+        };
+        let list = async {
+            let now = Instant::now();
+            Ok::<_, StoreError>((now, Arc::new(keys::list(&*self.pages, &prefix, path, self.timeout).await?)))
+        };
+        if self.look.ttl.is_zero() {
+            return Ok(list.await?.1);
+        }
+        // Whoever else wants it waits for the same one.
+        Ok(self.listings.get_or_insert_async(path, list).await?.1)
+    }
+
+    /// Forgets what was known of `path` and of the directories above it, which the gateway itself has changed.
+    fn forget(&self, path: &StorePath) {
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            self.heads.remove(&path);
+            self.listings.remove(&path);
+            at = path.parent();
+        }
+    }
+
+    /// Deletes all that is below `path`, and an object that stands there itself.
+    async fn clear(&self, path: &StorePath) -> Result<()> {
+        let Some(prefix) = self.prefix_of(path) else { return Ok(()) };
+        let mut pager = Pager::new(&*self.pages, &prefix, false, path, self.timeout);
+        while let Some(page) = pager.next(None).await? {
+            let below = page.objects.into_iter().map(|meta| meta.location);
+            let keys: Vec<_> = below.filter(|key| key.as_ref().starts_with(&prefix)).map(Ok).collect();
+            let deleted = self.objects.delete_stream(futures_util::stream::iter(keys).boxed());
+            self.within("remove", path, deleted.try_for_each(|_| async { Ok(()) })).await?;
+        }
+        if let Some(key) = self.key(path) {
+            match self.within("remove", path, self.objects.delete(&key)).await {
+                Err(error) if error.kind != StoreErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // What cannot be named cannot be deleted, such as other programs' keys that end with a slash.
+        let below = format!("{}/", String::from_utf8_lossy(path.as_bytes()));
+        match self.has_below(&below, path).await? {
+            true => Err(refuse(StoreErrorKind::Io, "remove", path, "keys that are no names are left in it")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Store for Bucket {
+    fn describe(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>> {
+        Box::pin(async move { Ok(self.0.attr(path, &self.0.find("stat", path).await?)) })
+    }
+
+    fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>> {
+        Box::pin(async move {
+            let (version, key) = match (self.0.find("open", path).await?, self.0.key(path)) {
+                (Found::File(version), Some(key)) => (version, key),
+                (Found::Directory, _) => {
+                    return Err(refuse(StoreErrorKind::IsADirectory, "open", path, "it is a directory"));
+                }
+                (_, None) => return Err(refuse(StoreErrorKind::NotFound, "open", path, "it is no key")),
+            };
+            let file: Arc<dyn StoreFile> = Arc::new(file::ObjectFile::new(&self.0, path, key, version));
+            Ok(file)
+        })
+    }
+
+    fn read_dir<'a>(
+        &'a self,
+        path: &'a StorePath,
+        cookie: u64,
+        max: usize,
+    ) -> BoxFuture<'a, Result<DirPage>> {
+        Box::pin(async move {
+            let listing = match self.0.find("list", path).await? {
+                Found::Directory => self.0.listing(path, cookie != 0).await?,
+                Found::File(_) => {
+                    return Err(refuse(StoreErrorKind::NotADirectory, "list", path, "it is a file"));
+                }
+            };
+            let up = path.parent().unwrap_or_else(StorePath::root);
+            let dot = |cookie, name: &[u8], path| DirEntry {
+                name: name.to_vec(),
+                cookie,
+                fileid: fileid_of_path(path),
+                kind: Some(Kind::Directory),
+            };
+            let start = listing.entries.partition_point(|entry| entry.cookie <= cookie);
+            let named = listing.entries.iter().skip(start).filter_map(|entry| {
+                let kind = match entry.found {
+                    Found::File(_) => Kind::Regular,
+                    Found::Directory => Kind::Directory,
+                };
+                let fileid = fileid_of_path(&path.join(entry.name.as_bytes()).ok()?);
+                let name = entry.name.as_bytes().to_vec();
+                Some(DirEntry { name, cookie: entry.cookie, fileid, kind: Some(kind) })
+            });
+            let dots = [dot(DOT, b".", path), dot(DOT_DOT, b"..", &up)];
+            let mut rest = dots.into_iter().filter(|entry| entry.cookie > cookie).chain(named);
+            let entries: Vec<_> = rest.by_ref().take(max).collect();
+            Ok(DirPage { end: rest.next().is_none(), entries })
+        })
+    }
+
+    fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            self.0.find("read the link", path).await?;
+            Err(refuse(StoreErrorKind::Io, "read the link", path, "it is no symbolic link"))
+        })
+    }
+
+    fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
+        Box::pin(async {
+            // A bucket has no end, and tells none.
+            let (bytes, files) = (1 << 60, 1 << 48);
+            Ok(FsStat {
+                total_bytes: bytes,
+                free_bytes: bytes,
+                available_bytes: bytes,
+                total_files: files,
+                free_files: files,
+                available_files: files,
+                name_max: u32::try_from(NAME_MAX).unwrap_or(u32::MAX),
+                link_max: 1,
+            })
+        })
+    }
+
+    fn create<'a>(
+        &'a self,
+        path: &'a StorePath,
+        _scratch: &'a StorePath,
+    ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>> {
+        Box::pin(async move {
+            if path.is_root() {
+                return Err(refuse(StoreErrorKind::IsADirectory, "create", path, "it is the root"));
+            }
+            let Some(key) = self.0.key(path) else {
+                return Err(match path.as_bytes().len() + self.0.prefix.len() > KEY_MAX {
+                    true => {
+                        refuse(StoreErrorKind::NameTooLong, "create", path, "a key has at most 1024 bytes")
+                    }
+                    false => refuse(
+                        StoreErrorKind::Unsupported,
+                        "create",
+                        path,
+                        "a key is UTF-8 without control characters",
+                    ),
+                });
+            };
+            let writer: Box<dyn StoreWriter> = Box::new(write::ObjectWriter::new(&self.0, path, key));
+            Ok(writer)
+        })
+    }
+
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let Some(key) = self.0.key(path).filter(|_| !path.is_root()) else {
+                return Err(refuse(StoreErrorKind::Unsupported, "create", path, "no key can have this name"));
+            };
+            let put = self.0.objects.put_opts(&key, content.to_vec().into(), PutMode::Create.into());
+            let answer = tokio::time::timeout(self.0.timeout, put).await;
+            self.0.forget(path);
+            match answer.map_err(|_| silent("create", path))? {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(fail("create", path)(error)),
+            }
+        })
+    }
+
+    fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if path.is_root() {
+                return Err(refuse(StoreErrorKind::Access, "remove", path, "it is the root"));
+            }
+            self.0.find("remove", path).await?;
+            let cleared = self.0.clear(path).await;
+            self.0.forget(path);
+            cleared
+        })
+    }
 }

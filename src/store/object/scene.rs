@@ -1,0 +1,92 @@
+//! A bucket in memory, with listings in pages as servers give them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ListResult, ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::super::Store;
+use super::Bucket;
+use super::address::Look;
+
+/// Keys in one page.
+const PAGE: usize = 100;
+
+struct Paged(InMemory);
+
+#[async_trait]
+impl PaginatedListStore for Paged {
+    async fn list_paginated(
+        &self,
+        prefix: Option<&str>,
+        options: PaginatedListOptions,
+    ) -> object_store::Result<PaginatedListResult> {
+        let prefix = prefix.unwrap_or_default();
+        let after = options.page_token.or(options.offset);
+        let mut all: Vec<ObjectMeta> = self.0.list(None).try_collect().await?;
+        all.sort_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));
+        let (mut result, mut page_token) = (
+            ListResult { common_prefixes: Vec::new(), objects: Vec::new(), extensions: Default::default() },
+            None,
+        );
+        let mut last = String::new();
+        for meta in all {
+            let key = meta.location.as_ref();
+            let Some(rest) = key.strip_prefix(prefix) else { continue };
+            let group = options.delimiter.as_ref().and_then(|_| rest.split_once('/'));
+            let shown = group.map_or(key.to_owned(), |(name, _)| format!("{prefix}{name}/"));
+            if after.as_ref().is_some_and(|after| shown <= *after) || shown == last {
+                continue;
+            }
+            if result.objects.len() + result.common_prefixes.len()
+                == options.max_keys.unwrap_or(PAGE).min(PAGE)
+            {
+                page_token = Some(last.clone());
+                break;
+            }
+            last = shown.clone();
+            match group {
+                Some(_) => result.common_prefixes.push(Path::parse(shown)?),
+                None => result.objects.push(meta),
+            }
+        }
+        Ok(PaginatedListResult { result, page_token })
+    }
+}
+
+/// A bucket that can be changed behind the store's back.
+pub(in crate::store) struct Scene {
+    pub(in crate::store) store: Arc<dyn Store>,
+    pub(in crate::store) objects: InMemory,
+}
+
+impl Scene {
+    /// Nothing is remembered, so that changes are seen at once.
+    pub(in crate::store) fn new() -> Self {
+        Self::with("pre/fix/", Look { metadata: true, ttl: Duration::ZERO, ..Look::default() })
+    }
+
+    pub(super) fn with(prefix: &str, look: Look) -> Self {
+        let objects = InMemory::new();
+        let pages = Arc::new(Paged(objects.clone()));
+        let (all, timeout) = (Arc::new(objects.clone()), Duration::from_secs(10));
+        let store = Bucket::new("bucket".into(), prefix, look, all, pages, timeout);
+        Self { store: Arc::new(store), objects }
+    }
+
+    pub(in crate::store) fn put(&self, path: &str, content: &[u8]) {
+        let key = Path::parse(format!("pre/fix/{path}")).unwrap();
+        let put = self.objects.put(&key, content.to_vec().into());
+        futures_util::FutureExt::now_or_never(put).unwrap().unwrap();
+    }
+
+    pub(in crate::store) fn remove(&self, path: &str) {
+        let key = Path::parse(format!("pre/fix/{path}")).unwrap();
+        futures_util::FutureExt::now_or_never(self.objects.delete(&key)).unwrap().unwrap();
+    }
+}
