@@ -98,6 +98,7 @@ impl AppError {
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
+            | Self::DiskCache(_)
             | Self::Rpcbind(_) => false,
         }
     }

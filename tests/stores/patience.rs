@@ -106,7 +106,8 @@ async fn read_tree(gate: &Gate) -> usize {
 async fn read_under_cuts(site: &Site, gate: &Gate) -> usize {
     let cutting = async {
         loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Long enough for some READs with all that comes before them.
+            tokio::time::sleep(Duration::from_millis(300)).await;
             site.link.cut();
             tokio::time::sleep(TIMEOUT * 5).await;
             site.link.mend();
