@@ -1,11 +1,12 @@
 #!/bin/bash
-# ganesha.sh DIR PORT: serves DIR read-only with nfs-ganesha (VFS), the peer for side-by-side timings.
+# ganesha.sh DIR PORT [rw]: serves DIR with nfs-ganesha (VFS), read-only unless `rw`: the peer for timings and tests.
 #
 # NFSv3 and v4 on PORT of 127.0.0.1, MOUNT on PORT+1; the export is /export. Runs in the foreground until
 # SIGTERM. Needs Debian's nfs-ganesha, nfs-ganesha-vfs and rpcbind, and root. rpcbind runs on an address
 # and in a mount namespace of its own, so the machine's is left alone.
 set -eu
-DIR=$(readlink -f "$1") PORT=$2
+DIR=$(readlink -f "$1") PORT=$2 ACCESS=RO
+[ "${3-}" != rw ] || ACCESS=RW
 export PATH="$PATH:/usr/sbin:/sbin"
 T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT
@@ -16,7 +17,7 @@ NFS_CORE_PARAM {
 }
 NFSV4 { Graceless=true; Minor_Versions=0,1,2; }
 EXPORT {
-  Export_Id=1; Path=$DIR; Pseudo=/export; Access_Type=RO; Squash=No_Root_Squash; SecType=sys;
+  Export_Id=1; Path=$DIR; Pseudo=/export; Access_Type=$ACCESS; Squash=No_Root_Squash; SecType=sys;
   Protocols=3,4; Transports=TCP; FSAL { Name=VFS; }
 }
 LOG { Default_Log_Level=WARN; }

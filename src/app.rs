@@ -2,10 +2,11 @@
 
 mod nfs4;
 mod revocations;
+mod schedule;
+mod stores;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +28,10 @@ use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
-use crate::store::{Local, StoreError};
+use crate::store::StoreError;
 use revocations::Revocations;
+use schedule::Schedule;
+use stores::Stores;
 
 /// Why the gateway does not start, or does not take new settings.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,9 @@ pub enum AppError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The disk cache cannot be opened.
+    #[error(transparent)]
+    DiskCache(#[from] crate::disk_cache::DiskCacheError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,6 +75,14 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// The secret that was given for the file handles cannot be used.
+    #[error("{path}: {reason}; --handle-key names 32 bytes of randomness, as of head -c 32 /dev/urandom")]
+    HandleKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// rpcbind does not take the registration.
     #[error("cannot register with the local rpcbind: {0}; start it or leave --rpcbind out")]
     Rpcbind(std::io::Error),
@@ -78,8 +92,9 @@ impl AppError {
     /// Whether the user's settings are at fault, and not the system.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Trust(_) | Self::NoKeys(_) | Self::Config(_) => true,
-            Self::Store(_)
+            Self::Trust(_) | Self::NoKeys(_) | Self::Config(_) | Self::HandleKey { .. } => true,
+            Self::DiskCache(_)
+            | Self::Store(_)
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
@@ -98,6 +113,7 @@ pub struct Gateway {
     monitor_listener: TcpListener,
     monitor_address: SocketAddr,
     keys: usize,
+    scrubs: Option<Schedule>,
 }
 
 impl Gateway {
@@ -109,13 +125,18 @@ impl Gateway {
         let keyring = load_trust(&settings.trust, settings.accept, settings.mode)?;
         let keys = keyring.len();
         let relaxed = keyring.relaxations();
-        let store = Arc::new(Local::new(&settings.store)?);
         let state = state_directory(&settings)?;
-        let handle_key = handle_key(&state)?;
+        let handle_key = match &settings.handle_key {
+            Some(path) => given_key(path)?,
+            None => handle_key(&state)?,
+        };
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         let sink: Arc<dyn Sink> = monitor.clone();
+        let stores = Stores::open(&settings, &sink).await?;
         let export = Export::new(ExportOptions {
-            store,
+            store: stores.first.clone(),
+            replicas: stores.replicas.clone(),
+            repair: stores.repair,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
             keyring,
@@ -126,6 +147,7 @@ impl Gateway {
                 anonymous_gid: settings.anonymous_gid,
             },
             cache_bytes: settings.cache,
+            disk_cache: stores::open_disk_cache(&settings, sink.clone()).await?,
             whole_files: WholeFiles { scratch: state.clone(), ..WholeFiles::default() },
             xattrs: settings.xattrs,
             proof_directory: settings.proof_directory.clone(),
@@ -134,6 +156,7 @@ impl Gateway {
         });
         let export = Arc::new(export.await?);
         monitor.set_gauge(export.clone());
+        let scrubs = Schedule::new(&settings, stores, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {
             monitor.emit(&Event::Relaxed { setting });
         }
@@ -157,7 +180,17 @@ impl Gateway {
         if settings.rpcbind {
             rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;
         }
-        Ok(Self { settings, export, monitor, revocations, server, monitor_listener, monitor_address, keys })
+        Ok(Self {
+            settings,
+            export,
+            monitor,
+            revocations,
+            server,
+            monitor_listener,
+            monitor_address,
+            keys,
+            scrubs,
+        })
     }
 
     /// Where NFS is served.
@@ -186,7 +219,7 @@ impl Gateway {
         self.monitor.emit(&Event::Started {
             nfs,
             monitor: self.monitor_address,
-            store: &self.settings.store.to_string_lossy(),
+            store: &self.settings.store.to_string(),
             mode: &self.settings.mode.to_string(),
             keys: self.keys,
         });
@@ -195,8 +228,15 @@ impl Gateway {
             let _ = watching.changed().await;
         }));
         let watching = tokio::spawn(self.revocations.watch(self.export.clone(), self.monitor.clone()));
+        let (ended, ending) = watch::channel(false);
+        let scrubbing = self.scrubs.map(|scrubs| tokio::spawn(scrubs.run(ending)));
         self.server.run(shutdown).await;
         watching.abort();
+        let _ = ended.send(true);
+        if let Some(scrubbing) = scrubbing {
+            // It notes where it stopped.
+            let _ = tokio::time::timeout(Duration::from_secs(2), scrubbing).await;
+        }
         if self.settings.rpcbind {
             // The port is closed either way.
             let _ = rpcbind::unregister().await;
@@ -284,11 +324,21 @@ fn limits(settings: &Settings) -> Limits {
 fn state_directory(settings: &Settings) -> Result<PathBuf, AppError> {
     let directory = match &settings.state {
         Some(directory) => directory.clone(),
-        None => default_state(&settings.store)?,
+        None => default_state(&settings.store.identity())?,
     };
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map_err(|error| AppError::State { path: directory.clone(), reason: error.to_string() })?;
     Ok(directory)
+}
+
+/// A secret that the operator made, as for gateways that stand for each other.
+fn given_key(path: &Path) -> Result<HandleKey, AppError> {
+    let wrong = |reason: String| AppError::HandleKey { path: path.to_owned(), reason };
+    match read_key(path) {
+        Ok(Some(key)) => Ok(HandleKey::new(&key)),
+        Ok(None) => Err(wrong("is not of 32 bytes".to_owned())),
+        Err(error) => Err(wrong(error.to_string())),
+    }
 }
 
 /// The secret behind the file handles: read from the state directory, made there the first time.
@@ -336,15 +386,14 @@ fn make_key(directory: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 /// A directory of the user's, one for each store.
-fn default_state(store: &Path) -> Result<PathBuf, AppError> {
+fn default_state(store: &[u8]) -> Result<PathBuf, AppError> {
     let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     let base = base.ok_or_else(|| AppError::State {
         path: PathBuf::from("handle.key"),
         reason: "there is no place for it: neither XDG_STATE_HOME nor HOME is set".into(),
     })?;
-    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
-    let name: String = hex::encode(Sha256::digest(store.as_os_str().as_bytes())).chars().take(16).collect();
+    let name: String = hex::encode(Sha256::digest(store)).chars().take(16).collect();
     Ok(base.join("nfs-verity").join(name))
 }
 

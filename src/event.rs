@@ -182,6 +182,112 @@ pub struct Refusal<'a> {
     pub served: bool,
 }
 
+/// Something that one store has damaged and another one has whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Healed<'a> {
+    /// The path below the export's root, as bytes.
+    pub path: &'a [u8],
+    /// The store that was wrong, for people.
+    pub store: &'a str,
+    /// The store that was right, for people.
+    pub from: &'a str,
+    /// What is wrong there.
+    pub cause: Cause,
+    /// Facts for people.
+    pub detail: &'a str,
+    /// The block's index within its level, if one block is at fault.
+    pub block: Option<u64>,
+    /// The tree level: `None` for data or the whole file, 0 for leaves.
+    pub level: Option<u8>,
+}
+
+/// What a scrub comes across that is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Finding {
+    /// A file does not verify, or cannot be read.
+    Failed(Cause),
+    /// There is evidence for a file that is not there.
+    Orphan,
+    /// A file that was begun long ago, and never finished, lies among the evidence.
+    Leftover,
+}
+
+impl Finding {
+    /// All findings, in the order in which documentation and metrics list them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Cause::ALL.into_iter().map(Self::Failed).chain([Self::Orphan, Self::Leftover])
+    }
+
+    /// The wording used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed(cause) => cause.as_str(),
+            Self::Orphan => "orphan evidence",
+            Self::Leftover => "unfinished file",
+        }
+    }
+
+    /// What to do about it, for people.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Failed(cause) => cause.remedy(),
+            Self::Orphan => "restore the file, or remove what is left of it below .nfs-verity",
+            Self::Leftover => "remove it (scrub --repair)",
+        }
+    }
+}
+
+/// One finding of a scrub.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrubFinding<'a> {
+    /// The path below the store's root, as bytes.
+    pub path: &'a [u8],
+    /// What is wrong.
+    pub finding: Finding,
+    /// Facts for people; may be empty.
+    pub detail: &'a str,
+    /// The first failing block's index within its level, if blocks are at fault.
+    pub block: Option<u64>,
+    /// Its tree level; `None` for data.
+    pub level: Option<u8>,
+    /// How many blocks fail.
+    pub blocks: u64,
+    /// True when it is put right by now.
+    pub repaired: bool,
+}
+
+/// What a scrub found in all, with what it had found before it was interrupted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubTotals {
+    /// Regular files looked at.
+    pub files: u64,
+    /// Those of them that are proven to the last block.
+    pub good: u64,
+    /// Bytes of files proven or found wrong.
+    pub bytes: u64,
+    /// Findings, by kind; those put right, too.
+    pub findings: std::collections::BTreeMap<Finding, u64>,
+    /// Findings that were put right.
+    pub repaired: u64,
+}
+
+impl ScrubTotals {
+    /// How many findings there are of a kind.
+    pub fn count(&self, finding: Finding) -> u64 {
+        self.findings.get(&finding).copied().unwrap_or(0)
+    }
+
+    /// All findings, those put right, too.
+    pub fn found(&self) -> u64 {
+        self.findings.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Findings that are still there.
+    pub fn left(&self) -> u64 {
+        self.found().saturating_sub(self.repaired)
+    }
+}
+
 /// One answered READ.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -238,6 +344,67 @@ pub enum Event<'a> {
         /// What the evidence lacks.
         reason: &'static str,
     },
+    /// A store gave something that does not verify, or nothing, and another one gave what does.
+    Healed(Healed<'a>),
+    /// A file was put back on a store that held it damaged, and proven there again.
+    Repaired {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// The store that was written, for people.
+        store: &'a str,
+        /// What was written: `data`, `evidence` or `data and evidence`.
+        what: &'static str,
+        /// Bytes of data written; 0 where only evidence was.
+        bytes: u64,
+    },
+    /// A file that is damaged on a store was left as it is.
+    NotRepaired {
+        /// The path below the export's root, as bytes.
+        path: &'a [u8],
+        /// The store, for people.
+        store: &'a str,
+        /// Why it was not written.
+        reason: &'a str,
+    },
+    /// A store does not answer any more; others are asked in its place, or clients wait.
+    StoreDown {
+        /// The store, for people.
+        store: &'a str,
+        /// What it said last.
+        error: &'a str,
+    },
+    /// A store that did not answer does again.
+    StoreUp {
+        /// The store, for people.
+        store: &'a str,
+    },
+    /// A scrub of the store begins.
+    ScrubStarted {
+        /// The store, for people.
+        store: &'a str,
+        /// The path behind which it goes on, where it was interrupted before.
+        after: Option<&'a [u8]>,
+        /// Why it does not go on where it was interrupted; may be empty.
+        note: &'a str,
+    },
+    /// A scrub is done with a file.
+    Scrubbed {
+        /// Bytes looked at.
+        bytes: u64,
+    },
+    /// A scrub came across something.
+    ScrubFound(ScrubFinding<'a>),
+    /// A scrub is over.
+    ScrubEnded {
+        /// `complete`, `interrupted`, or the error that ended it.
+        result: &'a str,
+        /// True when all of the store was looked at.
+        complete: bool,
+        /// What was found, since the start of the store.
+        totals: &'a ScrubTotals,
+        /// How long it took since it was started or taken up again.
+        duration: Duration,
+    },
     /// A remote procedure call was answered.
     Call {
         /// Program name: `nfs3`, `mount3`.
@@ -275,6 +442,21 @@ pub enum Event<'a> {
         /// The error.
         error: &'a str,
     },
+    /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
+    /// Told of the first, the second, the fourth and so on: a disk may hold many.
+    DiskCacheBad {
+        /// The digest of the file, at most 32 bytes of it.
+        file: &'a [u8],
+        /// How many there were so far.
+        blocks: u64,
+    },
+    /// The disk cache is not used any more, since the disk failed. The store is asked instead.
+    DiskCacheOff {
+        /// The cache's directory.
+        directory: &'a str,
+        /// What went wrong.
+        error: &'a str,
+    },
 }
 
 /// Where events go. Emitting must be quick and must not block.
@@ -292,10 +474,33 @@ pub struct Usage {
     pub cache_capacity: u64,
     /// Entries in the cache.
     pub cache_entries: u64,
+    /// The cache on the local disk.
+    pub disk: DiskUsage,
     /// Files held open.
     pub open_files: u64,
     /// Paths known by file handle.
     pub handles: u64,
+}
+
+/// What the cache on the local disk holds at this moment, and what became of it since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// The size limit in bytes; 0 without such a cache.
+    pub capacity: u64,
+    /// Blocks that can be found.
+    pub entries: u64,
+    /// Blocks read back.
+    pub hits: u64,
+    /// Blocks that were not there.
+    pub misses: u64,
+    /// Blocks read back that did not verify.
+    pub bad: u64,
+    /// Blocks not kept, since the disk was slower than the store.
+    pub skipped: u64,
+    /// 1 while it is used, 0 once the disk failed or without one.
+    pub on: u64,
 }
 
 /// Something that can be asked what it holds, for gauges.

@@ -10,18 +10,20 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands: serve, sign, verify, inspect, xattr, proof, convert, strip, keygen, keys, demo |
+//! | 6 | [`cli`] | the commands: serve, sign, verify, scrub, inspect, xattr, proof, convert, strip, keygen, keys, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: RPC, MOUNT, NFSv3, NFSv4 and the program of `xdr/integrity.x` |
 //! | 4 | [`monitor`] | audit log, metrics and status page, from events alone |
+//! | 4 | [`scrub`] | the whole tree proven in turn: the cursor, the pace, what was found |
 //! | 3 | [`export`] | one exported tree: handles, names, proven data; the only maker of [`export::Verified`] |
 //! | 2 | [`carrier`] | where evidence lives: opaque bytes in and out |
-//! | 1 | [`store`] | bytes by name, from a local directory or memory, and a layer that fails on demand |
+//! | 1 | [`store`] | bytes by name: from a directory, an NFS server, a bucket or memory, and layers over any of them |
 //! | 1 | [`sign`] | statements, envelopes, keys: signatures to signers |
 //! | 1 | [`policy`] | facts in, decision out |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
+//! | 0 | [`disk_cache`] | blocks on a local disk, to be proven again when they are read back |
 //! | 0 | [`wire`] | XDR and the records of RPC |
 //! | 0 | [`sys`] | system calls that no crate wraps; unsafe code lives here |
 //!
@@ -40,11 +42,13 @@ pub mod app;
 pub mod carrier;
 pub mod cli;
 pub mod config;
+pub mod disk_cache;
 pub mod event;
 pub mod export;
 pub mod monitor;
 pub mod policy;
 pub mod proto;
+pub mod scrub;
 pub mod sign;
 pub mod store;
 pub mod sys;

@@ -125,6 +125,14 @@ impl CarrierKind {
             Self::Appended => "appended",
         }
     }
+
+    /// Whether it keeps evidence in what file systems have beside names and data.
+    pub fn needs_file_attributes(self) -> bool {
+        match self {
+            Self::Kernel | Self::Xattr => true,
+            Self::Sidecar | Self::Appended => false,
+        }
+    }
 }
 
 impl fmt::Display for CarrierKind {

@@ -31,8 +31,8 @@ impl Sidecar {
         StorePath::root().join(SIDECAR_DIRECTORY).unwrap_or_else(|_| StorePath::root())
     }
 
-    /// Where unfinished bundles lie: the evidence of the evidence, which there never is.
-    pub(super) fn scratch() -> StorePath {
+    /// Where what is unfinished lies, bundles and files: the evidence of the evidence, which there never is.
+    pub fn scratch() -> StorePath {
         Self::directory().join(SIDECAR_DIRECTORY).unwrap_or_else(|_| Self::directory())
     }
 

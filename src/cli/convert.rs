@@ -9,7 +9,8 @@ use clap::Args;
 use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
 use super::relocate::{MoveError, Moved, Mover};
-use super::walk::{open_store, parse_paths};
+use super::root::{check_carrier, open_store};
+use super::walk::parse_paths;
 use super::{Outcome, Trouble};
 use crate::carrier::{Appended, CarrierError, CarrierKind, Carriers};
 
@@ -31,7 +32,7 @@ pub(super) struct ConvertArgs {
     /// Where it may be now, in this order; all other carriers when absent
     #[arg(long, value_name = "CARRIER", value_delimiter = ',')]
     from: Vec<CarrierKind>,
-    /// The tree
+    /// The tree: a directory or a URL
     root: PathBuf,
     /// Files and directories, relative to ROOT; all of ROOT when there are none
     paths: Vec<PathBuf>,
@@ -53,12 +54,14 @@ struct Counts {
 }
 
 pub(super) fn run(args: &ConvertArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
-    let mover = Arc::new(mover(args)?);
     let paths = parse_paths(&args.paths)?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);
+    check_carrier(&args.root, "--to", args.to)?;
+    let runtime = runtime(jobs)?;
+    let mover = Arc::new(runtime.block_on(mover(args))?);
     let progress = Arc::new(Progress::new());
     let mut counts = Counts::default();
-    runtime(jobs)?.block_on(async {
+    runtime.block_on(async {
         let work = {
             let (mover, progress) = (mover.clone(), progress.clone());
             move |path| {
@@ -128,11 +131,11 @@ pub(super) fn run(args: &ConvertArgs, out: &mut (impl Write + Send)) -> Result<O
     }
 }
 
-fn mover(args: &ConvertArgs) -> Result<Mover, Trouble> {
+async fn mover(args: &ConvertArgs) -> Result<Mover, Trouble> {
     if args.from.contains(&args.to) {
         return Err(Trouble::usage(format!("--from and --to both name {}; name two carriers", args.to)));
     }
-    let store = open_store(&args.root)?;
+    let store = open_store(&args.root).await?;
     let from = if args.from.is_empty() { &CarrierKind::ALL[..] } else { &args.from };
     let kinds: Vec<_> =
         std::iter::once(args.to).chain(from.iter().copied().filter(|kind| *kind != args.to)).collect();

@@ -19,7 +19,7 @@ use crate::app::{Gateway, interruption};
 use crate::carrier::Sidecar;
 use crate::config::{FileSettings, Overrides, Settings};
 use crate::sign::{FormatSet, KeyAlgorithm, Keyring, SigningKey, TrustedKey, generate};
-use crate::store::{Local, Store, StorePath};
+use crate::store::{Local, Store, StoreAddress, StorePath};
 use crate::verity::Params;
 
 /// See it work: sign, serve, read, damage a block, see it refused
@@ -147,7 +147,7 @@ impl Place {
 
     fn settings(&self, args: &DemoArgs) -> Result<Settings, Trouble> {
         let flags = Overrides {
-            store: Some(self.tree()),
+            store: Some(StoreAddress::Local(self.tree())),
             trust: Some(self.path("trust")),
             state: Some(self.path("state")),
             audit_log: Some(self.path("audit.log")),

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::modsig::{Appended, appended};
 use super::pool::runtime;
+use super::root::open_store;
 use super::verify::offline_export;
-use super::walk::{open_store, parse_paths};
+use super::walk::parse_paths;
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierError, CarrierKind, Carriers};
 use crate::config::load_keyring;
@@ -32,7 +33,7 @@ Examples:
 The status is `signed` when the evidence is whole; with --trust everything is checked and the status is
 `verified` or the cause why not. Exit status: 0 signed or verified, 1 not, 2 usage, 3 I/O trouble.")]
 pub(super) struct InspectArgs {
-    /// The tree
+    /// The tree: a directory or a URL
     root: PathBuf,
     /// The file, relative to ROOT
     path: PathBuf,
@@ -87,12 +88,12 @@ struct Report {
 }
 
 pub(super) fn run(args: &InspectArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
-    let store = open_store(&args.root)?;
     let paths = parse_paths(std::slice::from_ref(&args.path))?;
     let path = paths.first().cloned().unwrap_or_else(StorePath::root);
     let trust = args.trust.as_deref().map(|trust| load_keyring(trust, args.accept));
     let keyring = trust.transpose().map_err(Trouble::usage)?;
     runtime(1)?.block_on(async {
+        let store = open_store(&args.root).await?;
         let size = store.open(&path).await?.stat().await?.size;
         let appended = appended(&*store, &path, keyring.as_ref()).await?;
         let (evidence, mut status, mut detail) = match read(&store, &args.carrier, &path, size).await? {
@@ -107,7 +108,7 @@ pub(super) fn run(args: &InspectArgs, out: &mut impl Write) -> Result<Outcome, T
         };
         let (mut verified, mut hashed) = (Vec::new(), false);
         if let Some(keyring) = keyring {
-            let export = offline_export(store, &args.carrier, &args.namespace, keyring).await?;
+            let export = offline_export(store, Vec::new(), &args.carrier, &args.namespace, keyring).await?;
             let examined = export.examine(&path, |_| ()).await.map_err(Trouble::other)?;
             (status, detail) = match examined {
                 Examination::Good { signers, hashed: whole, .. } => {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::pool::{Done, default_jobs, each_file, runtime};
 use super::progress::Progress;
+use super::root::open_store;
 use super::trust::TrustArgs;
-use super::walk::open_store;
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence};
 use crate::sign::{
@@ -166,8 +166,9 @@ struct Counted {
 }
 
 fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<Counted, Trouble> {
-    let store = open_store(root)?;
     let jobs = default_jobs();
+    let runtime = runtime(jobs)?;
+    let store = runtime.block_on(open_store(root))?;
     let progress = Progress::new();
     // Signatures are counted, not judged: without limits and revocations.
     let bare = keyring.iter().map(|trusted| TrustedKey { limits: Limits::default(), ..trusted.clone() });
@@ -179,7 +180,7 @@ fn count(root: &std::path::Path, namespace: &str, keyring: &Keyring) -> Result<C
         .with_formats(Format::ALL.into_iter().collect());
     let (carriers, namespace) = (Carriers::over(&store, &CarrierKind::ALL), Arc::<str>::from(namespace));
     let mut counted = Counted::default();
-    runtime(jobs)?.block_on(async {
+    runtime.block_on(async {
         let work = move |path: StorePath| {
             let (carriers, namespace, bare) = (carriers.clone(), namespace.clone(), bare.clone());
             async move {

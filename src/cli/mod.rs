@@ -13,7 +13,9 @@ mod pool;
 mod progress;
 mod relocate;
 mod remote;
+mod root;
 mod rotate;
+mod scrub;
 mod seal;
 mod serve;
 mod sign;
@@ -47,7 +49,10 @@ Examples:
   nfs-verity keygen --out keys/release              make a signing key
   nfs-verity sign --key keys/release.key /srv/data  sign a tree
   nfs-verity verify --trust keys/release.pub /srv/data
-  nfs-verity serve --store /srv/data --trust keys/release.pub";
+  nfs-verity serve --store /srv/data --trust keys/release.pub
+  nfs-verity serve --store nfs://filer/export --trust keys/release.pub
+
+ROOT is a directory, or nfs://HOST/EXPORT, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +64,7 @@ enum Command {
     Proof(remote::proof::ProofArgs),
     Convert(convert::ConvertArgs),
     Strip(strip::StripArgs),
+    Scrub(scrub::ScrubArgs),
     Serve(serve::ServeArgs),
     Keys(keys::KeysArgs),
     Demo(demo::DemoArgs),
@@ -85,6 +91,7 @@ impl Cli {
             Command::Proof(args) => remote::proof::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
             Command::Strip(args) => strip::run(&args, out),
+            Command::Scrub(args) => scrub::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
             Command::Keys(args) => keys::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),

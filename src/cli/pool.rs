@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 
 use super::Trouble;
-use super::walk::{Found, Scope, walk};
+use super::walk::{Scope, walk};
 use crate::carrier::Sidecar;
+use crate::store::walk::Found;
 use crate::store::{Store, StoreError, StorePath};
 
 /// Files at a time that can be asked for.
@@ -77,6 +78,8 @@ where
                         Done::File(path, result)
                     }
                     Some(Found::Trouble(error)) => Done::Trouble(error),
+                    // No walk for files sends it.
+                    Some(Found::Other(_)) => continue,
                     None => return,
                 };
                 if done.send(result).await.is_err() {

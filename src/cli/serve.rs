@@ -1,5 +1,6 @@
 //! `nfs-verity serve`: the gateway.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write, stderr};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,16 +13,18 @@ use super::pool::{default_jobs, runtime};
 use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
-use crate::config::{ConfigError, FileSettings, Overrides, Settings};
+use crate::config::{ConfigError, DiskCache, FileSettings, Interval, Overrides, Settings, Wait, parse_size};
 use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
+use crate::store::StoreAddress;
 
 /// Serve a store over NFSv4.2, 4.1 and 3; every block is proven before it leaves
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   nfs-verity serve --store /srv/data --trust keys/
+  nfs-verity serve --store s3://bucket/data --replica nfs://filer/data --trust keys/
   nfs-verity serve --config /etc/nfs-verity.toml
 
 Then, on a Linux client:
@@ -32,9 +35,28 @@ When ready it prints one line: ready nfs=ADDR:PORT monitor=ADDR:PORT. SIGTERM an
 it; SIGHUP reads trust and configuration again and opens the audit log anew. RUST_LOG sets what is
 said on standard error.")]
 pub(super) struct ServeArgs {
-    /// The directory to serve
+    /// The store to serve: a directory, nfs://HOST[:PORT][/EXPORT], s3://BUCKET[/PREFIX], or gs:// and az://
     #[arg(long, value_name = "ROOT")]
-    store: Option<PathBuf>,
+    store: Option<OsString>,
+    /// Another store with the same files, asked where those before it fail or do not answer (repeatable)
+    #[arg(long, value_name = "ROOT")]
+    replica: Vec<OsString>,
+    /// Write proven bytes back where a store has bad ones
+    #[arg(long)]
+    repair: bool,
+    /// Seconds that one call of a store may take [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// While no store answers: hard waits, and clients with it; soft tells them to come again [default: soft]
+    #[arg(long, value_name = "HOW")]
+    wait: Option<Wait>,
+    /// Keep proven blocks in DIR, too, at most SIZE bytes, as in 100GiB; they are proven again when read
+    #[arg(long, value_names = ["DIR", "SIZE"], num_args = 2)]
+    disk_cache: Option<Vec<OsString>>,
+    /// The secret behind file handles, 32 bytes; gateways that share it and their stores give the same handles
+    /// [default: in the bucket, or in the state directory]
+    #[arg(long, value_name = "FILE")]
+    handle_key: Option<PathBuf>,
     /// Whose signatures count: a key or certificate, or a directory of them with limits and revocations
     #[arg(long, value_name = "PATH")]
     trust: Option<PathBuf>,
@@ -82,6 +104,12 @@ pub(super) struct ServeArgs {
     /// restart [default: 90]
     #[arg(long, value_name = "SECONDS")]
     lease: Option<u32>,
+    /// Prove all of the store that often, as in 24h or 7d, when no client reads; "off" for never [default: off]
+    #[arg(long, value_name = "INTERVAL")]
+    scrub: Option<Interval>,
+    /// MB (of 1,000,000 bytes) that it reads a second at most; as fast as it goes when absent
+    #[arg(long, value_name = "MB/s")]
+    scrub_rate: Option<u32>,
     /// Register with the local rpcbind
     #[arg(long)]
     rpcbind: bool,
@@ -96,8 +124,16 @@ impl ServeArgs {
             Some(path) => FileSettings::load(path)?,
             None => FileSettings::default(),
         };
+        let replicas = self.replica.iter().map(|root| store_address("replica", root));
+        let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
         let flags = Overrides {
-            store: self.store.clone(),
+            store: self.store.as_deref().map(|root| store_address("store", root)).transpose()?,
+            replicas: (!self.replica.is_empty()).then_some(replicas),
+            repair: self.repair.then_some(true),
+            timeout: self.timeout,
+            wait: self.wait,
+            disk_cache: self.disk_cache.as_deref().map(disk_cache).transpose()?,
+            handle_key: self.handle_key.clone(),
             trust: self.trust.clone(),
             accept: self.accept,
             carrier: self.carrier.clone(),
@@ -113,10 +149,25 @@ impl ServeArgs {
             proof_directory_listed: self.proof_directory_listed.then_some(true),
             lease: self.lease,
             rpcbind: self.rpcbind.then_some(true),
+            scrub: self.scrub,
+            scrub_rate: self.scrub_rate,
             ..Overrides::default()
         };
         Settings::resolve(file, flags)
     }
+}
+
+// Not for the parser of the command line, which would tell a secret that stands in the address by mistake.
+fn store_address(key: &'static str, root: &OsStr) -> Result<StoreAddress, ConfigError> {
+    StoreAddress::parse(root).map_err(|source| ConfigError::Address { key, source })
+}
+
+fn disk_cache(words: &[OsString]) -> Result<DiskCache, ConfigError> {
+    let refuse = |wanted: String| ConfigError::OutOfRange { key: "disk_cache", wanted };
+    let [directory, size] = words else { return Err(refuse("DIR and SIZE".to_owned())) };
+    let size = size.to_str().ok_or_else(|| refuse("DIR and SIZE, as in 100GiB".to_owned()))?;
+    let size = parse_size(size).map_err(|error| refuse(format!("DIR and SIZE: {error}")))?;
+    Ok(DiskCache { directory: PathBuf::from(directory), size })
 }
 
 pub(super) fn run(args: ServeArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {

@@ -9,10 +9,11 @@ use clap::Args;
 use super::mint::Mint;
 use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
+use super::root::{address, check_carrier, open_store};
 use super::rotate::Rotator;
 use super::seal::{SealError, Sealed, Sealer};
 use super::signer::{HELP, SignerArgs, certificates, open_signer};
-use super::walk::{open_store, parse_paths};
+use super::walk::parse_paths;
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierKind, Carriers};
 use crate::config::load_keyring;
@@ -26,7 +27,7 @@ use crate::verity::{BlockSize, HashAlgorithm, Params, Salt};
 pub(super) struct SignArgs {
     #[command(flatten)]
     signer: SignerArgs,
-    /// The tree
+    /// The tree: a directory or a URL
     root: PathBuf,
     /// Files and directories to sign, relative to ROOT; all of ROOT when there are none
     paths: Vec<PathBuf>,
@@ -88,6 +89,7 @@ Examples:
   nfs-verity sign --key keys/release.key /srv/data docs/manual.pdf photos
   nfs-verity sign --key keys/boot.key --cert keys/boot.crt --format native,fsverity,ima-v2 /srv/data
   nfs-verity sign --add --trust keys/old.pub --key keys/new.key /srv/data
+  nfs-verity sign --key keys/release.key s3://bucket/data
   nfs-verity sign --replace KEYID --trust keys/old.pub --key keys/new.key /srv/data
 
 Files that this key signed before and that are unchanged are skipped, so that an interrupted
@@ -142,12 +144,19 @@ impl Work {
 }
 
 pub(super) fn run(args: &SignArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
-    let work = Arc::new(work(args)?);
-    let paths = parse_paths(&args.paths)?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);
+    let paths = parse_paths(&args.paths)?;
+    // Before anybody is asked for a passphrase.
+    address(&args.root)?;
+    if let Some(kind) = args.carrier {
+        check_carrier(&args.root, "--carrier", kind)?;
+    }
+    let runtime = runtime(jobs)?;
+    let store = runtime.block_on(open_store(&args.root))?;
+    let work = Arc::new(work(args, store)?);
     let progress = Arc::new(Progress::new());
     let mut counts = Counts::default();
-    runtime(jobs)?.block_on(async {
+    runtime.block_on(async {
         let each = {
             let (work, progress) = (work.clone(), progress.clone());
             move |path| {
@@ -213,8 +222,7 @@ fn rate_for_people(rate: f64) -> indicatif::HumanBytes {
     indicatif::HumanBytes(rate as u64)
 }
 
-fn work(args: &SignArgs) -> Result<Work, Trouble> {
-    let store = open_store(&args.root)?;
+fn work(args: &SignArgs, store: Arc<dyn Store>) -> Result<Work, Trouble> {
     let mut certificate = Vec::new();
     if let Some(path) = &args.cert {
         certificate = certificates(path)?;

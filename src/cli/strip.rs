@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::pool::{Done, default_jobs, each_file, runtime};
 use super::progress::Progress;
-use super::walk::{open_store, parse_paths};
+use super::root::open_store;
+use super::walk::parse_paths;
 use super::{Outcome, Trouble};
 use crate::carrier::{Appended, Carrier as _, CarrierError, Refusal};
 use crate::store::{Attributes, StorePath};
@@ -30,7 +31,7 @@ The evidence is gone then. To keep it elsewhere, use instead:
 Owner, mode, times and extended attributes are kept. Exit status: 0 no trailer is left, 1 something was
 left as it was, 2 usage, 3 I/O trouble.")]
 pub(super) struct StripArgs {
-    /// The tree
+    /// The tree: a directory or a URL
     root: PathBuf,
     /// Files and directories, relative to ROOT
     #[arg(required = true)]
@@ -44,19 +45,20 @@ pub(super) struct StripArgs {
 }
 
 pub(super) fn run(args: &StripArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
-    let store = open_store(&args.root)?;
+    let jobs = default_jobs();
+    let runtime = runtime(jobs)?;
+    let store = runtime.block_on(open_store(&args.root))?;
     let appended = Appended::new(store.clone());
     let paths = parse_paths(&args.paths)?;
     if let Some(target) = &args.out {
         let [path] = &paths[..] else {
             return Err(Trouble::usage("--out takes the copy of one file; name one PATH"));
         };
-        return runtime(1)?.block_on(copy_out(&appended, path, target));
+        return runtime.block_on(copy_out(&appended, path, target));
     }
     let (mut stripped, mut without, mut refused, mut failed) = (0_u64, 0_u64, 0_u64, 0_u64);
     let progress = Progress::new();
-    let jobs = default_jobs();
-    runtime(jobs)?.block_on(async {
+    runtime.block_on(async {
         let work = move |path: StorePath| {
             let appended = appended.clone();
             async move { appended.remove(&path).await }

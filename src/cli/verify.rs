@@ -11,8 +11,9 @@ use super::modsig::{Appended, appended};
 use super::mount::{self, PlaceArgs, Plan};
 use super::pool::{Done, JOBS, default_jobs, each_file, runtime};
 use super::progress::Progress;
+use super::root::{address, open_store};
 use super::trust::{CarrierArgs, TrustArgs};
-use super::walk::{open_store, parse_paths};
+use super::walk::parse_paths;
 use super::{Outcome, Trouble};
 use crate::carrier::CarrierKind;
 use crate::event::{Cause, Silent};
@@ -31,6 +32,7 @@ const CACHE: u64 = 32 * 1024 * 1024;
 #[command(after_help = "\
 Examples:
   nfs-verity verify --trust keys/ /srv/data
+  nfs-verity verify --trust keys/ nfs://filer/export
   nfs-verity verify --mount --trust keys/ /mnt/data
 
 One line for each file that fails: path, cause, block. With --mount, one line for each file: what was found
@@ -42,7 +44,7 @@ pub(super) struct VerifyArgs {
     trust: TrustArgs,
     #[command(flatten)]
     carriers: CarrierArgs,
-    /// The tree
+    /// The tree: a directory or a URL
     root: PathBuf,
     /// Files and directories to check, relative to ROOT; all of ROOT when there are none
     paths: Vec<PathBuf>,
@@ -65,12 +67,15 @@ pub(super) struct VerifyArgs {
 /// An export for looking at files, not for serving them.
 pub(super) async fn offline_export(
     store: Arc<dyn Store>,
+    replicas: Vec<Arc<dyn Store>>,
     carriers: &[CarrierKind],
     namespace: &str,
     keyring: Keyring,
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
+        replicas,
+        repair: None,
         namespace: namespace.to_owned(),
         carriers: carriers.to_vec(),
         keyring,
@@ -82,6 +87,7 @@ pub(super) async fn offline_export(
         mode: Mode::Enforce,
         identity: Identity::default(),
         cache_bytes: CACHE,
+        disk_cache: None,
         xattrs: Xattrs::default(),
         proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[0; 32]),
@@ -93,6 +99,11 @@ pub(super) async fn offline_export(
 pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Outcome, Trouble> {
     let keyring = args.trust.keyring()?;
     if args.mount {
+        if address(&args.root)?.local().is_none() {
+            return Err(Trouble::usage(
+                "--mount takes a directory on a mount; without it the store itself is checked",
+            ));
+        }
         if args.trust.accept.contains(Format::Modsig) {
             return Err(Trouble::usage("--mount does not look for appended signatures (--accept modsig)"));
         }
@@ -100,15 +111,16 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
         let plan = Plan { keyring, namespace: &args.namespace, root: &args.root, paths: &args.paths, jobs };
         return mount::run(&plan, &args.place, args.json, out);
     }
-    let store = open_store(&args.root)?;
     let paths = parse_paths(&args.paths)?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);
     let progress = Arc::new(Progress::new());
     let (mut good, mut bad, mut unread) = (0_u64, 0_u64, 0_u64);
     runtime(jobs)?.block_on(async {
+        let store = open_store(&args.root).await?;
         let carriers = &args.carriers.carrier;
-        let export =
-            Arc::new(offline_export(store.clone(), carriers, &args.namespace, keyring.clone()).await?);
+        let export = Arc::new(
+            offline_export(store.clone(), Vec::new(), carriers, &args.namespace, keyring.clone()).await?,
+        );
         let work = {
             let (progress, store) = (progress.clone(), store.clone());
             let modsig = args.trust.accept.contains(Format::Modsig);

@@ -1,26 +1,13 @@
 //! Every regular file below some paths of a store, in order of names.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
 use super::Trouble;
-use crate::store::{Kind, Local, Store, StoreError, StoreErrorKind, StorePath};
-
-/// Entries read from a directory at once.
-const PAGE: usize = 4096;
-/// Names that are kept at once of a store that is not believed: its directories may have no end.
-const NAMES_MAX: usize = 4 * 1024 * 1024;
-
-/// What the walk comes across.
-pub(super) enum Found {
-    /// A regular file.
-    File(StorePath),
-    /// Something that could not be looked at.
-    Trouble(StoreError),
-}
+use crate::store::walk::{Found, Walk};
+use crate::store::{Kind, Store, StoreError, StoreErrorKind, StorePath};
 
 /// What is no file.
 #[derive(Clone, Debug)]
@@ -28,7 +15,7 @@ pub(super) struct Scope {
     /// Nothing below it is.
     pub(super) hidden: Option<StorePath>,
     /// Where what is passed over is counted. Then a path that the walk begins with has to be a file or a
-    /// directory and may lie below `hidden`, and what is kept of directories is bounded.
+    /// directory and may lie below `hidden`.
     pub(super) passed: Option<Arc<Passed>>,
 }
 
@@ -49,11 +36,6 @@ impl Passed {
     pub(super) fn hidden(&self) -> bool {
         self.hidden.load(Ordering::Relaxed)
     }
-}
-
-/// The store at the directory `root`.
-pub(super) fn open_store(root: &Path) -> Result<Arc<dyn Store>, Trouble> {
-    Ok(Arc::new(Local::new(root)?))
 }
 
 /// The paths that a user names, relative to the store's root; none means the root itself.
@@ -85,79 +67,49 @@ pub(super) async fn walk(
     for named in paths {
         let begins_there = |hidden: &StorePath| scope.passed.is_some() && named.starts_with(hidden);
         let hidden = scope.hidden.as_ref().filter(|hidden| !begins_there(hidden));
-        let mut open = vec![named.clone()];
-        while let Some(path) = open.pop() {
-            if hidden.is_some_and(|hidden| path.starts_with(hidden)) {
-                if let Some(passed) = &scope.passed {
-                    passed.hidden.store(true, Ordering::Relaxed);
-                }
-                continue;
+        let found_hidden = || {
+            if let Some(passed) = &scope.passed {
+                passed.hidden.store(true, Ordering::Relaxed);
             }
-            let step = match store.stat(&path).await {
-                Ok(attr) if attr.kind == Kind::Regular => Ok(Some(path)),
-                Ok(attr) if attr.kind == Kind::Directory => {
-                    let room = scope.passed.as_ref().map_or(usize::MAX, |_| NAMES_MAX);
-                    let room = room.saturating_sub(open.len());
-                    children(&*store, &path, room, &found).await.map(|mut names| {
-                        // The last one is taken first.
-                        names.sort_unstable_by(|a, b| b.cmp(a));
-                        open.append(&mut names);
-                        None
-                    })
-                }
-                Ok(_) => match &scope.passed {
-                    Some(_) if path == named => {
-                        let source = std::io::Error::other("it is neither a file nor a directory");
-                        Err(StoreError::new(StoreErrorKind::NotRegular, "check", &path, source))
-                    }
-                    Some(passed) => {
+        };
+        if hidden.is_some_and(|hidden| named.starts_with(hidden)) {
+            found_hidden();
+            continue;
+        }
+        let first = match store.stat(&named).await.map(|attr| attr.kind) {
+            Ok(Kind::Regular) => Some(Found::File(named.clone())),
+            Ok(Kind::Directory) => None,
+            Ok(_) if scope.passed.is_some() => {
+                let source = std::io::Error::other("it is neither a file nor a directory");
+                let kind = StoreErrorKind::NotRegular;
+                Some(Found::Trouble(StoreError::new(kind, "check", &named, source)))
+            }
+            Ok(_) => continue,
+            Err(error) => Some(Found::Trouble(error)),
+        };
+        if let Some(item) = first {
+            if found.send(item).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let mut walk = Walk::new(store.clone(), &named, hidden.cloned(), None);
+        while let Some(next) = walk.next().await {
+            let item = match next {
+                Found::Other(_) => {
+                    if let Some(passed) = &scope.passed {
                         passed.others.fetch_add(1, Ordering::Relaxed);
-                        Ok(None)
                     }
-                    None => Ok(None),
-                },
-                Err(error) => Err(error),
-            };
-            let item = match step {
-                Ok(None) => continue,
-                Ok(Some(file)) => Found::File(file),
-                Err(error) => Found::Trouble(error),
+                    continue;
+                }
+                item => item,
             };
             if found.send(item).await.is_err() {
                 return;
             }
         }
-    }
-}
-
-/// The paths of a directory's names, of which there is `room` for so many. A name that makes no path, for it lies too deep, is a trouble.
-async fn children(
-    store: &dyn Store,
-    directory: &StorePath,
-    room: usize,
-    found: &mpsc::Sender<Found>,
-) -> Result<Vec<StorePath>, StoreError> {
-    let (mut paths, mut cookie) = (Vec::new(), 0);
-    loop {
-        let page = store.read_dir(directory, cookie, PAGE).await?;
-        for entry in page.entries.iter().filter(|entry| !matches!(&entry.name[..], b"." | b"..")) {
-            match directory.join(&entry.name) {
-                Ok(path) => paths.push(path),
-                Err(error) => {
-                    let (kind, source) = (StoreErrorKind::NameTooLong, std::io::Error::other(error));
-                    let error = StoreError::new(kind, "enter all of it", directory, source);
-                    // Nobody listens any more: the walk will notice.
-                    let _ = found.send(Found::Trouble(error)).await;
-                }
-            }
-        }
-        if paths.len() > room {
-            let source = std::io::Error::other("there are too many names");
-            return Err(StoreError::new(StoreErrorKind::TooLarge, "list", directory, source));
-        }
-        match page.entries.last() {
-            Some(last) if !page.end && last.cookie != cookie => cookie = last.cookie,
-            _ => return Ok(paths),
+        if walk.has_hidden() {
+            found_hidden();
         }
     }
 }

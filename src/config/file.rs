@@ -13,16 +13,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::size::parse_size;
 use super::{
-    CACHE_MIN, CALLS, CONNECTIONS, ConfigError, FATTR4_IMA, IDLE_SECONDS, LEASE_SECONDS, NFS4ERR_INTEGRITY,
-    Overrides,
+    CACHE_MIN, CALLS, CONNECTIONS, ConfigError, DISK_CACHE_MIN, DiskCache, FATTR4_IMA, IDLE_SECONDS,
+    LEASE_SECONDS, NFS4ERR_INTEGRITY, Overrides, SCRUB_RATE, TIMEOUT_SECONDS,
 };
+use crate::store::StoreAddress;
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 30] = [
     "store",
+    "replica",
+    "repair",
+    "timeout",
+    "wait",
+    "disk_cache",
+    "handle_key",
     "trust",
     "accept",
     "carrier",
@@ -43,6 +50,8 @@ const KEYS: [&str; 22] = [
     "fattr4_ima",
     "nfs4err_integrity",
     "rpcbind",
+    "scrub",
+    "scrub_rate",
     "limits",
 ];
 
@@ -87,8 +96,16 @@ impl FileSettings {
         let text = utf8(bytes, &name)?;
         let mut settings = Self::parse(&text, &name)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let Overrides { store, trust, audit_log, state, .. } = &mut settings.values;
-        for path in [store, trust, audit_log, state].into_iter().flatten() {
+        let Overrides { store, replicas, trust, audit_log, state, disk_cache, handle_key, .. } =
+            &mut settings.values;
+        let disk_cache = disk_cache.as_mut().map(|cache| &mut cache.directory);
+        let paths = [trust, audit_log, state, handle_key].into_iter().flatten().chain(disk_cache);
+        let stores = store.iter_mut().chain(replicas.iter_mut().flatten());
+        let stores = stores.filter_map(|store| match store {
+            StoreAddress::Local(path) => Some(path),
+            StoreAddress::Upstream(_) | StoreAddress::Object(_) | StoreAddress::Memory(_) => None,
+        });
+        for path in paths.chain(stores) {
             *path = base.join(&*path);
         }
         Ok(settings)
@@ -125,7 +142,13 @@ fn read_key(
 ) -> Result<(), ConfigError> {
     let entry = Entry { file, name: key.get_ref(), value };
     match entry.name {
-        "store" => values.store = Some(entry.path()?),
+        "store" => values.store = Some(entry.store()?),
+        "replica" => values.replicas = Some(entry.stores()?),
+        "repair" => values.repair = Some(entry.boolean()?),
+        "timeout" => values.timeout = Some(entry.number(TIMEOUT_SECONDS)?),
+        "wait" => values.wait = Some(entry.word()?),
+        "disk_cache" => values.disk_cache = Some(disk_cache(&entry)?),
+        "handle_key" => values.handle_key = Some(entry.path()?),
         "trust" => values.trust = Some(entry.path()?),
         "accept" => values.accept = Some(entry.word()?),
         "carrier" => values.carrier = Some(entry.words()?),
@@ -134,7 +157,7 @@ fn read_key(
         "namespace" => values.namespace = Some(entry.string()?.to_owned()),
         "mode" => values.mode = Some(entry.word()?),
         "audit_log" => values.audit_log = Some(entry.path()?),
-        "cache" => values.cache = Some(entry.size()?),
+        "cache" => values.cache = Some(entry.size(CACHE_MIN, "1MiB")?),
         "state" => values.state = Some(entry.path()?),
         "squash" => values.squash = Some(entry.word()?),
         // The largest number stands for "no id" in POSIX.
@@ -149,6 +172,8 @@ fn read_key(
         "fattr4_ima" => values.fattr4_ima = Some(entry.number(FATTR4_IMA)?),
         "nfs4err_integrity" => values.nfs4err_integrity = Some(entry.number(NFS4ERR_INTEGRITY)?),
         "rpcbind" => values.rpcbind = Some(entry.boolean()?),
+        "scrub" => values.scrub = Some(entry.word()?),
+        "scrub_rate" => values.scrub_rate = Some(entry.number(SCRUB_RATE)?),
         "limits" => {
             let table = value.get_ref().as_table().ok_or_else(|| entry.wrong_type("a table [limits]"))?;
             for (key, value) in in_order(table) {
@@ -176,6 +201,27 @@ fn read_limit(
         }
     }
     Ok(())
+}
+
+fn disk_cache(entry: &Entry<'_, '_>) -> Result<DiskCache, ConfigError> {
+    let wanted = "a table such as { dir = \"/var/cache/nfs-verity\", size = \"100GiB\" }";
+    let table = entry.value.get_ref().as_table().ok_or_else(|| entry.wrong_type(wanted))?;
+    let (mut directory, mut size) = (None, None);
+    for (key, value) in in_order(table) {
+        let inner = Entry { file: entry.file, name: key.get_ref(), value };
+        match inner.name {
+            "dir" => directory = Some(inner.path()?),
+            "size" => size = Some(inner.size(DISK_CACHE_MIN, "64MiB")?),
+            unknown => {
+                let known = "known keys of [disk_cache]";
+                return Err(entry.file.unknown(key.span(), "disk_cache.", unknown, known, &["dir", "size"]));
+            }
+        }
+    }
+    match (directory, size) {
+        (Some(directory), Some(size)) => Ok(DiskCache { directory, size }),
+        _ => Err(entry.error(format_args!("{} must have dir and size; it is {wanted}", entry.name))),
+    }
 }
 
 /// A TOML file, for errors that have its name and their line.
@@ -272,11 +318,34 @@ impl Entry<'_, '_> {
     }
 
     fn path(&self) -> Result<PathBuf, ConfigError> {
-        let text = self.value.get_ref().as_str().ok_or_else(|| self.wrong_type("a path in quotes"))?;
-        if text.is_empty() || text.contains('\0') {
-            return Err(self.error(format_args!("{} must be a path; leave the key out for none", self.name)));
+        self.location("a path").map(PathBuf::from)
+    }
+
+    fn store(&self) -> Result<StoreAddress, ConfigError> {
+        let text = self.location("a path or a URL")?;
+        StoreAddress::parse(text.as_ref()).map_err(|error| self.error(format_args!("{}: {error}", self.name)))
+    }
+
+    /// A list of stores, or one.
+    fn stores(&self) -> Result<Vec<StoreAddress>, ConfigError> {
+        match self.value.get_ref().as_array() {
+            Some(list) => {
+                list.iter().map(|value| Entry { file: self.file, name: self.name, value }.store()).collect()
+            }
+            None => Ok(vec![self.store()?]),
         }
-        Ok(PathBuf::from(text))
+    }
+
+    /// The text of a path, or of what else may be `wanted`.
+    fn location(&self, wanted: &str) -> Result<&str, ConfigError> {
+        let value = self.value.get_ref();
+        let text = value.as_str().ok_or_else(|| self.wrong_type(&format!("{wanted} in quotes")))?;
+        if text.is_empty() || text.contains('\0') {
+            return Err(
+                self.error(format_args!("{} must be {wanted}; leave the key out for none", self.name))
+            );
+        }
+        Ok(text)
     }
 
     fn address(&self) -> Result<SocketAddr, ConfigError> {
@@ -305,7 +374,7 @@ impl Entry<'_, '_> {
         }
     }
 
-    fn size(&self) -> Result<u64, ConfigError> {
+    fn size(&self, least: u64, least_text: &str) -> Result<u64, ConfigError> {
         let size = match (self.value.get_ref().as_str(), self.integer()) {
             (Some(text), _) => {
                 parse_size(text).map_err(|e| self.error(format_args!("{}: {e}", self.name)))?
@@ -314,8 +383,8 @@ impl Entry<'_, '_> {
                 .map_err(|_| self.error(format_args!("{} is out of range", self.name)))?,
             (None, None) => return Err(self.wrong_type("a number of bytes or a size such as \"64MiB\"")),
         };
-        if size < CACHE_MIN {
-            return Err(self.error(format_args!("{} must be at least 1MiB", self.name)));
+        if size < least {
+            return Err(self.error(format_args!("{} must be at least {least_text}", self.name)));
         }
         Ok(size)
     }

@@ -5,6 +5,7 @@
 //! settings are used.
 
 mod file;
+mod interval;
 mod size;
 mod trust;
 
@@ -18,14 +19,18 @@ use crate::carrier::CarrierKind;
 use crate::export::{ProofDirectory, ProofName, Squash, Xattrs};
 use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
+use crate::store::{AddressError, StoreAddress};
 
 pub use file::FileSettings;
+pub use interval::{Interval, IntervalError};
 pub use size::{SizeError, parse_size};
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
 
 /// The smallest cache in bytes.
 pub const CACHE_MIN: u64 = 1024 * 1024;
 const CACHE_DEFAULT: u64 = 128 * 1024 * 1024;
+/// The smallest cache on disk in bytes.
+pub const DISK_CACHE_MIN: u64 = 64 * 1024 * 1024;
 const NFS_PORT: u16 = 2049;
 const MONITOR_PORT: u16 = 9649;
 /// The user and group "nobody" of Linux.
@@ -36,6 +41,11 @@ const CALLS: RangeInclusive<u32> = 1..=4_096;
 const IDLE_SECONDS: RangeInclusive<u32> = 1..=604_800;
 const LEASE_SECONDS: RangeInclusive<u32> = 10..=3_600;
 const LEASE_DEFAULT: u32 = 90;
+const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=600;
+const TIMEOUT_DEFAULT: u32 = 10;
+/// Replicas beside the store.
+const REPLICAS_MAX: usize = 16;
+const SCRUB_RATE: RangeInclusive<u32> = 1..=1_000_000;
 /// Numbers that no attribute of an RFC has, and that fit in four words.
 const FATTR4_IMA: RangeInclusive<u32> = 83..=127;
 /// Numbers that no status of an RFC has.
@@ -88,6 +98,14 @@ pub enum ConfigError {
         /// Its bounds.
         wanted: String,
     },
+    /// A store's address is none.
+    #[error("{key}: {source}")]
+    Address {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        source: AddressError,
+    },
     /// Both servers are to listen at one address.
     #[error("listen and monitor are both {address}; give one of them another port")]
     SameAddress {
@@ -99,8 +117,20 @@ pub enum ConfigError {
 /// Settings as flags give them; each one replaces what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// The directory to serve.
-    pub store: Option<PathBuf>,
+    /// The store to serve.
+    pub store: Option<StoreAddress>,
+    /// Stores with the same files, in the order in which they are asked.
+    pub replicas: Option<Vec<StoreAddress>>,
+    /// Whether good bytes are written back where a store has bad ones.
+    pub repair: Option<bool>,
+    /// Seconds that one call of a store may take.
+    pub timeout: Option<u32>,
+    /// What happens while no store answers.
+    pub wait: Option<Wait>,
+    /// Proven blocks on a local disk.
+    pub disk_cache: Option<DiskCache>,
+    /// The file with the secret behind the file handles.
+    pub handle_key: Option<PathBuf>,
     /// A key or certificate, or a directory of them.
     pub trust: Option<PathBuf>,
     /// The formats in which keys without limits of their own count.
@@ -141,12 +171,47 @@ pub struct Overrides {
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: Option<bool>,
+    /// How often the store is scrubbed.
+    pub scrub: Option<Interval>,
+    /// MB that a scrub reads a second at most.
+    pub scrub_rate: Option<u32>,
     /// Client connections at a time.
     pub connections: Option<u32>,
     /// Calls of one connection at a time.
     pub calls_per_connection: Option<u32>,
     /// Seconds until an idle connection is closed.
     pub idle_seconds: Option<u32>,
+}
+
+/// What happens while no store answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// The call waits until one does, and the client with it.
+    Hard,
+    /// After the timeout the client is told to come again later.
+    #[default]
+    Soft,
+}
+
+impl std::str::FromStr for Wait {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "hard" => Ok(Self::Hard),
+            "soft" => Ok(Self::Soft),
+            _ => Err(format!("wait must be \"hard\" or \"soft\", not \"{text}\"")),
+        }
+    }
+}
+
+/// A second tier of the cache, on a local disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskCache {
+    /// A directory of the gateway's own.
+    pub directory: PathBuf,
+    /// The most bytes that it takes there; at least [`DISK_CACHE_MIN`].
+    pub size: u64,
 }
 
 /// What clients may use up, as far as it is configured; the rest has fixed bounds.
@@ -163,8 +228,20 @@ pub struct Limits {
 /// The settings of `serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The directory to serve.
-    pub store: PathBuf,
+    /// The store to serve.
+    pub store: StoreAddress,
+    /// Stores with the same files, in the order in which they are asked.
+    pub replicas: Vec<StoreAddress>,
+    /// Whether good bytes are written back where a store has bad ones; only with replicas.
+    pub repair: bool,
+    /// How long one call of a store may take.
+    pub timeout: Duration,
+    /// What happens while no store answers.
+    pub wait: Wait,
+    /// Proven blocks on a local disk, if there are to be any.
+    pub disk_cache: Option<DiskCache>,
+    /// The file with the secret behind the file handles; `None` for the usual place.
+    pub handle_key: Option<PathBuf>,
     /// A key or certificate, or a directory of them.
     pub trust: PathBuf,
     /// The formats in which keys without limits of their own count.
@@ -205,6 +282,10 @@ pub struct Settings {
     pub nfs4err_integrity: Option<u32>,
     /// Whether to register with rpcbind.
     pub rpcbind: bool,
+    /// How often the store is scrubbed.
+    pub scrub: Interval,
+    /// MB (of 1,000,000 bytes) that a scrub reads a second at most; `None` for as fast as it goes.
+    pub scrub_rate: Option<u32>,
     /// What clients may use up.
     pub limits: Limits,
 }
@@ -229,6 +310,12 @@ impl Settings {
         };
         let settings = Self {
             store: flags.store.or(values.store).ok_or_else(|| missing("store", "ROOT"))?,
+            replicas: flags.replicas.or(values.replicas).unwrap_or_default(),
+            repair: flags.repair.or(values.repair).unwrap_or(false),
+            timeout: Duration::from_secs(flags.timeout.or(values.timeout).unwrap_or(TIMEOUT_DEFAULT).into()),
+            wait: flags.wait.or(values.wait).unwrap_or_default(),
+            disk_cache: flags.disk_cache.or(values.disk_cache),
+            handle_key: flags.handle_key.or(values.handle_key),
             trust: flags.trust.or(values.trust).ok_or_else(|| missing("trust", "PATH"))?,
             accept: flags.accept.or(values.accept).unwrap_or(FormatSet::NATIVE),
             carrier: flags.carrier.or(values.carrier).unwrap_or_else(|| vec![CarrierKind::Sidecar]),
@@ -251,6 +338,8 @@ impl Settings {
             fattr4_ima: flags.fattr4_ima.or(values.fattr4_ima),
             nfs4err_integrity: flags.nfs4err_integrity.or(values.nfs4err_integrity),
             rpcbind: flags.rpcbind.or(values.rpcbind).unwrap_or(false),
+            scrub: flags.scrub.or(values.scrub).unwrap_or_default(),
+            scrub_rate: flags.scrub_rate.or(values.scrub_rate),
             limits,
         };
         settings.check()?;
@@ -286,6 +375,7 @@ impl Settings {
             let wanted = "left out without fattr4_ima: only clients that know the attribute are told of it";
             return Err(ConfigError::OutOfRange { key: "nfs4err_integrity", wanted: wanted.to_owned() });
         }
+        self.check_stores()?;
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let idle = self.limits.idle.map(seconds);
         for (key, value, range) in [
@@ -294,7 +384,9 @@ impl Settings {
             ("connections", self.limits.connections, CONNECTIONS),
             ("calls_per_connection", self.limits.calls_per_connection, CALLS),
             ("idle_seconds", idle, IDLE_SECONDS),
+            ("scrub_rate", self.scrub_rate, SCRUB_RATE),
             ("lease", Some(seconds(self.lease)), LEASE_SECONDS),
+            ("timeout", Some(seconds(self.timeout)), TIMEOUT_SECONDS),
             ("fattr4_ima", self.fattr4_ima, FATTR4_IMA),
             ("nfs4err_integrity", self.nfs4err_integrity, NFS4ERR_INTEGRITY),
         ] {
@@ -307,6 +399,34 @@ impl Settings {
             return Err(ConfigError::SameAddress { address: self.listen });
         }
         Ok(())
+    }
+}
+
+impl Settings {
+    /// What contradicts itself among the stores.
+    fn check_stores(&self) -> Result<(), ConfigError> {
+        let refuse = |key, wanted: &str| Err(ConfigError::OutOfRange { key, wanted: wanted.to_owned() });
+        let stores: Vec<_> = std::iter::once(&self.store).chain(&self.replicas).collect();
+        if self.replicas.len() > REPLICAS_MAX {
+            return refuse("replica", &format!("{REPLICAS_MAX} stores at most"));
+        }
+        for (n, store) in stores.iter().enumerate() {
+            if stores.iter().take(n).any(|other| other == store) {
+                return refuse("replica", &format!("another store each time; {store} stands there twice"));
+            }
+        }
+        if self.repair && self.replicas.is_empty() {
+            return refuse("repair", "left out without a replica: there is nothing to repair from");
+        }
+        if self.carrier.iter().all(|kind| kind.needs_file_attributes())
+            && !stores.iter().any(|store| store.has_file_attributes())
+        {
+            return refuse("carrier", "sidecar or appended: only a local directory has kernel and xattr");
+        }
+        match &self.disk_cache {
+            Some(cache) if cache.size < DISK_CACHE_MIN => refuse("disk_cache", "of at least 64MiB"),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

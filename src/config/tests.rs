@@ -6,6 +6,12 @@ use std::path::Path;
 
 const ALL: &str = r#"# Everything
 store = "/srv/data"
+replica = ["nfs://filer/data", "/srv/copy"]
+repair = true
+timeout = 30
+wait = "hard"
+disk_cache = { dir = "/var/cache/nfs-verity", size = "1GiB" }
+handle_key = "/etc/nfs-verity/handle.key"
 trust = "/etc/nfs-verity/trust"
 accept = "native, fsverity"
 carrier = "xattr,sidecar"
@@ -26,6 +32,8 @@ lease = 45
 fattr4_ima = 87
 nfs4err_integrity = 10200
 rpcbind = true
+scrub = "24h"
+scrub_rate = 50
 
 [limits]
 connections = 100
@@ -41,15 +49,25 @@ fn refused(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
 
+fn address(text: &str) -> StoreAddress {
+    StoreAddress::parse(text.as_ref()).unwrap()
+}
+
 fn needed() -> Overrides {
-    Overrides { store: Some("/s".into()), trust: Some("/t".into()), ..Overrides::default() }
+    Overrides { store: Some(address("/s")), trust: Some("/t".into()), ..Overrides::default() }
 }
 
 #[test]
 fn each_key_reaches_its_setting() {
     let settings = Settings::resolve(parse(ALL).unwrap(), Overrides::default()).unwrap();
     let wanted = Settings {
-        store: "/srv/data".into(),
+        store: address("/srv/data"),
+        replicas: vec![address("nfs://filer/data"), address("/srv/copy")],
+        repair: true,
+        timeout: Duration::from_secs(30),
+        wait: Wait::Hard,
+        disk_cache: Some(DiskCache { directory: "/var/cache/nfs-verity".into(), size: 1 << 30 }),
+        handle_key: Some("/etc/nfs-verity/handle.key".into()),
         trust: "/etc/nfs-verity/trust".into(),
         accept: "native,fsverity".parse().unwrap(),
         carrier: vec![CarrierKind::Xattr, CarrierKind::Sidecar],
@@ -69,6 +87,8 @@ fn each_key_reaches_its_setting() {
         fattr4_ima: Some(87),
         nfs4err_integrity: Some(10200),
         rpcbind: true,
+        scrub: "24h".parse().unwrap(),
+        scrub_rate: Some(50),
         limits: Limits {
             connections: Some(100),
             calls_per_connection: Some(32),
@@ -83,7 +103,15 @@ fn each_key_reaches_its_setting() {
 fn what_is_not_said_has_its_default() {
     let settings = Settings::resolve(FileSettings::default(), needed()).unwrap();
     let wanted = Settings {
-        store: "/s".into(),
+        store: address("/s"),
+        replicas: Vec::new(),
+        repair: false,
+        timeout: Duration::from_secs(10),
+        wait: Wait::Soft,
+        disk_cache: None,
+        scrub: Interval(None),
+        scrub_rate: None,
+        handle_key: None,
         trust: "/t".into(),
         accept: FormatSet::NATIVE,
         carrier: vec![CarrierKind::Sidecar],
@@ -113,7 +141,15 @@ fn what_is_not_said_has_its_default() {
 #[test]
 fn flags_win_over_the_file() {
     let flags = Overrides {
-        store: Some("/flag/s".into()),
+        store: Some(address("/flag/s")),
+        replicas: Some(vec![address("/flag/r")]),
+        repair: Some(false),
+        timeout: Some(1),
+        wait: Some(Wait::Soft),
+        disk_cache: Some(DiskCache { directory: "/flag/d".into(), size: 64 << 20 }),
+        scrub: Some(Interval(None)),
+        scrub_rate: Some(1),
+        handle_key: Some("/flag/k".into()),
         trust: Some("/flag/t".into()),
         accept: Some(FormatSet::NATIVE),
         carrier: Some(vec![CarrierKind::Appended]),
@@ -159,7 +195,7 @@ fn carriers_and_formats_are_words_that_come_once() {
 fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     let error = refused("store = \"/a\"\n\nchache = \"1G\"\n");
     assert!(
-        error.starts_with("gateway.toml:3: unknown key \"chache\"; known keys are store, trust, "),
+        error.starts_with("gateway.toml:3: unknown key \"chache\"; known keys are store, replica, "),
         "{error}"
     );
     assert!(error.ends_with("rpcbind, limits"), "{error}");
@@ -170,7 +206,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
     let error = refused("[limit]\nconnections = 1\n");
     assert!(error.starts_with("gateway.toml:1: unknown key \"limit\""), "{error}");
     let error = refused("store.path = 1\n\"a\\nb\" = 2\n");
-    assert!(error.contains("store must be a path in quotes, not a table"), "{error}");
+    assert!(error.contains("store must be a path or a URL in quotes, not a table"), "{error}");
     let error = refused("\"a\\nb\" = 2\n");
     assert!(error.starts_with("gateway.toml:1: unknown key \"a\\nb\"; "), "{error}");
 }
@@ -184,8 +220,32 @@ fn the_first_error_in_the_file_is_the_one_that_is_told() {
 fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
     const NO_NAME: &str = "proof_directory must be \"off\" or one name, other than .nfs-verity";
     for (value, wanted) in [
-        ("store = 3", "store must be a path in quotes, not a number"),
-        ("store = \"\"", "store must be a path; leave the key out for none"),
+        ("store = 3", "store must be a path or a URL in quotes, not a number"),
+        ("store = \"\"", "store must be a path or a URL; leave the key out for none"),
+        ("store = \"nfs:///x\"", "store: \"nfs:///x\": it has no host"),
+        ("replica = 3", "replica must be a path or a URL in quotes, not a number"),
+        ("replica = [\"/a\", 3]", "replica must be a path or a URL in quotes, not a number"),
+        (
+            "replica = [\"ftp://a\"]",
+            "replica: \"ftp://a\": no store has this scheme; there are nfs, s3, gs, az, and plain paths",
+        ),
+        ("repair = \"yes\"", "repair must be true or false, not a string"),
+        ("timeout = 0", "timeout must be from 1 to 600"),
+        ("wait = \"medium\"", "wait must be \"hard\" or \"soft\", not \"medium\""),
+        (
+            "disk_cache = \"/d\"",
+            "disk_cache must be a table such as { dir = \"/var/cache/nfs-verity\", size = \"100GiB\" }, not a string",
+        ),
+        (
+            "disk_cache = { dir = \"/d\" }",
+            "disk_cache must have dir and size; it is a table such as { dir = \"/var/cache/nfs-verity\", size = \"100GiB\" }",
+        ),
+        ("disk_cache = { size = \"1MiB\" }", "size must be at least 64MiB"),
+        (
+            "disk_cache = { where = 1 }",
+            "unknown key \"disk_cache.where\"; known keys of [disk_cache] are dir, size",
+        ),
+        ("handle_key = 1", "handle_key must be a path in quotes, not a number"),
         ("trust = [\"a\"]", "trust must be a path in quotes, not a list"),
         (
             "listen = \"localhost:2049\"",
@@ -288,6 +348,38 @@ fn flags_are_held_to_the_same_bounds() {
 }
 
 #[test]
+fn stores_that_contradict_each_other_are_refused() {
+    let refuse = |flags| Settings::resolve(FileSettings::default(), flags).unwrap_err().to_string();
+    let replicas = |list: &[&str]| Some(list.iter().map(|text| address(text)).collect::<Vec<_>>());
+    let error = refuse(Overrides { repair: Some(true), ..needed() });
+    assert!(error.starts_with("repair must be left out without a replica"), "{error}");
+    let error = refuse(Overrides { replicas: replicas(&["/s"]), ..needed() });
+    assert_eq!(error, "replica must be another store each time; /s stands there twice");
+    let error = refuse(Overrides { replicas: replicas(&["/r"; 17]), ..needed() });
+    assert_eq!(error, "replica must be 16 stores at most");
+    let disk_cache = Some(DiskCache { directory: "/d".into(), size: 1 << 20 });
+    assert_eq!(refuse(Overrides { disk_cache, ..needed() }), "disk_cache must be of at least 64MiB");
+    assert_eq!(refuse(Overrides { timeout: Some(0), ..needed() }), "timeout must be from 1 to 600");
+}
+
+#[test]
+fn carriers_that_need_a_directory_are_refused_where_there_is_none() {
+    use CarrierKind::{Kernel, Sidecar, Xattr};
+    let over = |store: &str, carrier: &[CarrierKind]| {
+        let flags = Overrides { store: Some(address(store)), carrier: Some(carrier.to_vec()), ..needed() };
+        Settings::resolve(FileSettings::default(), flags).map_err(|error| error.to_string())
+    };
+    for store in ["nfs://h/x", "s3://b/x"] {
+        for carrier in [&[Kernel][..], &[Xattr], &[Kernel, Xattr]] {
+            let error = over(store, carrier).unwrap_err();
+            assert!(error.starts_with("carrier must be sidecar or appended"), "{error}");
+        }
+        assert!(over(store, &[Kernel, Sidecar]).is_ok());
+    }
+    assert!(over("/s", &[Kernel]).is_ok());
+}
+
+#[test]
 fn two_servers_cannot_share_an_address() {
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let both = |port| Overrides { listen: Some(at(port)), monitor: Some(at(port)), ..needed() };
@@ -300,10 +392,22 @@ fn two_servers_cannot_share_an_address() {
 fn a_file_is_loaded_with_paths_from_its_own_directory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.toml");
-    std::fs::write(&path, "store = \"data\"\ntrust = \"/abs\"\naudit_log = \"log/a\"\nstate = \"st\"\n")
-        .unwrap();
+    let text = r#"
+        store = "data"
+        replica = ["nfs://h/data", "copy", "/abs/copy"]
+        trust = "/abs"
+        audit_log = "log/a"
+        state = "st"
+        handle_key = "key"
+        disk_cache = { dir = "blocks", size = "1GiB" }
+    "#;
+    std::fs::write(&path, text).unwrap();
     let settings = Settings::resolve(FileSettings::load(&path).unwrap(), Overrides::default()).unwrap();
-    assert_eq!(settings.store, folder.path().join("data"));
+    let local = |name: &str| StoreAddress::Local(folder.path().join(name));
+    assert_eq!(settings.store, local("data"));
+    assert_eq!(settings.replicas, [address("nfs://h/data"), local("copy"), address("/abs/copy")]);
+    assert_eq!(settings.handle_key, Some(folder.path().join("key")));
+    assert_eq!(settings.disk_cache.unwrap().directory, folder.path().join("blocks"));
     assert_eq!(settings.trust, Path::new("/abs"));
     assert_eq!(settings.audit_log, Some(folder.path().join("log/a")));
     assert_eq!(settings.state, Some(folder.path().join("st")));

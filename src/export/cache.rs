@@ -1,10 +1,15 @@
-//! Proven blocks in memory, by file digest and index: right whatever the store does.
+//! Proven blocks in memory, by file digest and index: right whatever the store does. Behind them those on disk,
+//! which are to be proven again.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::verified::Verified;
+use crate::disk_cache::{self, DiskCache};
+use crate::event::{DiskUsage, Event, Silent, Sink};
 use crate::verity::FileDigest;
 
 /// What a span of proven bytes is to its file.
@@ -49,25 +54,86 @@ impl Weighter<Key, Verified<Bytes>> for ByBytes {
     }
 }
 
-/// The cache of proven spans.
-pub(super) struct BlockCache(Cache<Key, Verified<Bytes>, ByBytes>);
+/// The caches of proven spans.
+pub(super) struct BlockCache {
+    memory: Cache<Key, Verified<Bytes>, ByBytes>,
+    disk: Option<Arc<DiskCache>>,
+    sink: Arc<dyn Sink>,
+}
 
 impl BlockCache {
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(super) fn new(capacity: u64, disk: Option<Arc<DiskCache>>, sink: Arc<dyn Sink>) -> Self {
         let items = usize::try_from(capacity / (16 * 1024)).unwrap_or(usize::MAX);
-        Self(Cache::with_weighter(items.clamp(64, 1 << 20), capacity, ByBytes))
+        Self { memory: Cache::with_weighter(items.clamp(64, 1 << 20), capacity, ByBytes), disk, sink }
+    }
+
+    /// Without a disk: for who looks at what a store holds, and not at what was proven of it before.
+    pub(super) fn in_memory(capacity: u64) -> Self {
+        Self::new(capacity, None, Arc::new(Silent))
     }
 
     pub(super) fn get(&self, file: FileKey, span: Span) -> Option<Verified<Bytes>> {
-        self.0.get(&Key { file: file.0, span })
+        self.memory.get(&Key { file: file.0, span })
     }
 
+    /// Whether the span is in memory or on disk.
+    pub(super) fn has(&self, file: FileKey, span: Span) -> bool {
+        self.get(file, span).is_some()
+            || self.disk.as_ref().is_some_and(|disk| disk.has(&on_disk(file, span)))
+    }
+
+    /// Keeps what the store gave, on disk too.
     pub(super) fn insert(&self, file: FileKey, span: Span, bytes: Verified<Bytes>) {
-        self.0.insert(Key { file: file.0, span }, bytes);
+        if let Some(disk) = &self.disk {
+            disk.insert(&on_disk(file, span), bytes.get());
+        }
+        self.memory.insert(Key { file: file.0, span }, bytes);
     }
 
-    /// Bytes held, the limit, and the number of entries.
-    pub(super) fn usage(&self) -> (u64, u64, u64) {
-        (self.0.weight(), self.0.capacity(), self.0.len() as u64)
+    /// Keeps in memory what the disk gave and what is proven again.
+    pub(super) fn insert_again(&self, file: FileKey, span: Span, bytes: Verified<Bytes>) {
+        self.memory.insert(Key { file: file.0, span }, bytes);
     }
+
+    /// What the disk has for a span that is not in memory, if it has as many bytes as there must be: unproven.
+    pub(super) async fn on_disk(&self, file: FileKey, span: Span, len: usize) -> Option<Bytes> {
+        let disk = self.disk.as_ref()?;
+        let key = on_disk(file, span);
+        let bytes = disk.get(&key).await?;
+        if bytes.len() != len {
+            self.is_bad_on_disk(file, span);
+            return None;
+        }
+        Some(bytes)
+    }
+
+    /// What the disk gave for the span was not right.
+    pub(super) fn is_bad_on_disk(&self, file: FileKey, span: Span) {
+        if let Some(disk) = &self.disk {
+            let blocks = disk.remove_bad(&on_disk(file, span));
+            if blocks.is_power_of_two() {
+                self.sink.emit(&Event::DiskCacheBad { file: &file.0, blocks });
+            }
+        }
+    }
+
+    /// Bytes held in memory, the limit, and the number of entries.
+    pub(super) fn usage(&self) -> (u64, u64, u64) {
+        (self.memory.weight(), self.memory.capacity(), self.memory.len() as u64)
+    }
+
+    pub(super) fn disk_usage(&self) -> DiskUsage {
+        let Some(disk) = &self.disk else { return DiskUsage::default() };
+        let disk_cache::Counts { bytes, capacity, entries, hits, misses, bad, skipped, on } = disk.counts();
+        DiskUsage { bytes, capacity, entries, hits, misses, bad, skipped, on: on.into() }
+    }
+}
+
+fn on_disk(file: FileKey, span: Span) -> disk_cache::Key {
+    let part = match span {
+        Span::Tree(level, index) => disk_cache::Part::Tree(level, index),
+        Span::Block(index) => disk_cache::Part::Block(index),
+        Span::Extent(index) => disk_cache::Part::Extent(index),
+    };
+    disk_cache::Key { file: file.0, part }
 }

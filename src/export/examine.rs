@@ -1,11 +1,12 @@
 //! Proving a whole file at once, with the same code that proves it block by block for clients.
 
 use super::Export;
+use super::cache::BlockCache;
 use super::error::ExportError;
 use super::proof::{Failure, Prover};
 use super::read::{read_at, stat};
 use super::reading::truncated;
-use super::trust::{Depth, Judged, Judgement};
+use super::trust::{Depth, Judged, Judgement, Trust};
 use crate::carrier::CarrierKind;
 use crate::event::Cause;
 use crate::sign::Signer;
@@ -13,6 +14,8 @@ use crate::store::{StoreError, StorePath};
 
 /// Bytes looked at in one step: a multiple of every block size.
 const STEP: u64 = 1024 * 1024;
+/// Memory for the blocks of the tree: those above the ones that are looked at.
+const TREE_BYTES: u64 = 4 * 1024 * 1024;
 /// Failing blocks that are told one by one.
 const TOLD_MAX: usize = 1000;
 
@@ -60,76 +63,108 @@ pub enum Examination {
 }
 
 impl Export {
-    /// Proves every block of the regular file `path`, whatever the mode is.
+    /// The stores that have the files, for people: the first, and the replicas.
+    pub fn stores(&self) -> Vec<&str> {
+        self.sources.iter().map(|(_, source)| &*source.name).collect()
+    }
+
+    /// Proves every block of the regular file `path` on the first store, whatever the mode is.
     ///
     /// # Errors
     /// When the store or the evidence cannot be read at all; that says nothing of the file.
     pub async fn examine(
         &self,
         path: &StorePath,
-        mut progress: impl FnMut(u64) + Send,
+        progress: impl FnMut(u64) + Send,
     ) -> Result<Examination, ExamineError> {
-        let file = self.store.open(path).await?;
-        let attr = stat(&*file).await?;
-        let judged = self.trust.judge(path, attr.size, Depth::Full).await.map_err(ExamineError::Busy)?;
-        let Judged::Known(Judgement { verdict, tree, .. }) = judged else {
-            return Err(ExamineError::Busy(ExportError::Busy));
-        };
-        if let Some(finding) = verdict.finding(&attr) {
-            if finding.cause == Cause::Unreadable {
-                return Err(ExamineError::Evidence(finding.detail));
-            }
-            return Ok(Examination::Refused { cause: finding.cause, detail: finding.detail });
-        }
-        let (Ok(proven), Some(tree)) = (&verdict.outcome, &tree) else {
-            return Err(ExamineError::Busy(ExportError::Io));
-        };
-        let mut prover = Prover { proven, tree, cache: &self.cache, tree_blocks: 0 };
-        let (size, block_size) = (proven.descriptor.size, prover.block_size() as u64);
-        let (mut blocks, mut count) = (Vec::new(), 0);
-        let mut at = 0;
-        while at < size {
-            let to = (at + STEP).min(size);
-            let data = read_at(&*file, at, usize::try_from(to - at).unwrap_or(0)).await?;
-            let end = at + data.len() as u64;
-            // Only whole blocks, and the last one of the file, can be compared.
-            let whole =
-                if end < to { data.len() as u64 / block_size * block_size } else { data.len() as u64 };
-            let whole = data.slice(..usize::try_from(whole).unwrap_or(0));
-            let mut done = 0;
-            while let Some(rest) = usize::try_from(done * block_size).ok().filter(|from| *from < whole.len())
-            {
-                let Err((good, failure)) = prover.check(at / block_size + done, &whole.slice(rest..)).await
-                else {
-                    break;
-                };
-                done += good + 1;
-                note(&mut blocks, &mut count, *failure);
-            }
-            if end < to {
-                note(&mut blocks, &mut count, *truncated(end / block_size, end, size));
-                break;
-            }
-            progress(to - at);
-            at = to;
-            tokio::task::yield_now().await;
-        }
-        Ok(match count {
-            0 => Examination::Good {
-                bytes: size,
-                signers: proven.signers.clone(),
-                carrier: proven.carrier,
-                hashed: tree.is_made(),
-            },
-            count => Examination::Damaged { blocks, count },
-        })
+        self.examine_on(0, path, progress).await
     }
+
+    /// [`Export::examine`] of what the store number `store` of [`Export::stores`] has, and it alone: what is
+    /// in memory is not believed in place of it, nor kept.
+    ///
+    /// # Errors
+    /// Those of [`Export::examine`].
+    pub async fn examine_on(
+        &self,
+        store: usize,
+        path: &StorePath,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<Examination, ExamineError> {
+        examine(&self.trust, store, path, progress).await
+    }
+}
+
+/// [`Export::examine_on`].
+pub(super) async fn examine(
+    trust: &Trust,
+    source: usize,
+    path: &StorePath,
+    mut progress: impl FnMut(u64) + Send,
+) -> Result<Examination, ExamineError> {
+    let file = trust.sources.get(source).store.open(path).await?;
+    let attr = stat(&*file).await?;
+    let judged = trust.judge_on(source, path, attr.size, Depth::Full).await;
+    let judged = judged.map_err(ExamineError::Busy)?;
+    let Judged::Known(Judgement { verdict, tree, .. }) = judged else {
+        return Err(ExamineError::Busy(ExportError::Busy));
+    };
+    if let Some(finding) = verdict.finding(&attr) {
+        if finding.cause == Cause::Unreadable {
+            return Err(ExamineError::Evidence(finding.detail));
+        }
+        return Ok(Examination::Refused { cause: finding.cause, detail: finding.detail });
+    }
+    let (Ok(proven), Some(tree)) = (&verdict.outcome, &tree) else {
+        return Err(ExamineError::Busy(ExportError::Io));
+    };
+    let cache = BlockCache::in_memory(TREE_BYTES);
+    let mut prover = Prover::new(proven, tree, &cache, None);
+    let (size, block_size) = (proven.descriptor.size, prover.block_size() as u64);
+    let (mut blocks, mut count) = (Vec::new(), 0);
+    let mut at = 0;
+    while at < size {
+        let to = (at + STEP).min(size);
+        let data = read_at(&*file, at, usize::try_from(to - at).unwrap_or(0)).await?;
+        let end = at + data.len() as u64;
+        // Only whole blocks, and the last one of the file, can be compared.
+        let whole = if end < to { data.len() as u64 / block_size * block_size } else { data.len() as u64 };
+        let whole = data.slice(..usize::try_from(whole).unwrap_or(0));
+        let mut done = 0;
+        while let Some(rest) = usize::try_from(done * block_size).ok().filter(|from| *from < whole.len()) {
+            let Err((good, failure)) = prover.check(at / block_size + done, &whole.slice(rest..)).await
+            else {
+                break;
+            };
+            done += good + 1;
+            if failure.later {
+                return Err(ExamineError::Evidence(failure.detail));
+            }
+            note(&mut blocks, &mut count, *failure);
+        }
+        if end < to {
+            note(&mut blocks, &mut count, *truncated(end / block_size, end, size));
+            break;
+        }
+        progress(to - at);
+        at = to;
+        tokio::task::yield_now().await;
+    }
+    Ok(match count {
+        0 => Examination::Good {
+            bytes: size,
+            signers: proven.signers.clone(),
+            carrier: proven.carrier,
+            hashed: tree.is_made(),
+        },
+        count => Examination::Damaged { blocks, count },
+    })
 }
 
 fn note(blocks: &mut Vec<BadBlock>, count: &mut u64, failure: Failure) {
     *count += 1;
     if blocks.len() < TOLD_MAX {
-        let Failure { cause, block, level, expected, found, detail } = failure;
+        let Failure { cause, block, level, expected, found, detail, later: _ } = failure;
         let detail = match (expected, found) {
             (Some(expected), Some(found)) => format!("expected {expected}, found {found}"),
             _ => detail,

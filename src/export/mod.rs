@@ -6,12 +6,14 @@
 //! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it.
 
 mod cache;
+mod checked;
 mod damage;
 mod error;
 mod evidence;
 mod examine;
 mod fingerprint;
 mod handle;
+mod heal;
 mod items;
 mod names;
 mod nodes;
@@ -21,21 +23,25 @@ mod proof_directory;
 mod range;
 mod read;
 mod reading;
+mod repair;
+mod sources;
 mod trust;
 mod verified;
 mod whole;
 mod xattrs;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
-use crate::carrier::{CarrierKind, Carriers};
+use crate::carrier::CarrierKind;
+use crate::disk_cache::{DiskCache, DiskCacheError};
 use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
-use crate::store::{Store, StoreError, StorePath};
+use crate::store::{Failover, Guarded, Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
@@ -48,6 +54,7 @@ pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
 pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
+pub use repair::{Mended, Repair};
 pub use verified::{Payload, Verified};
 pub use whole::{WHOLE_MAX, WholeFiles};
 pub use xattrs::NAMES_HELD;
@@ -61,6 +68,11 @@ const VERDICTS: usize = 32 * 1024;
 pub struct ExportOptions {
     /// Where the bytes come from.
     pub store: Arc<dyn Store>,
+    /// Other stores with the same tree, in the order in which they are asked for what the first has damaged
+    /// or does not answer for. Where there are any, the numbers of objects are made of their paths.
+    pub replicas: Vec<Arc<dyn Store>>,
+    /// Whether what is found damaged on one store, and whole on another, is written back there, and how.
+    pub repair: Option<Repair>,
     /// The name of the tree that statements must be made for.
     pub namespace: String,
     /// Where evidence is looked for, in this order.
@@ -73,6 +85,8 @@ pub struct ExportOptions {
     pub identity: Identity,
     /// Bytes of proven blocks to keep in memory.
     pub cache_bytes: u64,
+    /// Blocks of earlier reads on a local disk, if wanted; see [`open_disk_cache`].
+    pub disk_cache: Option<Arc<DiskCache>>,
     /// How files are hashed that can only be proven as a whole.
     pub whole_files: WholeFiles,
     /// Which extended attributes clients see.
@@ -87,11 +101,15 @@ pub struct ExportOptions {
 
 /// One exported tree, read-only.
 pub struct Export {
+    /// Names and attributes.
     store: Arc<dyn Store>,
+    /// Data and evidence.
+    sources: Arc<sources::Sources>,
     mode: Mode,
     identity: Identity,
     sink: Arc<dyn Sink>,
-    trust: trust::Trust,
+    trust: Arc<trust::Trust>,
+    repairer: Arc<repair::Repairer>,
     nodes: nodes::Nodes,
     cache: cache::BlockCache,
     verdicts: Cache<handle::Tag, trust::Verdict>,
@@ -104,7 +122,17 @@ pub struct Export {
 
 impl Export {
     /// Exports the store. Fails when the store's root cannot be looked at.
-    pub async fn new(options: ExportOptions) -> Result<Self, StoreError> {
+    pub async fn new(mut options: ExportOptions) -> Result<Self, StoreError> {
+        let mut first = options.store.clone();
+        let mut replicas = Vec::new();
+        if !options.replicas.is_empty() {
+            let guard = |store: &Arc<dyn Store>| Guarded::new(store.clone(), options.sink.clone());
+            let main = guard(&options.store);
+            replicas.extend(options.replicas.iter().map(guard));
+            let all = std::iter::once(main.clone()).chain(replicas.iter().cloned()).collect();
+            first = Arc::new(main);
+            options.store = Arc::new(Failover::new(all));
+        }
         let root = options.store.stat(&StorePath::root()).await?;
         if options.mode == Mode::Warn {
             options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
@@ -115,17 +143,29 @@ impl Export {
         {
             options.sink.emit(&Event::Shadowed { name });
         }
-        let carriers = Carriers::over(&options.store, &options.carriers);
+        let (damaged, line) = repair::line();
+        let damaged = options.repair.is_some().then_some(damaged);
+        let sources =
+            sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), damaged);
+        let sources = Arc::new(sources);
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
-        let (store, keyring) = (options.store.clone(), options.keyring);
+        let trust = trust::Trust::new(options.namespace, sources.clone(), wholes, options.keyring);
+        let trust = Arc::new(trust);
+        let settings = options.repair.unwrap_or_default();
+        let repairer = repair::Repairer::new(trust.clone(), settings, options.sink.clone());
+        if options.repair.is_some() && sources.are_many() {
+            tokio::spawn(repair::Repairer::work(Arc::downgrade(&repairer), line));
+        }
         Ok(Self {
             store: options.store,
+            sources,
             mode: options.mode,
             identity: options.identity,
-            sink: options.sink,
-            trust: trust::Trust::new(options.namespace, store, carriers, wholes, keyring),
+            trust,
+            repairer,
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
-            cache: cache::BlockCache::new(options.cache_bytes),
+            cache: cache::BlockCache::new(options.cache_bytes, options.disk_cache, options.sink.clone()),
+            sink: options.sink,
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES),
             mirror: proof_directory::Mirror::new(options.proof_directory),
@@ -155,6 +195,21 @@ impl Export {
     }
 }
 
+/// Opens the disk cache in `directory` with at most `size` bytes. That the disk failed is told to `sink`; readers
+/// hear nothing of it.
+///
+/// # Errors
+/// The directory cannot be used or is in use, or the size is too small.
+pub async fn open_disk_cache(
+    directory: &Path,
+    size: u64,
+    sink: Arc<dyn Sink>,
+) -> Result<Arc<DiskCache>, DiskCacheError> {
+    let name = directory.display().to_string();
+    let alarm = Box::new(move |error: &str| sink.emit(&Event::DiskCacheOff { directory: &name, error }));
+    DiskCache::open(directory, size, alarm).await.map(Arc::new)
+}
+
 impl Gauge for Export {
     fn usage(&self) -> Usage {
         let (cache_bytes, cache_capacity, cache_entries) = self.cache.usage();
@@ -164,6 +219,7 @@ impl Gauge for Export {
             cache_entries,
             open_files: self.open_files.len() as u64,
             handles: self.nodes.len(),
+            disk: self.cache.disk_usage(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::trust::{Depth, Judged, Judgement, Seen, Unhashed, Verdict};
 use super::{Export, gone, proof_directory};
 use crate::carrier::{Evidence, SIDECAR_DIRECTORY, Sidecar};
 use crate::policy::{Decision, decide};
-use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath};
+use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath, acting_as};
 
 /// Entries of a listing that are described before other work gets its turn.
 pub(super) const DESCRIBE_AT_ONCE: usize = 16;
@@ -149,7 +149,8 @@ impl Export {
         if shown.is_some() && cookie == proof_directory::COOKIE {
             return Ok(Listing { directory: attr, entries: Vec::new(), end: true });
         }
-        let (entries, mut end) = self.entries(&node, cookie, max_entries, false).await?;
+        let listed = self.entries(&node, cookie, max_entries, false);
+        let (entries, mut end) = acting_as(self.identity.acting(caller), listed).await?;
         let items = entries.into_iter().map(|entry| {
             let DirEntry { name, cookie, fileid, .. } = entry;
             // The root's parent is the root: nothing outside has a number here.
@@ -403,7 +404,7 @@ impl Export {
 /// The change attribute of a file with nothing but a verdict. The size that the store tells is in it, since
 /// the verdict on the file hangs on that, and a store that lies need not move its times with it.
 pub(super) fn state(attr: &Attr, verdict: &Verdict) -> u64 {
-    let size = attr.size.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let size = verdict.size.unwrap_or(attr.size).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     attr.change.wrapping_add(verdict.fingerprint).wrapping_add(size)
 }
 

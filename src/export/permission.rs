@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::event::Client;
-use crate::store::{Attr, Kind};
+use crate::store::{self, Attr, Kind};
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -102,6 +102,17 @@ impl Identity {
             () => (attr.mode & 0o004 != 0, attr.mode & 0o001 != 0),
         };
         Access { read, lookup: directory && execute, execute: !directory && execute, xattrs: read || execute }
+    }
+
+    /// As whom a store is asked that asks in the name of `caller`.
+    pub(super) fn acting(&self, caller: &Caller) -> store::Identity {
+        let (uid, gid) = self.taken(caller);
+        let gids = match self.squash {
+            Squash::All => Vec::new(),
+            Squash::Root => caller.gids.iter().copied().filter(|group| *group != 0).collect(),
+            Squash::None => caller.gids.clone(),
+        };
+        store::Identity { uid, gid, gids }
     }
 
     fn taken(&self, caller: &Caller) -> (u32, u32) {

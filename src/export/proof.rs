@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use super::cache::{BlockCache, Span};
-use super::trust::{Finding, Proven, Tree};
+use super::heal::Spares;
+use super::trust::{Proven, Tree, Unread};
 use super::verified::Verified;
 use crate::event::Cause;
 use crate::verity::{Digest, Slot};
@@ -21,6 +22,8 @@ pub(super) struct Failure {
     pub(super) expected: Option<Digest>,
     pub(super) found: Option<Digest>,
     pub(super) detail: String,
+    /// The store did not answer, which says nothing of what it has.
+    pub(super) later: bool,
 }
 
 /// One file's tree and the cache of what was proven of it.
@@ -28,8 +31,21 @@ pub(super) struct Prover<'a> {
     pub(super) proven: &'a Proven,
     pub(super) tree: &'a Tree,
     pub(super) cache: &'a BlockCache,
+    /// The same file on other stores.
+    pub(super) spares: Option<&'a Spares>,
     /// Tree blocks that were read and proven, for the metrics.
     pub(super) tree_blocks: u64,
+}
+
+impl<'a> Prover<'a> {
+    pub(super) fn new(
+        proven: &'a Proven,
+        tree: &'a Tree,
+        cache: &'a BlockCache,
+        spares: Option<&'a Spares>,
+    ) -> Self {
+        Self { proven, tree, cache, spares, tree_blocks: 0 }
+    }
 }
 
 impl Prover<'_> {
@@ -59,6 +75,7 @@ impl Prover<'_> {
                     expected: Some(expected),
                     found: Some(digest),
                     detail: String::new(),
+                    later: false,
                 };
                 return Err((done, Box::new(failure)));
             }
@@ -95,11 +112,7 @@ impl Prover<'_> {
 
     /// The blocks of `level` from the first of `range` on that are not in memory, in one read: none where that
     /// is only one. Nothing of it is proven.
-    pub(super) async fn ahead(
-        &self,
-        level: usize,
-        range: RangeInclusive<u64>,
-    ) -> Result<Vec<Bytes>, Finding> {
+    pub(super) async fn ahead(&self, level: usize, range: RangeInclusive<u64>) -> Result<Vec<Bytes>, Unread> {
         let Some(offset) = self.proven.geometry.tree_block_offset(level, *range.start()) else {
             return Ok(Vec::new());
         };
@@ -147,23 +160,59 @@ impl Prover<'_> {
         let Some(offset) = self.proven.geometry.tree_block_offset(level, index) else {
             return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
         };
+        let span = Span::Tree(level_number(level), index);
+        if read.is_none()
+            && let Some(bytes) = self.cache.on_disk(self.proven.cache_key, span, self.block_size()).await
+        {
+            if self.hash(&bytes) == Some(expected) {
+                self.tree_blocks += 1;
+                let block = Verified::proven(bytes);
+                self.cache.insert_again(self.proven.cache_key, span, block.clone());
+                return Ok(block);
+            }
+            self.cache.is_bad_on_disk(self.proven.cache_key, span);
+        }
         let bytes = match read {
             Some(bytes) => Ok(bytes),
             None => self.tree.read(offset, self.block_size()).await,
         };
-        let bytes =
-            bytes.map_err(|Finding { cause, detail }| self.tree_failure(cause, level, index, &detail))?;
-        let mut found = None;
-        self.proven.hasher.hash_many(&bytes, |_, digest| found = Some(digest));
-        if found != Some(expected) {
-            let mut failure = self.tree_failure(Cause::BadTreeBlock, level, index, "");
-            (failure.expected, failure.found) = (Some(expected), found);
-            return Err(failure);
-        }
+        let bytes = match bytes {
+            Ok(bytes) => self.compare(level, index, expected, bytes),
+            Err(Unread { finding, later }) => {
+                let failure = self.tree_failure(finding.cause, level, index, &finding.detail);
+                Err(Box::new(Failure { later, ..*failure }))
+            }
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(failure) => self.heal(level, index, &expected, &failure).await.ok_or(failure)?,
+        };
         self.tree_blocks += 1;
         let block = Verified::proven(bytes);
-        self.cache.insert(self.proven.cache_key, Span::Tree(level_number(level), index), block.clone());
+        self.cache.insert(self.proven.cache_key, span, block.clone());
         Ok(block)
+    }
+
+    fn compare(
+        &self,
+        level: usize,
+        index: u64,
+        expected: Digest,
+        bytes: Bytes,
+    ) -> Result<Bytes, Box<Failure>> {
+        let found = self.hash(&bytes);
+        if found == Some(expected) {
+            return Ok(bytes);
+        }
+        let mut failure = self.tree_failure(Cause::BadTreeBlock, level, index, "");
+        (failure.expected, failure.found) = (Some(expected), found);
+        Err(failure)
+    }
+
+    fn hash(&self, block: &Bytes) -> Option<Digest> {
+        let mut found = None;
+        self.proven.hasher.hash_many(block, |_, digest| found = Some(digest));
+        found
     }
 
     fn digest_at(&self, block: &Verified<Bytes>, slot: Slot, level: usize) -> Result<Digest, Box<Failure>> {
@@ -179,6 +228,7 @@ impl Prover<'_> {
             expected: None,
             found: None,
             detail: detail.to_owned(),
+            later: false,
         })
     }
 }

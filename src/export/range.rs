@@ -59,7 +59,7 @@ impl Export {
         let (Ok(proven), Some(tree)) = (&file.verdict.outcome, &file.tree) else {
             return Err(ExportError::Io);
         };
-        let mut prover = Prover { proven, tree, cache: &self.cache, tree_blocks: 0 };
+        let mut prover = Prover::new(proven, tree, &self.cache, file.spares.as_ref());
         let Cut { covered, data_blocks } = cut(&proven.geometry, offset, length);
         let mut proof = RangeProof {
             descriptor: Bytes::copy_from_slice(&proven.descriptor.encode()),
@@ -73,6 +73,9 @@ impl Export {
                 if failure.cause == Cause::Unreadable {
                     // As for READ: by its name the tree may be well.
                     self.open_files.remove(&node.tag);
+                }
+                if failure.later {
+                    return Err(ExportError::Busy);
                 }
                 self.report_failure(&node, &failure, caller, false);
                 let first = first_below(&proven.geometry, &failure).max(*data_blocks.start());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::error::ExportError;
+use super::heal::Spares;
 use super::names::state;
 use super::nodes::Node;
 use super::permission::Caller;
@@ -39,6 +40,13 @@ pub(super) struct OpenFile {
     pub(super) verdict: Verdict,
     /// There when the verdict is good.
     pub(super) tree: Option<Tree>,
+    /// The same file on other stores, where there are any.
+    pub(super) spares: Option<Spares>,
+    /// The store that it was opened on, and its number there.
+    home: usize,
+    there: u64,
+    /// Something was wrong with it when it was opened, so that opening it again would not help.
+    hopeless: bool,
     /// When name and evidence were last found unchanged, in milliseconds of the export's life.
     checked: AtomicU64,
 }
@@ -86,7 +94,7 @@ impl Export {
 
         let size = proven.descriptor.size;
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(size);
-        let prover = Prover { proven, tree, cache: &self.cache, tree_blocks: 0 };
+        let prover = Prover::new(proven, tree, &self.cache, file.spares.as_ref());
         let state = state(&attr, &file.verdict);
         let mut reading = Reading::new(self, &node, &file, state, caller, prover);
         reading.run(offset, end).await?;
@@ -122,10 +130,16 @@ impl Export {
         if let Some(open) = self.open_files.get(&node.tag)
             && self.still_holds(node, &open).await
         {
-            // An open file that tells nothing any more may still be there by its name.
-            if let Ok(attr) = stat(&*open.file).await
+            // An open file that tells nothing any more may still be there by its name. What clients see are
+            // the attributes on the first store.
+            let attr = match open.verdict.size {
+                None => stat(&*open.file).await,
+                Some(_) => self.store.stat(&node.path).await,
+            };
+            if let Ok(attr) = attr
                 && attr.nlink > 0
                 && attr.fileid == node.fileid
+                && (open.hopeless || !self.sources.are_many() || open.verdict.finding(&attr).is_none())
             {
                 return Ok((open, attr));
             }
@@ -143,7 +157,11 @@ impl Export {
         {
             return true;
         }
-        let named = self.store.stat(&node.path).await.is_ok_and(|attr| attr.fileid == node.fileid);
+        if open.hopeless {
+            return false;
+        }
+        let store = &self.sources.get(open.home).store;
+        let named = store.stat(&node.path).await.is_ok_and(|attr| attr.fileid == open.there);
         let holds = named && self.trust.holds(&node.path, &open.verdict).await;
         if holds {
             open.checked.store(now, Ordering::Relaxed);
@@ -153,12 +171,16 @@ impl Export {
 
     async fn open(&self, node: &Arc<Node>) -> Result<(Arc<OpenFile>, Attr), ExportError> {
         let checked = AtomicU64::new(self.milliseconds());
-        match self.stored(node).await?.kind {
+        let stored = self.stored(node).await?;
+        match stored.kind {
             Kind::Regular => {}
             Kind::Directory => return Err(ExportError::IsADirectory),
             Kind::Symlink | Kind::BlockDevice | Kind::CharDevice | Kind::Socket | Kind::Fifo => {
                 return Err(ExportError::NotRegular);
             }
+        }
+        if self.sources.are_many() {
+            return self.open_any(node, stored, checked).await;
         }
         let file = match self.store.open(&node.path).await {
             Err(error) if error.kind == StoreErrorKind::Exhausted => {
@@ -177,7 +199,35 @@ impl Export {
         let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
         let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
         self.verdicts.insert(node.tag, verdict.clone());
-        let open = Arc::new(OpenFile { file, verdict, tree, checked });
+        let there = attr.fileid;
+        let open = Arc::new(OpenFile {
+            file,
+            verdict,
+            tree,
+            spares: None,
+            home: 0,
+            there,
+            hopeless: false,
+            checked,
+        });
+        self.open_files.insert(node.tag, open.clone());
+        Ok((open, attr))
+    }
+
+    /// [`Export::open`] where several stores have the file: on the first that has it with good evidence.
+    async fn open_any(
+        &self,
+        node: &Arc<Node>,
+        attr: Attr,
+        checked: AtomicU64,
+    ) -> Result<(Arc<OpenFile>, Attr), ExportError> {
+        let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
+        let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
+        let (file, home, there) = self.sources.open_from(verdict.source, &node.path).await.map_err(gone)?;
+        self.verdicts.insert(node.tag, verdict.clone());
+        let spares = Spares::new(&self.sources, &node.path, home, verdict.source);
+        let hopeless = verdict.finding(&attr).is_some();
+        let open = Arc::new(OpenFile { file, verdict, tree, spares, home, there, hopeless, checked });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
     }

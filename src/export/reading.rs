@@ -1,5 +1,7 @@
 //! The data of one READ: spans from the cache, or from the store and proven.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Export;
@@ -14,7 +16,7 @@ use super::trust::Finding;
 use super::verified::{Part, Payload, Verified};
 use crate::event::{Cause, Read};
 use crate::policy::{Decision, decide};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreFile, acting_as};
 
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
 pub(super) const EXTENT: u64 = 64 * 1024;
@@ -33,19 +35,21 @@ pub fn memory_held(offset: u64, count: u32) -> u64 {
 pub(super) struct Reading<'a> {
     export: &'a Export,
     node: &'a Node,
-    file: &'a OpenFile,
+    pub(super) file: &'a OpenFile,
     /// The change attribute of the file without what is known of its damage.
     state: u64,
     caller: &'a Caller,
-    prover: Prover<'a>,
+    pub(super) prover: Prover<'a>,
     payload: Payload,
     /// Where the wanted bytes end.
     end: u64,
     /// Extents that were read together with one before them, not proven yet, the next one last.
-    ahead: Vec<(u64, Bytes)>,
+    pub(super) ahead: Vec<(u64, Bytes)>,
     /// The last block that failed, and the data block that it failed for.
     failure: Option<(u64, Box<Failure>)>,
-    blocks: u64,
+    /// Why the store gave nothing, where others may have it.
+    lack: Option<StoreError>,
+    pub(super) blocks: u64,
     hits: u64,
     misses: u64,
 }
@@ -80,6 +84,7 @@ impl<'a> Reading<'a> {
             end: 0,
             ahead: Vec::new(),
             failure: None,
+            lack: None,
             blocks: 0,
             hits: 0,
             misses: 0,
@@ -169,16 +174,41 @@ impl<'a> Reading<'a> {
         Some(bytes)
     }
 
-    fn keep(&self, span: Span, bytes: &Verified<Bytes>) {
+    pub(super) fn keep(&self, span: Span, bytes: &Verified<Bytes>) {
         self.export.cache.insert(self.prover.proven.cache_key, span, bytes.clone());
+    }
+
+    /// The span `from..to` from the disk cache, proven again. What is wrong there is dropped, and the store asked.
+    async fn read_back(&mut self, span: Span, from: u64, to: u64) -> Option<Verified<Bytes>> {
+        let (cache, file) = (&self.export.cache, self.prover.proven.cache_key);
+        let data = cache.on_disk(file, span, usize::try_from(to - from).ok()?).await?;
+        let block_size = self.prover.block_size() as u64;
+        match self.prover.check(from / block_size, &data).await {
+            Ok(()) => {}
+            // Where the tree has a hole, nothing is known of the data.
+            Err((_, failure)) if failure.level.is_some() => return None,
+            Err(_) => {
+                cache.is_bad_on_disk(file, span);
+                return None;
+            }
+        }
+        self.blocks += (to - from).div_ceil(block_size);
+        let bytes = Verified::proven(data);
+        cache.insert_again(file, span, bytes.clone());
+        Some(bytes)
     }
 
     /// Reads and proves the extent `from..to`.
     async fn extent(&mut self, from: u64, to: u64) -> Result<Extent, ExportError> {
+        let is_ahead = self.ahead.last().is_some_and(|(next, _)| *next == from);
+        if !is_ahead && let Some(bytes) = self.read_back(Span::Extent(from / EXTENT), from, to).await {
+            return Ok(Extent::Proven(bytes));
+        }
         let Some(data) = self.fetch_extent(from, to).await? else { return Ok(Extent::Lost) };
         let block_size = self.prover.block_size() as u64;
-        if data.len() as u64 != to - from || self.prover.check(from / block_size, &data).await.is_err() {
-            return Ok(Extent::Damaged);
+        if let Err(failure) = self.check(from, to, &data).await {
+            let healed = self.heal(Span::Extent(from / EXTENT), from, to, &failure).await;
+            return Ok(healed.map_or(Extent::Damaged, Extent::Proven));
         }
         self.blocks += (to - from).div_ceil(block_size);
         let bytes = Verified::proven(data);
@@ -193,14 +223,22 @@ impl<'a> Reading<'a> {
         if let Some(bytes) = self.cached(Span::Block(index)) {
             return Ok(Some(Part::Proven(bytes)));
         }
+        if let Some(bytes) = self.read_back(Span::Block(index), from, to).await {
+            return Ok(Some(Part::Proven(bytes)));
+        }
         let Some(data) = self.fetch(from, to).await? else { return Ok(None) };
         let have = data.len() as u64;
-        let checked = if have == to - from {
-            self.prover.check(index, &data).await.map_err(|(_, failure)| failure)
-        } else {
-            Err(truncated(index, from + have, self.prover.proven.descriptor.size))
-        };
-        if let Err(failure) = checked {
+        if let Err(failure) = self.check(from, to, &data).await {
+            if let Some(bytes) = self.heal(Span::Block(index), from, to, &failure).await {
+                return Ok(Some(Part::Proven(bytes)));
+            }
+            if let Some(error) = self.lack.take() {
+                return self.give_up(error).map(|_| None);
+            }
+            if failure.later {
+                self.export.open_files.remove(&self.node.tag);
+                return if self.payload.is_empty() { Err(ExportError::Busy) } else { Ok(None) };
+            }
             if failure.cause == Cause::Unreadable {
                 // What is held open of the evidence may be stale for good; by its name it may be well.
                 self.export.open_files.remove(&self.node.tag);
@@ -217,11 +255,27 @@ impl<'a> Reading<'a> {
         Ok(Some(Part::Proven(bytes)))
     }
 
+    /// Compares `data`, which is all that the store gave of `from..to`. Where it gave too little, that is the
+    /// failure of the first block.
+    async fn check(&mut self, from: u64, to: u64, data: &Bytes) -> Result<(), Box<Failure>> {
+        let (first, have) = (from / self.prover.block_size() as u64, data.len() as u64);
+        if have == to - from {
+            return self.prover.check(first, data).await.map_err(|(_, failure)| failure);
+        }
+        let mut failure = truncated(first, from + have, self.prover.proven.descriptor.size);
+        if let Some(error) = &self.lack {
+            failure.cause = Cause::Unreadable;
+            failure.detail = error.to_string();
+            failure.later = ExportError::from(error) == ExportError::Busy;
+        }
+        Err(failure)
+    }
+
     /// The extent `from..to`, or what the store has of it. Where the store has to be waited for, it is asked
     /// for all that is wanted behind it, too.
     async fn fetch_extent(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         if let Some((_, bytes)) = self.ahead.pop_if(|(next, _)| *next == from) {
-            self.misses += 1;
+            (self.lack, self.misses) = (None, self.misses + 1);
             return Ok(Some(bytes));
         }
         self.ahead.clear();
@@ -230,13 +284,15 @@ impl<'a> Reading<'a> {
         if stop == to {
             return self.fetch(from, to).await;
         }
-        if let Some(bytes) = self.file.file.try_read_at(from, len) {
+        let file = self.read_from();
+        if let Some(bytes) = file.try_read_at(from, len) {
             self.misses += 1;
             return Ok(Some(bytes));
         }
         self.misses += 1;
         let all = usize::try_from(stop - from).unwrap_or(0);
-        match self.file.file.read_pieces(from, all, piece).await {
+        let acting = self.export.identity.acting(self.caller);
+        match acting_as(acting, file.read_pieces(from, all, piece)).await {
             Ok(pieces) => {
                 let places = (from..stop).step_by(piece);
                 self.ahead = places.zip(pieces).collect();
@@ -254,7 +310,7 @@ impl<'a> Reading<'a> {
             let (from, to) = self.span(at, EXTENT);
             let key = self.prover.proven.cache_key;
             let mostly = (self.end.min(to) - from) * 2 >= to - from;
-            if !mostly || self.export.cache.get(key, Span::Extent(from / EXTENT)).is_some() {
+            if !mostly || self.export.cache.has(key, Span::Extent(from / EXTENT)) {
                 break;
             }
             at = to;
@@ -267,14 +323,31 @@ impl<'a> Reading<'a> {
     async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         self.misses += 1;
         let len = usize::try_from(to - from).unwrap_or(0);
-        match read_at(&*self.file.file, from, len).await {
+        let acting = self.export.identity.acting(self.caller);
+        match acting_as(acting, read_at(&*self.read_from(), from, len)).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) => self.lost(error),
         }
     }
 
-    /// What becomes of a READ whose store failed with `error`.
-    fn lost(&self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
+    /// The file that is read first.
+    fn read_from(&mut self) -> Arc<dyn StoreFile> {
+        self.lack = None;
+        let lead = self.file.spares.as_ref().and_then(|spares| spares.lead().1);
+        lead.unwrap_or_else(|| self.file.file.clone())
+    }
+
+    /// What becomes of a READ whose store failed with `error`. Where others may have the bytes, none is what
+    /// the store has of them.
+    fn lost(&mut self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
+        if self.file.spares.is_some() {
+            self.lack = Some(error);
+            return Ok(Some(Bytes::new()));
+        }
+        self.give_up(error)
+    }
+
+    fn give_up(&self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
         self.export.open_files.remove(&self.node.tag);
         if ExportError::from(&error) == ExportError::Io {
             let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };
@@ -292,6 +365,7 @@ pub(super) fn truncated(block: u64, have: u64, size: u64) -> Box<Failure> {
         expected: None,
         found: None,
         detail: format!("the store gave bytes up to {have} of {size}"),
+        later: false,
     })
 }
 

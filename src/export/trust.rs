@@ -11,12 +11,14 @@ use sha2::{Digest as _, Sha256};
 use super::cache::FileKey;
 use super::error::{ExportError, cause, exhausted};
 use super::fingerprint::fingerprint;
+use super::heal::HEALED_FOR;
 use super::items::Items;
+use super::sources::Sources;
 use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
-use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence, OpenEvidence, Stamp, TreeSource};
+use crate::carrier::{CarrierError, CarrierKind, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
 use crate::sign::{Acceptance, Expected, HashName, Keyring, Rejection, Revoked, Signer, verify};
-use crate::store::{Attr, Store, StorePath};
+use crate::store::{Attr, StorePath};
 use crate::verity::{BlockHasher, Descriptor, Geometry, Params, VerityError};
 
 /// How long a verdict stands before the evidence is looked at again.
@@ -58,6 +60,8 @@ pub(super) type Outcome = Result<Arc<Proven>, Arc<Finding>>;
 /// One state of a file's evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
+    /// The store that it is on.
+    pub(super) source: usize,
     pub(super) carrier: CarrierKind,
     pub(super) stamp: Stamp,
     /// SHA-256 of what it says: a store may show other evidence under the same stamp.
@@ -65,8 +69,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn of(open: &OpenEvidence) -> Self {
-        Self { carrier: open.carrier, stamp: open.stamp, content: content(&open.evidence) }
+    fn of(open: &OpenEvidence, source: usize) -> Self {
+        Self { source, carrier: open.carrier, stamp: open.stamp, content: content(&open.evidence) }
     }
 }
 
@@ -95,9 +99,14 @@ pub(super) struct Verdict {
     pub(super) items: Items,
     /// What it adds to the change attribute.
     pub(super) fingerprint: u64,
+    /// The store whose evidence it is on.
+    pub(super) source: usize,
+    /// The size of the file that the evidence goes with, where that is not the one that clients see.
+    pub(super) size: Option<u64>,
     trust: u64,
     /// When something ends on which it rests, in seconds since 1970.
     until: Option<i64>,
+    made: Instant,
     checked: Instant,
 }
 
@@ -130,18 +139,21 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    /// Exactly `len` bytes from `offset`; what fails has a cause and facts for people.
-    pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Finding> {
+    /// Exactly `len` bytes from `offset`.
+    pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Unread> {
         match self {
             Self::Carried(tree) => tree.read(offset, len).await.map_err(|error| {
                 let Finding { cause, detail } = finding(&error);
                 // It was there when it was opened.
                 let cause = if cause == Cause::Unsigned { Cause::MalformedEvidence } else { cause };
-                Finding { cause, detail }
+                Unread { finding: Finding { cause, detail }, later: exhausted(&error) }
             }),
-            Self::Made(whole) => whole.read_tree(offset, len).await.map_err(|error| Finding {
-                cause: Cause::Unreadable,
-                detail: format!("the tree made from the file: {error}"),
+            Self::Made(whole) => whole.read_tree(offset, len).await.map_err(|error| Unread {
+                finding: Finding {
+                    cause: Cause::Unreadable,
+                    detail: format!("the tree made from the file: {error}"),
+                },
+                later: false,
             }),
         }
     }
@@ -150,6 +162,13 @@ impl Tree {
     pub(super) fn is_made(&self) -> bool {
         matches!(self, Self::Made(_))
     }
+}
+
+/// Why a part of a tree could not be read.
+pub(super) struct Unread {
+    pub(super) finding: Finding,
+    /// For want of something that may be there later.
+    pub(super) later: bool,
 }
 
 /// How far to go for a verdict.
@@ -170,8 +189,7 @@ struct Trusted {
 /// Judges evidence.
 pub(super) struct Trust {
     namespace: String,
-    store: Arc<dyn Store>,
-    carriers: Carriers,
+    pub(super) sources: Arc<Sources>,
     wholes: Arc<Wholes>,
     trusted: ArcSwap<Trusted>,
 }
@@ -179,13 +197,12 @@ pub(super) struct Trust {
 impl Trust {
     pub(super) fn new(
         namespace: String,
-        store: Arc<dyn Store>,
-        carriers: Carriers,
+        sources: Arc<Sources>,
         wholes: Arc<Wholes>,
         keyring: Keyring,
     ) -> Self {
         let trusted = ArcSwap::from_pointee(Trusted { keyring, generation: 0 });
-        Self { namespace, store, carriers, wholes, trusted }
+        Self { namespace, sources, wholes, trusted }
     }
 
     /// Trusts `keyring` from now on, also for files that are open.
@@ -218,22 +235,46 @@ impl Trust {
         size: u64,
         depth: Depth,
     ) -> Result<Judged, ExportError> {
+        match self.sources.are_many() {
+            true => self.judge_any(path, depth).await,
+            false => self.judge_on(0, path, size, depth).await,
+        }
+    }
+
+    /// [`Trust::judge`] of what store number `source` has, and it alone.
+    pub(super) async fn judge_on(
+        &self,
+        source: usize,
+        path: &StorePath,
+        size: u64,
+        depth: Depth,
+    ) -> Result<Judged, ExportError> {
         let trusted = self.trusted.load_full();
-        let (trust, checked) = (trusted.generation, Instant::now());
-        let open = match self.carriers.open_for(path, size).await {
+        let (trust, now) = (trusted.generation, Instant::now());
+        let verdict = |outcome: Outcome, seen: Option<Seen>, until, evidence: Option<&Evidence>| Verdict {
+            items: Items::of(Some(&outcome), evidence),
+            fingerprint: fingerprint(Some(&outcome), seen.as_ref()),
+            outcome,
+            seen,
+            source,
+            size: None,
+            trust,
+            until,
+            made: now,
+            checked: now,
+        };
+        let open = match self.sources.get(source).carriers.open_for(path, size).await {
             Ok(open) => open,
             Err(error) if exhausted(&error) => return Err(ExportError::Busy),
             Err(error) => {
                 let outcome = Err(Arc::new(finding(&error).brief()));
-                let (items, fingerprint) =
-                    (Items::of(Some(&outcome), None), fingerprint(Some(&outcome), None));
-                let verdict =
-                    Verdict { outcome, seen: None, items, fingerprint, trust, until: None, checked };
+                let verdict = verdict(outcome, None, None, None);
                 return Ok(Judged::Known(Judgement { verdict, tree: None, evidence: None }));
             }
         };
-        let seen = Seen::of(&open);
-        let (outcome, tree, until) = match self.accept(path, size, &open, &trusted.keyring, depth).await {
+        let seen = Seen::of(&open, source);
+        let asked = Asked { source, path, size, depth };
+        let (outcome, tree, until) = match self.accept(asked, &open, &trusted.keyring).await {
             Ok(Some(Accepted { descriptor, geometry, acceptance, tree })) => {
                 let proven = Proven {
                     geometry,
@@ -253,9 +294,7 @@ impl Trust {
             Err(Stop::Refused(finding)) => (Err(Arc::new(finding.brief())), None, None),
         };
         let evidence = Some(open.evidence);
-        let items = Items::of(Some(&outcome), evidence.as_ref());
-        let fingerprint = fingerprint(Some(&outcome), Some(&seen));
-        let verdict = Verdict { outcome, seen: Some(seen), items, fingerprint, trust, until, checked };
+        let verdict = verdict(outcome, Some(seen), until, evidence.as_ref());
         Ok(Judged::Known(Judgement { verdict, tree, evidence }))
     }
 
@@ -266,8 +305,14 @@ impl Trust {
         size: u64,
         seen: &Seen,
     ) -> Result<Option<Evidence>, ExportError> {
-        match self.carriers.open_for(path, size).await {
-            Ok(open) => Ok((*seen == Seen::of(&open)).then_some(open.evidence)),
+        let source = self.sources.get(seen.source);
+        // What clients see is the size on the first store.
+        let size = match seen.source {
+            0 => size,
+            _ => source.store.stat(path).await?.size,
+        };
+        match source.carriers.open_for(path, size).await {
+            Ok(open) => Ok((*seen == Seen::of(&open, seen.source)).then_some(open.evidence)),
             Err(error) if exhausted(&error) => Err(ExportError::Busy),
             Err(_) => Ok(None),
         }
@@ -276,12 +321,11 @@ impl Trust {
     /// Checks signatures and shape. Hashes all of the file where only that can tell.
     async fn accept(
         &self,
-        path: &StorePath,
-        size: u64,
+        asked: Asked<'_>,
         open: &OpenEvidence,
         keyring: &Keyring,
-        depth: Depth,
     ) -> Result<Option<Accepted>, Stop> {
+        let Asked { path, size, .. } = asked;
         let evidence = &open.evidence;
         let signatures = evidence.signatures();
         let mut wanted = Vec::new();
@@ -326,7 +370,7 @@ impl Trust {
             (true, None) => "no descriptor in the evidence",
         };
         loop {
-            let Some(whole) = self.whole(path, open.trailer, &params, &wanted, depth, reason).await? else {
+            let Some(whole) = self.whole(asked, open.trailer, &params, &wanted, reason).await? else {
                 return Ok(None);
             };
             let descriptor = whole.descriptor;
@@ -374,20 +418,19 @@ impl Trust {
     /// All of a file, hashed; `None` at a glance, where that was not done before.
     async fn whole(
         &self,
-        path: &StorePath,
+        asked: Asked<'_>,
         trailer: u64,
         params: &Params,
         hashes: &[HashName],
-        depth: Depth,
         reason: &'static str,
     ) -> Result<Option<Arc<Whole>>, Stop> {
-        let wanted = Wanted { path, trailer, params, hashes };
+        let Asked { source, path, depth, .. } = asked;
+        let wanted = Wanted { source, path, trailer, params, hashes };
+        let store = &*self.sources.get(source).store;
         match depth {
-            Depth::Glance => {
-                self.wholes.known(&*self.store, wanted).await.map_err(|error| Stop::from(&error))
-            }
+            Depth::Glance => self.wholes.known(store, wanted).await.map_err(|error| Stop::from(&error)),
             Depth::Full => {
-                let hashed = self.wholes.hash(&*self.store, wanted, reason).await;
+                let hashed = self.wholes.hash(store, wanted, reason).await;
                 hashed.map(Some).map_err(|error| Stop::from(&*error))
             }
         }
@@ -396,16 +439,30 @@ impl Trust {
     /// Whether `verdict` accepts the evidence that there is now, under the trust that there is now. A
     /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
-        let (Ok(_), Some(Seen { carrier, stamp, .. })) = (&verdict.outcome, &verdict.seen) else {
+        let (Ok(_), Some(Seen { source, carrier, stamp, .. })) = (&verdict.outcome, &verdict.seen) else {
             return false;
         };
-        verdict.trust_is(self) && self.carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
+        // What others had damaged, or did not answer for, may be well again.
+        if verdict.size.is_some() && verdict.made.elapsed() > HEALED_FOR {
+            return false;
+        }
+        let carriers = &self.sources.get(*source).carriers;
+        verdict.trust_is(self) && carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
     }
 
     /// Whether `verdict` was made under the trust that there is now, and a moment ago.
     pub(super) fn is_fresh(&self, verdict: &Verdict) -> bool {
         verdict.checked.elapsed() < RECHECK && verdict.trust_is(self)
     }
+}
+
+/// Whose evidence is to be judged, and how far to go for it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    source: usize,
+    path: &'a StorePath,
+    size: u64,
+    depth: Depth,
 }
 
 /// What signatures accept.
@@ -480,15 +537,26 @@ impl Verdict {
 
     /// What is wrong with a file whose attributes in the store are `attr`, if anything is.
     pub(super) fn finding(&self, attr: &Attr) -> Option<Finding> {
+        self.finding_for(self.size.unwrap_or(attr.size))
+    }
+
+    /// What is wrong with a file of `size` bytes, trailer and all.
+    pub(super) fn finding_for(&self, size: u64) -> Option<Finding> {
         let proven = match &self.outcome {
             Ok(proven) => proven,
             Err(finding) => return Some(Finding::clone(finding)),
         };
         let (signed, trailer) = (proven.descriptor.size, proven.trailer);
-        if signed.checked_add(trailer) != Some(attr.size) {
-            return Some(wrong_size(signed, trailer, attr.size));
+        if signed.checked_add(trailer) != Some(size) {
+            return Some(wrong_size(signed, trailer, size));
         }
         None
+    }
+
+    /// The size that the file has to have, where that is known.
+    pub(super) fn full_size(&self) -> Option<u64> {
+        let proven = self.outcome.as_ref().ok()?;
+        proven.descriptor.size.checked_add(proven.trailer)
     }
 
     /// The signed size, where there is one.

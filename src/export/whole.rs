@@ -111,6 +111,8 @@ type Outcome = Option<Result<Arc<Whole>, Arc<WholeError>>>;
 /// What is wanted of a file.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
+    /// The store that it is on.
+    pub(super) source: usize,
     pub(super) path: &'a StorePath,
     /// Bytes at its end that are evidence, not data.
     pub(super) trailer: u64,
@@ -121,6 +123,7 @@ pub(super) struct Wanted<'a> {
 /// One state of a file, and what is wanted of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
+    source: usize,
     path: StorePath,
     fileid: u64,
     /// Bytes of data.
@@ -135,6 +138,7 @@ impl Key {
     /// `None` for a file that is shorter than its trailer.
     fn new(wanted: Wanted<'_>, attr: &Attr) -> Option<Self> {
         Some(Self {
+            source: wanted.source,
             path: wanted.path.clone(),
             fileid: attr.fileid,
             size: attr.size.checked_sub(wanted.trailer)?,
@@ -351,7 +355,9 @@ fn unnamed(directory: &Path) -> std::io::Result<File> {
 pub(super) fn passing(error: &WholeError) -> bool {
     match error {
         WholeError::Busy | WholeError::Changed => true,
-        WholeError::Store(error) => error.kind == StoreErrorKind::Exhausted,
+        WholeError::Store(error) => {
+            matches!(error.kind, StoreErrorKind::Exhausted | StoreErrorKind::Unavailable)
+        }
         WholeError::TooLarge(_) | WholeError::Scratch(_) | WholeError::Verity(_) => false,
     }
 }

@@ -1,5 +1,6 @@
 //! One line of the audit log, and the same as a message on stderr.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::limiter::Repeated;
 use super::text::{CLIP, clip, json_line, printable};
-use crate::event::{Cause, CauseClass, Refusal};
+use crate::event::{Cause, CauseClass, Healed, Refusal, ScrubFinding, ScrubTotals};
 
 /// The longest hash that is shown, in bytes.
 const HASH_MAX: usize = 64;
@@ -56,10 +57,70 @@ pub(super) enum Fact {
         milliseconds: u64,
         reason: &'static str,
     },
+    /// One store has damaged what another one has whole.
+    Healed {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        store: String,
+        from: String,
+        cause: &'static str,
+        detail: String,
+        block: Option<u64>,
+        level: Option<u8>,
+    },
+    /// A damaged file was written again on the store that had it damaged.
+    Repaired {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        store: String,
+        what: &'static str,
+        bytes: u64,
+    },
+    /// A damaged file was left as it is.
+    NotRepaired {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        store: String,
+        reason: String,
+    },
+    /// A scrub begins.
+    ScrubStarted {
+        store: String,
+        /// Where it goes on.
+        after: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after_hex: Option<String>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        note: String,
+    },
+    /// A scrub came across something.
+    ScrubFinding(Box<Found>),
+    /// A scrub is over.
+    ScrubEnded {
+        result: String,
+        complete: bool,
+        files: u64,
+        good: u64,
+        bytes: u64,
+        findings: BTreeMap<&'static str, u64>,
+        repaired: u64,
+        milliseconds: u64,
+    },
     /// Trust or configuration was read again.
     Reloaded { what: String, detail: String },
     /// New trust or configuration was refused.
     ReloadRefused { what: String, error: String },
+    /// A store does not answer.
+    StoreDown { store: String, error: String },
+    /// A store answers again.
+    StoreUp { store: String },
+    /// The disk cache gave a block that does not verify.
+    DiskCacheBad { file: String, blocks: u64 },
+    /// The disk cache is not used any more.
+    DiskCacheOff { directory: String, error: String },
     /// Lines that are missing from the log.
     Dropped { count: u64, reason: &'static str },
 }
@@ -83,6 +144,24 @@ pub(super) struct Refused {
     gid: Option<u32>,
     /// True when warn mode let it pass.
     served: bool,
+    remedy: &'static str,
+    /// The path for stderr.
+    #[serde(skip)]
+    shown: String,
+}
+
+/// The facts of what a scrub came across.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Found {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    finding: &'static str,
+    detail: String,
+    block: Option<u64>,
+    level: Option<u8>,
+    failing_blocks: u64,
+    repaired: bool,
     remedy: &'static str,
     /// The path for stderr.
     #[serde(skip)]
@@ -145,6 +224,85 @@ impl Fact {
     }
 }
 
+impl From<&Healed<'_>> for Fact {
+    fn from(healed: &Healed<'_>) -> Self {
+        let (path, path_hex) = json_path(healed.path);
+        Self::Healed {
+            path,
+            path_hex,
+            store: clip(healed.store, CLIP),
+            from: clip(healed.from, CLIP),
+            cause: healed.cause.as_str(),
+            detail: clip(healed.detail, CLIP),
+            block: healed.block,
+            level: healed.level,
+        }
+    }
+}
+
+impl Fact {
+    /// A scrub of `store` begins, or goes on behind `after`.
+    pub(super) fn scrub_started(store: &str, after: Option<&[u8]>, note: &str) -> Self {
+        let (after, after_hex) = match after.map(json_path) {
+            Some((path, hex)) => (Some(path), hex),
+            None => (None, None),
+        };
+        Self::ScrubStarted { store: clip(store, CLIP), after, after_hex, note: clip(note, CLIP) }
+    }
+
+    /// A scrub ended.
+    pub(super) fn scrub_ended(
+        result: &str,
+        complete: bool,
+        totals: &ScrubTotals,
+        duration: Duration,
+    ) -> Self {
+        let ScrubTotals { files, good, bytes, repaired, .. } = *totals;
+        Self::ScrubEnded {
+            result: clip(result, CLIP),
+            complete,
+            files,
+            good,
+            bytes,
+            findings: totals.findings.iter().map(|(what, count)| (what.as_str(), *count)).collect(),
+            repaired,
+            milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Fact {
+    /// The file `path` is whole on `store` again.
+    pub(super) fn repaired(path: &[u8], store: &str, what: &'static str, bytes: u64) -> Self {
+        let (path, path_hex) = json_path(path);
+        Self::Repaired { path, path_hex, store: clip(store, CLIP), what, bytes }
+    }
+
+    /// The file `path` is still damaged on `store`.
+    pub(super) fn not_repaired(path: &[u8], store: &str, reason: &str) -> Self {
+        let (path, path_hex) = json_path(path);
+        Self::NotRepaired { path, path_hex, store: clip(store, CLIP), reason: clip(reason, CLIP) }
+    }
+}
+
+impl From<&ScrubFinding<'_>> for Fact {
+    fn from(found: &ScrubFinding<'_>) -> Self {
+        let (path, path_hex) = json_path(found.path);
+        Self::ScrubFinding(Box::new(Found {
+            path,
+            path_hex,
+            finding: found.finding.as_str(),
+            detail: clip(found.detail, CLIP),
+            block: found.block,
+            level: found.level,
+            failing_blocks: found.blocks,
+            repaired: found.repaired,
+            remedy: found.finding.remedy(),
+            shown: printable(found.path),
+        }))
+    }
+}
+
 impl From<Repeated> for Fact {
     fn from(repeated: Repeated) -> Self {
         let (path, path_hex) = match repeated.path.as_deref().map(json_path) {
@@ -201,6 +359,33 @@ impl Fact {
                 let path = printable(path.as_bytes());
                 tracing::info!(%path, bytes, milliseconds, reason, "hashed a whole file");
             }
+            Self::Healed { path, store, from, cause, detail, block, level, .. } => {
+                let (path, detail) = (printable(path.as_bytes()), printable(detail.as_bytes()));
+                let (store, from) = (printable(store.as_bytes()), printable(from.as_bytes()));
+                tracing::warn!(%path, %store, %from, cause, %detail, block, level, "healed");
+            }
+            Self::Repaired { path, store, what, bytes, .. } => {
+                let (path, store) = (printable(path.as_bytes()), printable(store.as_bytes()));
+                tracing::info!(%path, %store, what, bytes, "repaired");
+            }
+            Self::NotRepaired { path, store, reason, .. } => {
+                let (path, store) = (printable(path.as_bytes()), printable(store.as_bytes()));
+                let reason = printable(reason.as_bytes());
+                tracing::warn!(%path, %store, %reason, "not repaired");
+            }
+            Self::ScrubStarted { store, after, note, .. } => {
+                let after = after.as_ref().map(|path| printable(path.as_bytes()));
+                let (store, note) = (printable(store.as_bytes()), printable(note.as_bytes()));
+                tracing::info!(%store, after, %note, "scrub started");
+            }
+            Self::ScrubFinding(found) => found.log(),
+            Self::ScrubEnded { result, complete, files, good, bytes, findings, repaired, milliseconds } => {
+                let result = printable(result.as_bytes());
+                let found: u64 = findings.values().sum();
+                tracing::info!(
+                    %result, complete, files, good, bytes, found, repaired, milliseconds, "scrub ended"
+                );
+            }
             Self::Reloaded { what, detail } => {
                 let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));
                 tracing::info!(%what, %detail, "reloaded");
@@ -209,10 +394,36 @@ impl Fact {
                 let (what, error) = (printable(what.as_bytes()), printable(error.as_bytes()));
                 tracing::warn!(%what, %error, "reload refused; what was before still holds");
             }
+            Self::StoreDown { store, error } => {
+                let (store, error) = (printable(store.as_bytes()), printable(error.as_bytes()));
+                tracing::warn!(%store, %error, "a store does not answer");
+            }
+            Self::StoreUp { store } => {
+                let store = printable(store.as_bytes());
+                tracing::info!(%store, "a store answers again");
+            }
+            Self::DiskCacheBad { file, blocks } => {
+                tracing::warn!(%file, blocks, "a block from the disk cache does not verify; the store is asked");
+            }
+            Self::DiskCacheOff { directory, error } => {
+                let (directory, error) = (printable(directory.as_bytes()), printable(error.as_bytes()));
+                tracing::warn!(%directory, %error, "the disk failed; the disk cache is off");
+            }
             Self::Dropped { count, reason } => {
                 tracing::warn!(count, reason, "lines are missing from the log")
             }
         }
+    }
+}
+
+impl Found {
+    fn log(&self) {
+        let Self { finding, block, level, failing_blocks, repaired, remedy, .. } = self;
+        let detail = printable(self.detail.as_bytes());
+        tracing::warn!(
+            path = %self.shown, finding, %detail, block, level, failing_blocks, repaired, remedy,
+            "a scrub came across"
+        );
     }
 }
 
@@ -232,7 +443,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Client;
+    use crate::event::{Client, Finding};
     use serde_json::{Value, json};
 
     fn refusal(path: &[u8]) -> Refusal<'_> {
@@ -289,6 +500,15 @@ mod tests {
         let text = || "x".to_owned();
         let (first, last) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
         let repeated = Repeated { path: None, cause: Cause::Unsigned, count: 4, first, last };
+        let healed = Healed {
+            path: b"f",
+            store: "local /a",
+            from: "local /b",
+            cause: Cause::BadBlock,
+            detail: "",
+            block: Some(3),
+            level: None,
+        };
         let facts = [
             (
                 Fact::Started {
@@ -305,8 +525,29 @@ mod tests {
             (Fact::Relaxed { setting: text() }, "relaxed"),
             (Fact::Shadowed { name: text() }, "shadowed"),
             (Fact::from(repeated), "repeated"),
+            (Fact::from(&healed), "healed"),
+            (Fact::repaired(b"f", "local /a", "data", 7), "repaired"),
+            (Fact::not_repaired(b"f", "local /a", "read-only"), "not-repaired"),
             (Fact::Reloaded { what: text(), detail: text() }, "reloaded"),
             (Fact::ReloadRefused { what: text(), error: text() }, "reload-refused"),
+            (Fact::StoreDown { store: text(), error: text() }, "store-down"),
+            (Fact::StoreUp { store: text() }, "store-up"),
+            (Fact::DiskCacheBad { file: text(), blocks: 1 }, "disk-cache-bad"),
+            (Fact::DiskCacheOff { directory: text(), error: text() }, "disk-cache-off"),
+            (Fact::scrub_started("s", Some(b"a\xff"), ""), "scrub-started"),
+            (
+                Fact::from(&ScrubFinding {
+                    path: b"p",
+                    finding: Finding::Orphan,
+                    detail: "",
+                    block: None,
+                    level: None,
+                    blocks: 0,
+                    repaired: false,
+                }),
+                "scrub-finding",
+            ),
+            (Fact::scrub_ended("complete", true, &ScrubTotals::default(), Duration::ZERO), "scrub-ended"),
             (Fact::Dropped { count: 1, reason: "x" }, "dropped"),
         ];
         for (fact, name) in facts {

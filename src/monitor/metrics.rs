@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
@@ -14,10 +14,12 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::calls::{Calls, Counts, Durations};
 use super::fact::class_name;
-use crate::event::{Cause, Read, Usage};
+use super::scrub::Scrubs;
+use super::text::{CLIP, clip};
+use crate::event::{Cause, DiskUsage, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 27] = [
+pub const TABLE: [(&str, &str); 48] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -31,11 +33,24 @@ pub const TABLE: [(&str, &str); 27] = [
         "Whole files hashed, for their evidence lets no single block be proven",
     ),
     ("nfs_verity_hashed_bytes_total", "Bytes of whole files hashed"),
+    ("nfs_verity_healed_total", "What one store had damaged and another one whole, by store and cause"),
+    ("nfs_verity_repairs_total", "Damaged files written again, by store and result: ok or refused"),
+    ("nfs_verity_store_up", "1 while a store answers, 0 while it does not, by store"),
     ("nfs_verity_cache_hits_total", "Spans found proven in the cache"),
     ("nfs_verity_cache_misses_total", "Spans that had to be read from the store"),
     ("nfs_verity_cache_bytes", "Bytes of proven blocks in the cache"),
     ("nfs_verity_cache_capacity_bytes", "Size limit of the cache in bytes"),
     ("nfs_verity_cache_entries", "Entries in the cache"),
+    ("nfs_verity_disk_cache_bytes", "Bytes of the disk cache on the disk"),
+    ("nfs_verity_disk_cache_capacity_bytes", "Size limit of the disk cache in bytes"),
+    ("nfs_verity_disk_cache_entries", "Blocks that the disk cache can give"),
+    ("nfs_verity_disk_cache_hits_total", "Blocks read back from the disk cache"),
+    ("nfs_verity_disk_cache_misses_total", "Blocks that the disk cache did not have"),
+    ("nfs_verity_disk_cache_bad_total", "Blocks read back from the disk cache that did not verify"),
+    ("nfs_verity_disk_cache_skipped_total", "Blocks not kept on disk, which was slower than the store"),
+    ("nfs_verity_disk_cache_on", "1 while the disk cache is used, 0 without one and once the disk failed"),
+    ("nfs_verity_stores_down", "Stores that do not answer now"),
+    ("nfs_verity_store_failures_total", "Times that a store went silent"),
     ("nfs_verity_open_files", "Files held open in the store"),
     ("nfs_verity_handles", "Paths known by file handle"),
     ("nfs_verity_calls_total", "Remote procedure calls answered; error: with an error status"),
@@ -51,6 +66,17 @@ pub const TABLE: [(&str, &str); 27] = [
     ("nfs_verity_relaxed", "1 while the configuration relaxes enforcement, as in warn mode"),
     ("nfs_verity_serving", "1 while the gateway serves"),
     ("nfs_verity_reloads_total", "Trust and configuration read again, by result: ok or refused"),
+    ("nfs_verity_scrub_files_total", "Files that scrubs looked at"),
+    ("nfs_verity_scrub_bytes_total", "Bytes of files that scrubs looked at"),
+    ("nfs_verity_scrub_findings_total", "What scrubs came across, by kind; what was put right, too"),
+    ("nfs_verity_scrub_repaired_total", "Findings of scrubs that were put right"),
+    ("nfs_verity_scrub_running", "1 while a scrub runs"),
+    ("nfs_verity_scrub_runs_total", "Scrubs ended, by result: complete or stopped"),
+    (
+        "nfs_verity_scrub_last_time_seconds",
+        "When the last complete scrub ended, in seconds since 1970; 0 for none since the start",
+    ),
+    ("nfs_verity_scrub_last_findings", "What the last complete scrub came across, by kind"),
     ("nfs_verity_http_requests_total", "Requests to the monitor's own address"),
     ("nfs_verity_build_info", "Version of the gateway"),
     ("nfs_verity_start_time_seconds", "When the process started, in seconds since 1970"),
@@ -63,6 +89,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 const RELOADED: [&str; 4] = ["trust", "revocations", "configuration", "audit log"];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
+type ByStore = Vec<(&'static str, String)>;
 type Level = Gauge<u64, AtomicU64>;
 
 /// The state of all metrics.
@@ -76,11 +103,17 @@ pub(super) struct Metrics {
     pub(super) served_unproven: Counter,
     pub(super) hashed_files: Counter,
     pub(super) hashed_bytes: Counter,
+    healed: Family<ByStore, Counter>,
+    repairs: Family<ByStore, Counter>,
+    store_up: Family<ByStore, Level>,
     pub(super) cache_hits: Counter,
     pub(super) cache_misses: Counter,
     cache_bytes: Level,
     cache_capacity: Level,
     cache_entries: Level,
+    disk: Disk,
+    pub(super) stores_down: Level,
+    pub(super) store_failures: Counter,
     open_files: Level,
     handles: Level,
     pub(super) calls: Arc<Calls>,
@@ -93,6 +126,57 @@ pub(super) struct Metrics {
     pub(super) serving: Level,
     reloads: Family<Labels<2>, Counter>,
     pub(super) http_requests: Counter,
+    pub(super) scrub: Scrubs,
+}
+
+/// What is told of the disk cache.
+#[derive(Debug)]
+struct Disk {
+    bytes: Level,
+    capacity: Level,
+    entries: Level,
+    on: Level,
+    hits: Counter,
+    misses: Counter,
+    bad: Counter,
+    skipped: Counter,
+}
+
+impl Disk {
+    fn new(r: &mut Registry) -> Self {
+        Self {
+            bytes: fresh(r, "nfs_verity_disk_cache_bytes"),
+            capacity: fresh(r, "nfs_verity_disk_cache_capacity_bytes"),
+            entries: fresh(r, "nfs_verity_disk_cache_entries"),
+            on: fresh(r, "nfs_verity_disk_cache_on"),
+            hits: fresh(r, "nfs_verity_disk_cache_hits_total"),
+            misses: fresh(r, "nfs_verity_disk_cache_misses_total"),
+            bad: fresh(r, "nfs_verity_disk_cache_bad_total"),
+            skipped: fresh(r, "nfs_verity_disk_cache_skipped_total"),
+        }
+    }
+
+    fn set(&self, usage: &DiskUsage) {
+        self.bytes.set(usage.bytes);
+        self.capacity.set(usage.capacity);
+        self.entries.set(usage.entries);
+        self.on.set(usage.on);
+        // They are counted elsewhere and only grow.
+        for (counter, now) in [
+            (&self.hits, usage.hits),
+            (&self.misses, usage.misses),
+            (&self.bad, usage.bad),
+            (&self.skipped, usage.skipped),
+        ] {
+            counter.inner().fetch_max(now, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The labels of a metric of one store. Stores come from the configuration: they are few.
+fn by_store(store: &str, more: Option<(&'static str, &'static str)>) -> ByStore {
+    let more = more.map(|(name, value)| (name, value.to_owned()));
+    std::iter::once(("store", clip(store, CLIP))).chain(more).collect()
 }
 
 /// Registers `metric` under `name`, with the meaning that [`TABLE`] gives.
@@ -104,7 +188,7 @@ fn register<M: Metric>(registry: &mut Registry, name: &str, metric: M) {
 }
 
 /// Registers a metric that starts at zero and gives the handle to it.
-fn fresh<M: Metric + Clone + Default>(registry: &mut Registry, name: &str) -> M {
+pub(super) fn fresh<M: Metric + Clone + Default>(registry: &mut Registry, name: &str) -> M {
     let metric = M::default();
     register(registry, name, metric.clone());
     metric
@@ -141,11 +225,17 @@ impl Metrics {
             served_unproven: fresh(r, "nfs_verity_served_unproven_total"),
             hashed_files: fresh(r, "nfs_verity_hashed_files_total"),
             hashed_bytes: fresh(r, "nfs_verity_hashed_bytes_total"),
+            healed: fresh(r, "nfs_verity_healed_total"),
+            repairs: fresh(r, "nfs_verity_repairs_total"),
+            store_up: fresh(r, "nfs_verity_store_up"),
             cache_hits: fresh(r, "nfs_verity_cache_hits_total"),
             cache_misses: fresh(r, "nfs_verity_cache_misses_total"),
             cache_bytes: fresh(r, "nfs_verity_cache_bytes"),
             cache_capacity: fresh(r, "nfs_verity_cache_capacity_bytes"),
             cache_entries: fresh(r, "nfs_verity_cache_entries"),
+            disk: Disk::new(r),
+            stores_down: fresh(r, "nfs_verity_stores_down"),
+            store_failures: fresh(r, "nfs_verity_store_failures_total"),
             open_files: fresh(r, "nfs_verity_open_files"),
             handles: fresh(r, "nfs_verity_handles"),
             calls,
@@ -158,6 +248,7 @@ impl Metrics {
             serving: fresh(r, "nfs_verity_serving"),
             reloads,
             http_requests: fresh(r, "nfs_verity_http_requests_total"),
+            scrub: Scrubs::new(r),
             registry,
         }
     }
@@ -181,6 +272,21 @@ impl Metrics {
         }
     }
 
+    /// Counts what `store` had damaged and another one whole.
+    pub(super) fn healed(&self, store: &str, cause: Cause) {
+        self.healed.get_or_create(&by_store(store, Some(("cause", cause.as_str())))).inc();
+    }
+
+    /// Counts a repair on `store`.
+    pub(super) fn repaired(&self, store: &str, result: &'static str) {
+        self.repairs.get_or_create(&by_store(store, Some(("result", result)))).inc();
+    }
+
+    /// Notes whether `store` answers.
+    pub(super) fn store(&self, store: &str, up: bool) {
+        self.store_up.get_or_create(&by_store(store, None)).set(u64::from(up));
+    }
+
     /// Failed verifications so far, by cause.
     pub(super) fn refusals(&self) -> impl Iterator<Item = (Cause, u64)> {
         self.refused.iter().map(|(cause, counter)| (*cause, counter.get()))
@@ -200,7 +306,8 @@ impl Metrics {
 
     /// The text of a scrape, with the gauges as `usage` has them.
     pub(super) fn text(&self, usage: &Usage) -> Result<String, fmt::Error> {
-        let Usage { cache_bytes, cache_capacity, cache_entries, open_files, handles } = *usage;
+        let Usage { cache_bytes, cache_capacity, cache_entries, ref disk, open_files, handles } = *usage;
+        self.disk.set(disk);
         self.cache_bytes.set(cache_bytes);
         self.cache_capacity.set(cache_capacity);
         self.cache_entries.set(cache_entries);
@@ -226,6 +333,9 @@ mod tests {
     fn the_table_and_a_scrape_have_the_same_names() {
         let metrics = Metrics::new(Timestamp::from_second(1_700_000_000).unwrap());
         metrics.disconnected("idle");
+        metrics.healed("local /a", Cause::BadBlock);
+        metrics.repaired("local /a", "ok");
+        metrics.store("local /a", false);
         metrics.calls.observe("nfs3", "READ", true, Duration::from_micros(30));
         let text = metrics.text(&Usage::default()).unwrap();
         let shown: BTreeSet<&str> = text
@@ -278,10 +388,25 @@ mod tests {
         metrics.connections.inc();
         metrics.connections.inc();
         metrics.disconnected("idle");
+        metrics.healed("s3://b", Cause::BadBlock);
+        metrics.healed("s3://b", Cause::BadBlock);
+        metrics.repaired("s3://b", "refused");
+        metrics.store("s3://b", false);
+        metrics.store("local /a", true);
         metrics.reloaded("trust", "refused");
         metrics.reloaded("something new", "ok");
+        let disk = DiskUsage {
+            bytes: 12,
+            capacity: 13,
+            entries: 14,
+            hits: 15,
+            misses: 16,
+            bad: 17,
+            skipped: 18,
+            on: 1,
+        };
         let usage =
-            Usage { cache_bytes: 7, cache_capacity: 8, cache_entries: 9, open_files: 10, handles: 11 };
+            Usage { cache_bytes: 7, cache_capacity: 8, cache_entries: 9, disk, open_files: 10, handles: 11 };
         let text = metrics.text(&usage).unwrap();
         for line in [
             "nfs_verity_reads_total 2",
@@ -292,8 +417,20 @@ mod tests {
             "nfs_verity_cache_bytes 7",
             "nfs_verity_cache_capacity_bytes 8",
             "nfs_verity_cache_entries 9",
+            "nfs_verity_disk_cache_bytes 12",
+            "nfs_verity_disk_cache_capacity_bytes 13",
+            "nfs_verity_disk_cache_entries 14",
+            "nfs_verity_disk_cache_hits_total 15",
+            "nfs_verity_disk_cache_misses_total 16",
+            "nfs_verity_disk_cache_bad_total 17",
+            "nfs_verity_disk_cache_skipped_total 18",
+            "nfs_verity_disk_cache_on 1",
             "nfs_verity_open_files 10",
             "nfs_verity_handles 11",
+            "nfs_verity_healed_total{store=\"s3://b\",cause=\"bad block\"} 2",
+            "nfs_verity_repairs_total{store=\"s3://b\",result=\"refused\"} 1",
+            "nfs_verity_store_up{store=\"s3://b\"} 0",
+            "nfs_verity_store_up{store=\"local /a\"} 1",
             "nfs_verity_connections 1",
             "nfs_verity_disconnects_total{reason=\"idle\"} 1",
             "nfs_verity_calls_total{program=\"nfs3\",procedure=\"READ\",result=\"ok\"} 1",

@@ -12,6 +12,7 @@ mod limiter;
 mod metrics;
 mod page;
 mod recent;
+mod scrub;
 mod text;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -28,11 +30,14 @@ use crate::event::{Event, Gauge, Sink, Usage};
 use audit::Journal;
 use fact::Fact;
 use metrics::Metrics;
-use page::{Phase, Reload, Status, Totals, View};
+use page::{Phase, Reload, Scrub, Status, Totals, View};
 use recent::Recent;
 use text::{CLIP, clip};
 
 pub use metrics::TABLE as METRICS;
+
+/// Findings of one scrub that are written to the audit log one by one.
+const SCRUB_TOLD: u64 = 1000;
 
 /// What goes wrong with the monitor.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,7 @@ pub struct Monitor {
     recent: Mutex<Recent>,
     status: RwLock<Status>,
     gauge: RwLock<Option<Arc<dyn Gauge>>>,
+    scrub_told: AtomicU64,
 }
 
 impl fmt::Debug for Monitor {
@@ -87,6 +93,7 @@ impl Monitor {
             recent: Mutex::default(),
             status: RwLock::new(Status::new(now, options.audit_log)),
             gauge: RwLock::default(),
+            scrub_told: AtomicU64::new(0),
         }))
     }
 
@@ -149,6 +156,11 @@ impl Monitor {
         http::serve(self, listener, shutdown, http::Bounds::default()).await
     }
 
+    /// READs of clients that were answered with data so far.
+    pub fn reads(&self) -> u64 {
+        self.metrics.reads.get()
+    }
+
     fn usage(&self) -> Usage {
         let gauge = self.gauge.read().clone();
         gauge.map(|gauge| gauge.usage()).unwrap_or_default()
@@ -201,6 +213,18 @@ impl Sink for Monitor {
                 metrics.hashed_bytes.inc_by(bytes);
                 self.journal.note(Fact::hashed(path, bytes, duration, reason));
             }
+            Event::Healed(ref healed) => {
+                metrics.healed(healed.store, healed.cause);
+                self.journal.note(Fact::from(healed));
+            }
+            Event::Repaired { path, store, what, bytes } => {
+                metrics.repaired(store, "ok");
+                self.journal.note(Fact::repaired(path, store, what, bytes));
+            }
+            Event::NotRepaired { path, store, reason } => {
+                metrics.repaired(store, "refused");
+                self.journal.note(Fact::not_repaired(path, store, reason));
+            }
             Event::Started { nfs, monitor, store, mode, keys } => {
                 let mut status = self.status.write();
                 status.phase = Phase::Serving;
@@ -226,6 +250,25 @@ impl Sink for Monitor {
                 self.journal.note(Fact::Relaxed { setting });
             }
             Event::Shadowed { name } => self.journal.note(Fact::Shadowed { name: clip(name, CLIP) }),
+            Event::ScrubStarted { store, after, note } => {
+                metrics.scrub.running.set(1);
+                self.scrub_told.store(0, Ordering::Relaxed);
+                self.status.write().scrub = Some(Scrub::running());
+                self.journal.note(Fact::scrub_started(store, after, note));
+            }
+            Event::Scrubbed { bytes } => metrics.scrub.looked_at(bytes),
+            Event::ScrubFound(ref found) => {
+                metrics.scrub.found(found.finding, found.repaired);
+                // The counts at the end tell of the others.
+                if self.scrub_told.fetch_add(1, Ordering::Relaxed) < SCRUB_TOLD {
+                    self.journal.note(Fact::from(found));
+                }
+            }
+            Event::ScrubEnded { result, complete, totals, duration } => {
+                metrics.scrub.ended(complete, totals, Timestamp::now());
+                self.status.write().scrub = Some(Scrub::ended(result, totals));
+                self.journal.note(Fact::scrub_ended(result, complete, totals, duration));
+            }
             Event::Reloaded { what, detail } => {
                 metrics.reloaded(what, "ok");
                 let (what, detail) = (clip(what, CLIP), clip(detail, CLIP));
@@ -237,6 +280,31 @@ impl Sink for Monitor {
                 let (what, error) = (clip(what, CLIP), clip(error, CLIP));
                 self.status.write().reload = Some(Reload::new(&what, &error, false));
                 self.journal.note(Fact::ReloadRefused { what, error });
+            }
+            Event::StoreDown { store, error } => {
+                let (store, error) = (clip(store, CLIP), clip(error, CLIP));
+                // More than one layer may notice.
+                if let Some(down) = self.status.write().store_down(&store) {
+                    metrics.store(&store, false);
+                    metrics.store_failures.inc();
+                    metrics.stores_down.set(down);
+                    self.journal.note(Fact::StoreDown { store, error });
+                }
+            }
+            Event::StoreUp { store } => {
+                let store = clip(store, CLIP);
+                if let Some(down) = self.status.write().store_up(&store) {
+                    metrics.store(&store, true);
+                    metrics.stores_down.set(down);
+                    self.journal.note(Fact::StoreUp { store });
+                }
+            }
+            Event::DiskCacheBad { file, blocks } => {
+                self.journal.note(Fact::DiskCacheBad { file: hex::encode(file), blocks });
+            }
+            Event::DiskCacheOff { directory, error } => {
+                let (directory, error) = (clip(directory, CLIP), clip(error, CLIP));
+                self.journal.note(Fact::DiskCacheOff { directory, error });
             }
         }
     }
@@ -317,6 +385,19 @@ mod tests {
             .collect();
         let wanted = ["relaxed", "started", "refused", "reloaded", "reload-refused", "stopped"];
         assert_eq!(events, wanted.map(|name| format!("{name:?}")));
+    }
+
+    #[test]
+    fn stores_that_do_not_answer_are_counted_once_each() {
+        let monitor = Monitor::new(Options::default()).unwrap();
+        for store in ["a", "a", "b"] {
+            monitor.emit(&Event::StoreDown { store, error: "silence" });
+        }
+        has(&monitor.metrics_text().unwrap(), "nfs_verity_stores_down 2");
+        monitor.emit(&Event::StoreUp { store: "a" });
+        let text = monitor.metrics_text().unwrap();
+        has(&text, "nfs_verity_stores_down 1");
+        has(&text, "nfs_verity_store_failures_total 2");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Pure: a [`View`] goes in, text comes out. Every value is escaped where it is written.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +11,10 @@ use jiff::Timestamp;
 
 use super::recent::{Entry, Recent};
 use super::text::{clip, html, printable};
-use crate::event::{Cause, Usage};
+use crate::event::{Cause, ScrubTotals, Usage};
 
+/// Silent stores remembered at most.
+const STORES: usize = 64;
 /// Settings that are remembered as relaxing enforcement, at most.
 const RELAXED: usize = 16;
 /// The most characters of a path that are shown.
@@ -44,6 +47,27 @@ impl Reload {
     }
 }
 
+/// The last scrub, or the one that runs.
+#[derive(Clone, Debug)]
+pub(super) struct Scrub {
+    text: String,
+    time: Timestamp,
+}
+
+impl Scrub {
+    /// One that runs from now on.
+    pub(super) fn running() -> Self {
+        Self { text: "running".to_owned(), time: Timestamp::now() }
+    }
+
+    /// One that ended now.
+    pub(super) fn ended(result: &str, totals: &ScrubTotals) -> Self {
+        let (files, found, left) = (totals.files, totals.found(), totals.left());
+        let text = format!("{result}: {files} files, {found} findings, {left} of them left");
+        Self { text, time: Timestamp::now() }
+    }
+}
+
 /// What holds now.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
@@ -56,6 +80,9 @@ pub(super) struct Status {
     /// The settings that relax enforcement.
     pub(super) relaxed: Vec<String>,
     pub(super) reload: Option<Reload>,
+    /// The stores that do not answer.
+    down: BTreeSet<String>,
+    pub(super) scrub: Option<Scrub>,
     since: Timestamp,
     audit_log: Option<PathBuf>,
 }
@@ -71,6 +98,8 @@ impl Status {
             keys: 0,
             relaxed: Vec::new(),
             reload: None,
+            down: BTreeSet::new(),
+            scrub: None,
             since,
             audit_log,
         }
@@ -81,6 +110,17 @@ impl Status {
         if self.relaxed.len() < RELAXED && !self.relaxed.iter().any(|known| known == setting) {
             self.relaxed.push(setting.to_owned());
         }
+    }
+
+    /// A store went silent. Gives how many are, if that is news.
+    pub(super) fn store_down(&mut self, store: &str) -> Option<u64> {
+        let is_news = self.down.len() < STORES && self.down.insert(store.to_owned());
+        is_news.then_some(self.down.len() as u64)
+    }
+
+    /// A store answers again. Gives how many do not, if that is news.
+    pub(super) fn store_up(&mut self, store: &str) -> Option<u64> {
+        self.down.remove(store).then_some(self.down.len() as u64)
     }
 
     /// Whether anything relaxes enforcement; a mode that is not known is taken as relaxed.
@@ -175,6 +215,9 @@ fn write_page(out: &mut String, view: &View<'_>) -> fmt::Result {
         item(out, "NFS", &nfs)?;
         item(out, "Monitor", &monitor)?;
     }
+    for store in &status.down {
+        item(out, "Does not answer", &printable(store.as_bytes()))?;
+    }
     item(out, "Version", &env!("CARGO_PKG_VERSION"))?;
     item(out, "Started", &second(status.since))?;
     match &status.audit_log {
@@ -185,6 +228,10 @@ fn write_page(out: &mut String, view: &View<'_>) -> fmt::Result {
         let word = if *ok { "" } else { " refused, what was before still holds" };
         let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));
         item(out, "Last reload", &format_args!("{what}{word}: {detail} ({})", second(*time)))?;
+    }
+    if let Some(Scrub { text, time }) = &status.scrub {
+        let text = printable(text.as_bytes());
+        item(out, "Scrub", &format_args!("{text} ({})", second(*time)))?;
     }
     out.push_str("</dl>\n<h2>Since the start</h2>\n<dl>\n");
     write_totals(out, totals, usage)?;
@@ -348,6 +395,7 @@ mod tests {
         status.relax(hostile);
         status.reload = Some(Reload::new(hostile, hostile, false));
         status.audit_log = Some(hostile.into());
+        status.scrub = Some(Scrub::ended(hostile, &ScrubTotals::default()));
         let page = page(&status, &recent);
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<b>"), "{page}");
         assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\x0a&quot;&#39;&amp;&lt;img"));

@@ -41,6 +41,8 @@ pub(super) fn store() -> Memory {
 pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
     let options = ExportOptions {
         store: Arc::new(store),
+        replicas: Vec::new(),
+        repair: None,
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],
         keyring: Keyring::new(Vec::new()),
@@ -48,6 +50,7 @@ pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
         mode,
         identity: Identity::default(),
         cache_bytes: 1 << 20,
+        disk_cache: None,
         xattrs: Xattrs::default(),
         proof_directory: ProofDirectory::default(),
         handle_key: HandleKey::new(&[7; 32]),

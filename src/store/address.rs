@@ -60,6 +60,28 @@ impl StoreAddress {
         }
     }
 
+    /// Whether its files may have extended attributes and fs-verity of their own.
+    pub fn has_file_attributes(&self) -> bool {
+        match self {
+            Self::Local(_) | Self::Memory(_) => true,
+            Self::Upstream(_) | Self::Object(_) => false,
+        }
+    }
+
+    /// Which store it is, however it is reached: the same for two addresses that differ in options alone,
+    /// but for an `endpoint`, which is another service.
+    pub fn identity(&self) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt;
+        if let Self::Local(path) = self {
+            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            return path.as_os_str().as_bytes().to_vec();
+        }
+        let text = self.to_string();
+        let (place, options) = text.split_once('?').unwrap_or((&text, ""));
+        let endpoint = options.split('&').find(|option| option.starts_with("endpoint="));
+        [place.trim_end_matches('/'), endpoint.unwrap_or_default()].join("?").into_bytes()
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -94,4 +116,21 @@ pub(super) fn cannot_open(
 ) -> StoreError {
     let source = std::io::Error::other(format!("{address}: {why}"));
     StoreError::new(kind, "open the store", &StorePath::root(), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_do_not_make_another_store_but_an_endpoint_does() {
+        let identity = |text: &str| StoreAddress::parse(text.as_ref()).unwrap().identity();
+        assert_eq!(identity("nfs://h/x?uid=0"), identity("nfs://h/x/"));
+        assert_eq!(identity("s3://b/p?ttl=3&endpoint=http://e:1"), identity("s3://b/p?endpoint=http://e:1"));
+        let different =
+            ["nfs://h/x", "nfs://h:2049/x", "s3://b/p", "s3://b/p?endpoint=http://e:1", "/x", "memory://m"];
+        for (n, text) in different.iter().enumerate() {
+            assert!(different.iter().take(n).all(|other| identity(other) != identity(text)), "{text}");
+        }
+    }
 }

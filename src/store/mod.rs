@@ -8,13 +8,19 @@ mod attributes;
 #[cfg(test)]
 mod contract;
 mod error;
+mod failover;
 mod faulty;
+mod identity;
+mod listing;
 mod local;
 mod memory;
 pub mod object;
 mod path;
+mod patient;
+mod slow;
 pub mod upstream;
 mod url;
+pub mod walk;
 
 use std::future::Future;
 use std::ops::Range;
@@ -27,10 +33,14 @@ pub use crate::sys::fsverity::MetadataKind;
 pub use address::{OpenOptions, StoreAddress};
 pub use attributes::{Attributes, XATTR_MAX};
 pub use error::{StoreError, StoreErrorKind};
+pub use failover::{Failover, Guarded, Renumbered};
 pub use faulty::{Fault, Faulty};
+pub use identity::{Identity, acting_as};
 pub use local::Local;
 pub use memory::Memory;
 pub use path::{NAME_MAX, PATH_MAX, PathError, StorePath, fileid_of_path, is_plain};
+pub use patient::Patient;
+pub use slow::Slow;
 pub use url::AddressError;
 
 /// The most bytes that one [`StoreFile::read_at`] gives.

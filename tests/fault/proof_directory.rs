@@ -70,6 +70,8 @@ impl Scene {
         let store: Arc<dyn Store> = shared(&self.memory);
         let options = ExportOptions {
             store,
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),
@@ -77,6 +79,7 @@ impl Scene {
             mode: Mode::Enforce,
             identity: Identity::default(),
             cache_bytes: 1 << 20,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory,
             handle_key: HandleKey::new(&[7; 32]),

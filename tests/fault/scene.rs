@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nfs_verity::carrier::CarrierKind;
-use nfs_verity::event::{Cause, Client, Event, Sink};
+use nfs_verity::event::{Cause, Client, Event, Healed, Sink};
 use nfs_verity::export::{
     Access, Attr, Caller, Export, ExportError, ExportOptions, FileHandle, HandleKey, Identity,
     ProofDirectory, READ_MAX, WholeFiles, Xattrs,
@@ -70,17 +70,33 @@ pub struct Refused {
     pub served: bool,
 }
 
+/// What was reported of stores that are wrong, or away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfStore {
+    Healed { path: String, store: String, from: String, cause: Cause, block: Option<u64>, level: Option<u8> },
+    Repaired { path: String, store: String, what: &'static str, bytes: u64 },
+    NotRepaired { path: String, store: String, reason: String },
+    Down(String),
+    Up(String),
+}
+
 /// Keeps what is reported.
 #[derive(Default)]
 pub struct Events {
     refused: Mutex<Vec<Refused>>,
     relaxed: Mutex<Vec<String>>,
+    of_stores: Mutex<Vec<OfStore>>,
 }
 
 impl Events {
     /// The refusals since the last time.
     pub fn refused(&self) -> Vec<Refused> {
         std::mem::take(&mut *self.refused.lock())
+    }
+
+    /// What was reported of stores since the last time.
+    pub fn of_stores(&self) -> Vec<OfStore> {
+        std::mem::take(&mut *self.of_stores.lock())
     }
 
     /// The settings that were reported to relax enforcement.
@@ -102,9 +118,28 @@ impl Sink for Events {
                 served: refusal.served,
             }),
             Event::Relaxed { setting } => self.relaxed.lock().push((*setting).to_owned()),
+            Event::Healed(Healed { path, store, from, cause, block, level, .. }) => {
+                let (store, from) = ((*store).to_owned(), (*from).to_owned());
+                let (path, cause, block, level) = (text(path), *cause, *block, *level);
+                self.of_stores.lock().push(OfStore::Healed { path, store, from, cause, block, level });
+            }
+            Event::Repaired { path, store, what, bytes } => {
+                let (path, store) = (text(path), (*store).to_owned());
+                self.of_stores.lock().push(OfStore::Repaired { path, store, what, bytes: *bytes });
+            }
+            Event::NotRepaired { path, store, reason } => {
+                let (path, store, reason) = (text(path), (*store).to_owned(), (*reason).to_owned());
+                self.of_stores.lock().push(OfStore::NotRepaired { path, store, reason });
+            }
+            Event::StoreDown { store, .. } => self.of_stores.lock().push(OfStore::Down((*store).to_owned())),
+            Event::StoreUp { store } => self.of_stores.lock().push(OfStore::Up((*store).to_owned())),
             _ => {}
         }
     }
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
 }
 
 /// An export, asked by one caller.
@@ -158,6 +193,8 @@ impl Gate {
         let events = Arc::<Events>::default();
         let mut options = ExportOptions {
             store,
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),
@@ -165,6 +202,7 @@ impl Gate {
             mode: Mode::Enforce,
             identity: Identity::default(),
             cache_bytes: CACHE,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),

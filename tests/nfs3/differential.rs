@@ -77,6 +77,8 @@ impl Scene {
         }
         let options = ExportOptions {
             store: Arc::new(store.clone()),
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             whole_files: WholeFiles::default(),
@@ -84,6 +86,7 @@ impl Scene {
             mode: Mode::Enforce,
             identity: Identity::default(),
             cache_bytes: 1 << 20,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),

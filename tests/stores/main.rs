@@ -1,9 +1,19 @@
 //! Stores that are not a local directory: an NFS server, a bucket, replicas; and chains of real programs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
 
+#[path = "../fault/scene.rs"]
+#[allow(dead_code, reason = "not every test uses all of it")]
+mod scene;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
+
+mod disk_cache;
+mod nfs_server;
+mod patience;
+mod replicas;
+mod upstream;
+mod upstream_attacks;
 
 #[test]
 fn addresses_are_told_apart() {

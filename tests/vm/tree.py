@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""tree.py files ROOT [COUNT] | many DIR: makes what the guest reads; the same bytes each time.
+"""tree.py files ROOT [COUNT] | many DIR | plain ROOT: makes what the guest reads; the same bytes each time.
 
 files: 3,000 (or COUNT) regular files of 0 to 200 KB in nested directories, odd names and sizes, symbolic links, and
-a file of 64 MiB. many: a directory of 100,000 names, one in a thousand not empty.
+a file of 64 MiB. many: a directory of 100,000 names, one in a thousand not empty. plain:
+150 files whose names any store can hold, and one of 8 MiB.
 """
 import os
 import random
@@ -66,4 +67,17 @@ def many(folder):
                 f.write(b"%d\n" % i)
 
 
-{"files": files, "many": many}[sys.argv[1]](os.fsencode(sys.argv[2]), *sys.argv[3:])
+def plain(root):
+    rng = random.Random(20260102)
+    for i, size in enumerate(SIZES):
+        write(os.path.join(root, b"sizes/%02d-%d" % (i, size)), rng.randbytes(size))
+    for name in [b"with space", b"plus+and&", b"percent%41", b"n" * 200, "\u9a8c\u8bc1".encode()]:
+        write(os.path.join(root, b"names", name), rng.randbytes(5000))
+    for i in range(130):
+        size = min(int(rng.expovariate(1 / 10_000)), 60_000)
+        write(os.path.join(root, b"files/%d/%d/file-%03d" % (i % 5, i % 3, i)), rng.randbytes(size))
+    write(os.path.join(root, b"/".join([b"deep"] + [b"level"] * 10), b"bottom"), b"the bottom\n")
+    write(os.path.join(root, b"big/8m"), rng.randbytes(8 << 20))
+
+
+{"files": files, "many": many, "plain": plain}[sys.argv[1]](os.fsencode(sys.argv[2]), *sys.argv[3:])

@@ -19,10 +19,10 @@ pub(super) use place::PlaceArgs;
 
 use super::pool::{Done, each_file_in, runtime};
 use super::progress::Progress;
-use super::walk::{Passed, Scope, open_store};
+use super::walk::{Passed, Scope};
 use super::{Outcome, Trouble, signers};
 use crate::sign::Keyring;
-use crate::store::StorePath;
+use crate::store::{Local, Store, StorePath};
 use check::{Checked, Checker, Verdict, Word};
 
 /// What is to be checked.
@@ -120,7 +120,7 @@ pub(super) fn run(
     out: &mut (impl Write + Send),
 ) -> Result<Outcome, Trouble> {
     let place = place.find(plan.root, plan.paths)?;
-    let store = open_store(&place.root)?;
+    let store: Arc<dyn Store> = Arc::new(Local::new(&place.root)?);
     let progress = Arc::new(Progress::new());
     let mut counts = Counts::default();
     let checker = Arc::new(Checker {

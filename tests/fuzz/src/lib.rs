@@ -247,6 +247,8 @@ fn export() -> Arc<Export> {
         store.put_symlink("link", b"hello").expect("a new link");
         let options = ExportOptions {
             store: Arc::new(store),
+            replicas: Vec::new(),
+            repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],
             keyring: Keyring::new(Vec::new()),
@@ -254,6 +256,7 @@ fn export() -> Arc<Export> {
             mode: Mode::Warn,
             identity: Identity::default(),
             cache_bytes: 1 << 20,
+            disk_cache: None,
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),
             handle_key: HandleKey::new(&[7; 32]),

@@ -1,0 +1,185 @@
+//! The thread that writes, and what waits for it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::segment::{Cursor, Segment};
+use super::{Key, Shared};
+
+/// Bytes that wait for the disk at most; what comes then is not kept.
+const WAITING: usize = 32 << 20;
+/// What a waiting block takes beyond its bytes.
+const OVERHEAD: usize = 256;
+
+/// A block to be written.
+pub(super) struct Job {
+    key: Key,
+    slot: u64,
+    bytes: Bytes,
+}
+
+impl Job {
+    pub(super) fn new(key: Key, slot: u64, bytes: Bytes) -> Self {
+        Self { key, slot, bytes }
+    }
+
+    fn weight(&self) -> usize {
+        self.bytes.len() + OVERHEAD
+    }
+}
+
+enum Order {
+    Write(Job),
+    Flush(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: HashMap<u64, Bytes>,
+    weight: usize,
+}
+
+/// What waits for the writer.
+pub(super) struct Queue {
+    orders: Sender<Order>,
+    waiting: Arc<Mutex<Waiting>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Queue {
+    /// False when there is no room for the block.
+    pub(super) fn push(&self, job: Job) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.bytes.contains_key(&job.slot) {
+            return true;
+        }
+        if waiting.weight + job.weight() > WAITING {
+            return false;
+        }
+        waiting.weight += job.weight();
+        waiting.bytes.insert(job.slot, job.bytes.clone());
+        // Sent under the lock, so that the writer cannot be done with it before it is counted.
+        self.orders.send(Order::Write(job)).is_ok()
+    }
+
+    /// The bytes of a block that is not written yet.
+    pub(super) fn waiting(&self, slot: u64) -> Option<Bytes> {
+        self.waiting.lock().bytes.get(&slot).cloned()
+    }
+
+    /// Lets `done` know when all before it is written; false when there is no writer any more.
+    pub(super) fn flush(&self, done: oneshot::Sender<()>) -> bool {
+        self.orders.send(Order::Flush(done)).is_ok()
+    }
+
+    /// Waits for the writer's end.
+    pub(super) async fn close(self) {
+        let Self { orders, waiting: _, ended } = self;
+        drop(orders);
+        let _ = ended.await;
+    }
+}
+
+/// Starts the writer, which ends when the queue is dropped.
+pub(super) fn start(shared: Arc<Shared>, cursor: Option<Cursor>) -> io::Result<Queue> {
+    let (orders, inbox) = channel();
+    let (end, ended) = oneshot::channel();
+    let waiting = Arc::<Mutex<Waiting>>::default();
+    let writer = Writer { shared, waiting: waiting.clone(), cursor };
+    std::thread::Builder::new().name("disk-cache".to_owned()).spawn(move || {
+        writer.run(&inbox);
+        let _ = end.send(());
+    })?;
+    Ok(Queue { orders, waiting, ended })
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    waiting: Arc<Mutex<Waiting>>,
+    /// Where the newest segment goes on.
+    cursor: Option<Cursor>,
+}
+
+impl Writer {
+    fn run(mut self, inbox: &Receiver<Order>) {
+        while let Ok(order) = inbox.recv() {
+            match order {
+                Order::Write(job) => {
+                    if self.shared.is_on()
+                        && let Err(error) = self.write(&job)
+                    {
+                        self.shared.fail(&format!("cannot write: {error}"));
+                    }
+                    let mut waiting = self.waiting.lock();
+                    waiting.weight = waiting.weight.saturating_sub(job.weight());
+                    waiting.bytes.remove(&job.slot);
+                }
+                Order::Flush(done) => {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, job: &Job) -> io::Result<()> {
+        let size = self.shared.segment_size;
+        // The second try is in a segment that was just made.
+        for _ in 0..2 {
+            let newest = self.shared.segments.lock().last().cloned();
+            if let (Some(newest), Some(cursor)) = (newest, &mut self.cursor)
+                && let Some(place) = newest.append(cursor, size, &job.key, job.slot, &job.bytes)?
+            {
+                self.shared.index.insert(job.slot, place);
+                return Ok(());
+            }
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a new segment, and room for it.
+    fn roll(&mut self) -> io::Result<()> {
+        self.cursor = None;
+        let mut limit = self.shared.segments_max;
+        loop {
+            while self.shared.segments.lock().len() >= limit.max(1) {
+                self.remove_oldest()?;
+            }
+            let last = self.shared.segments.lock().last().map_or(0, |segment| segment.id);
+            let id = last.checked_add(1).ok_or_else(|| io::Error::other("there are no numbers left"))?;
+            match Segment::create(&self.shared.directory, id, self.shared.segment_size) {
+                Ok((segment, cursor)) => {
+                    self.shared.segments.lock().push(segment.into());
+                    self.cursor = Some(cursor);
+                    return Ok(());
+                }
+                // Others use the disk too: what there is of it has to do.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    let have = self.shared.segments.lock().len();
+                    if have == 0 {
+                        return Err(error);
+                    }
+                    limit = have;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn remove_oldest(&self) -> io::Result<()> {
+        let oldest = {
+            let mut segments = self.shared.segments.lock();
+            if segments.is_empty() { None } else { Some(segments.remove(0)) }
+        };
+        match oldest.map(|segment| segment.remove(&self.shared)) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A store that looks once more before it puts anything in place.
+
+use std::io;
+use std::sync::Arc;
+
+use super::trust::{Depth, Judged, Outcome, Seen, Trust};
+use crate::store::{
+    Attr, Attributes, BoxFuture, DirPage, FsStat, Result, Store, StoreError, StoreErrorKind, StoreFile,
+    StorePath, StoreWriter,
+};
+use crate::verity::FileDigest;
+
+/// A file and its evidence on one store, as they have to be for something to be put in their place.
+pub(super) struct AsItWas {
+    pub(super) trust: Arc<Trust>,
+    pub(super) source: usize,
+    pub(super) path: StorePath,
+    pub(super) attr: Option<Attr>,
+    /// The evidence; `None` where that is gone with the file that it was part of.
+    pub(super) evidence: Option<(Option<Seen>, Option<FileDigest>)>,
+}
+
+/// The digest that is accepted, if any is.
+pub(super) fn accepted(outcome: &Outcome) -> Option<FileDigest> {
+    outcome.as_ref().ok().map(|proven| proven.descriptor.file_digest())
+}
+
+impl AsItWas {
+    /// Fails where anything is other than it was.
+    async fn look(&self) -> Result<()> {
+        let changed = || {
+            let why = io::Error::other("it changed while it was repaired");
+            StoreError::new(StoreErrorKind::Stale, "put it in place", &self.path, why)
+        };
+        if let Some((seen, digest)) = &self.evidence {
+            let size = self.attr.map_or(0, |attr| attr.size);
+            let judged = self.trust.judge_on(self.source, &self.path, size, Depth::Full).await;
+            let Ok(Judged::Known(judgement)) = judged else { return Err(changed()) };
+            let verdict = judgement.verdict;
+            if verdict.seen != *seen || accepted(&verdict.outcome) != *digest {
+                return Err(changed());
+            }
+        }
+        // The file itself last: whoever brings a new version brings the data first.
+        let now = match self.trust.sources.get(self.source).store.stat(&self.path).await {
+            Ok(attr) => Some(attr),
+            Err(error) if error.kind == StoreErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let state = |attr: Attr| (attr.fileid, attr.size, attr.mtime, attr.ctime, attr.change);
+        if now.map(state) == self.attr.map(state) { Ok(()) } else { Err(changed()) }
+    }
+}
+
+/// See the module.
+pub(super) struct Checked {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) before: Arc<AsItWas>,
+}
+
+impl Store for Checked {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>> {
+        self.inner.stat(path)
+    }
+
+    fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>> {
+        self.inner.open(path)
+    }
+
+    fn read_dir<'a>(
+        &'a self,
+        path: &'a StorePath,
+        cookie: u64,
+        max: usize,
+    ) -> BoxFuture<'a, Result<DirPage>> {
+        self.inner.read_dir(path, cookie, max)
+    }
+
+    fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>> {
+        self.inner.read_link(path)
+    }
+
+    fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
+        self.inner.stat_fs()
+    }
+
+    fn create<'a>(
+        &'a self,
+        path: &'a StorePath,
+        scratch: &'a StorePath,
+    ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>> {
+        Box::pin(async move {
+            let inner = self.inner.create(path, scratch).await?;
+            let writer: Box<dyn StoreWriter> = Box::new(CheckedWriter { inner, before: self.before.clone() });
+            Ok(writer)
+        })
+    }
+
+    fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
+        self.inner.remove(path)
+    }
+}
+
+struct CheckedWriter {
+    inner: Box<dyn StoreWriter>,
+    before: Arc<AsItWas>,
+}
+
+impl StoreWriter for CheckedWriter {
+    fn write_at<'a>(&'a mut self, offset: u64, data: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.inner.write_at(offset, data)
+    }
+
+    fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
+        self.inner.set_attributes(attributes)
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let Self { inner, before } = *self;
+            before.look().await?;
+            inner.commit().await
+        })
+    }
+}

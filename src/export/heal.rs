@@ -1,0 +1,332 @@
+//! What one store has damaged, taken from the next one that has it whole.
+//!
+//! Nothing is believed of a replica that would not be believed of the first store: evidence is judged, and
+//! blocks are compared with the tree, as always. So it does not matter which store a proven byte came from.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::cache::Span;
+use super::error::ExportError;
+use super::proof::{Failure, Prover};
+use super::read::read_at;
+use super::reading::{Reading, truncated};
+use super::sources::{Sources, Wrong};
+use super::trust::{Depth, Finding, Judged, Judgement, Proven, Trust};
+use super::verified::Verified;
+use crate::carrier::TreeSource;
+use crate::event::Cause;
+use crate::store::{Kind, StoreErrorKind, StoreFile, StorePath};
+use crate::verity::Digest;
+
+/// How long a store that had something damaged is passed over for the same file.
+pub(super) const HEALED_FOR: Duration = Duration::from_secs(10);
+/// How long what could not be opened on a store is not tried again.
+const MISSING_FOR: Duration = Duration::from_secs(1);
+
+/// The copies of one file on all stores, each opened when it is needed.
+pub(super) struct Spares {
+    sources: Arc<Sources>,
+    path: StorePath,
+    /// Where the file was opened, and where its evidence was found.
+    home: usize,
+    tree: usize,
+    copies: Vec<Mutex<Copy>>,
+    /// The store that is read first at the moment, where that is not `home`.
+    lead: Mutex<Option<(usize, Instant)>>,
+}
+
+#[derive(Default)]
+struct Copy {
+    file: Held<Arc<dyn StoreFile>>,
+    tree: Held<Arc<dyn TreeSource>>,
+}
+
+/// Something that was opened, or could not be.
+#[derive(Default)]
+enum Held<T> {
+    #[default]
+    Unknown,
+    There(T),
+    Missing(Instant),
+}
+
+impl<T: Clone> Held<T> {
+    /// What is known; `None` when it is to be looked for.
+    fn known(&self) -> Option<Option<T>> {
+        match self {
+            Self::There(held) => Some(Some(held.clone())),
+            Self::Missing(since) if since.elapsed() < MISSING_FOR => Some(None),
+            Self::Missing(_) | Self::Unknown => None,
+        }
+    }
+
+    fn of(found: Option<T>) -> Self {
+        found.map_or_else(|| Self::Missing(Instant::now()), Self::There)
+    }
+}
+
+impl Spares {
+    /// The copies of `path`, which was opened on store number `home` with evidence from store number `tree`;
+    /// `None` where there is only one store.
+    pub(super) fn new(sources: &Arc<Sources>, path: &StorePath, home: usize, tree: usize) -> Option<Self> {
+        sources.are_many().then(|| Self {
+            sources: sources.clone(),
+            path: path.clone(),
+            home,
+            tree,
+            copies: (0..sources.len()).map(|_| Mutex::default()).collect(),
+            lead: Mutex::new(None),
+        })
+    }
+
+    /// The store to be read first, and the file there, if it is not the one that is open.
+    pub(super) fn lead(&self) -> (usize, Option<Arc<dyn StoreFile>>) {
+        let mut lead = self.lead.lock();
+        let Some((source, since)) = *lead else { return (self.home, None) };
+        let file = self.copies.get(source).and_then(|copy| copy.lock().file.known().flatten());
+        match file {
+            Some(file) if since.elapsed() < HEALED_FOR => (source, Some(file)),
+            _ => {
+                *lead = None;
+                (self.home, None)
+            }
+        }
+    }
+
+    fn follow(&self, source: usize) {
+        *self.lead.lock() = (source != self.home).then(|| (source, Instant::now()));
+    }
+
+    /// All stores but `one`, in order.
+    fn others(&self, one: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.sources.len()).filter(move |source| *source != one)
+    }
+
+    async fn file(&self, source: usize) -> Option<Arc<dyn StoreFile>> {
+        let copy = self.copies.get(source)?;
+        if let Some(known) = copy.lock().file.known() {
+            return known;
+        }
+        let found = self.sources.open(source, &self.path).await.ok().map(|(file, _)| file);
+        copy.lock().file = Held::of(found.clone());
+        found
+    }
+
+    /// The tree that goes with the evidence on store number `source`, if it can be that of `proven`.
+    async fn tree(&self, source: usize, proven: &Proven) -> Option<Arc<dyn TreeSource>> {
+        let copy = self.copies.get(source)?;
+        if let Some(known) = copy.lock().tree.known() {
+            return known;
+        }
+        let carriers = &self.sources.get(source).carriers;
+        let opened = carriers.open_for(&self.path, proven.descriptor.size).await.ok();
+        let found =
+            opened.and_then(|open| open.tree).filter(|tree| tree.size() == proven.geometry.tree_size());
+        copy.lock().tree = Held::of(found.clone());
+        found
+    }
+
+    /// Lets go of what is held of store number `source`.
+    fn forget(&self, source: usize) {
+        if let Some(copy) = self.copies.get(source) {
+            *copy.lock() = Copy::default();
+        }
+    }
+
+    /// The data `from..to` from the first store but `one` that has it whole, and which that is. What is found
+    /// to be wrong on the way is added to `wrong`.
+    pub(super) async fn data(
+        &self,
+        prover: &mut Prover<'_>,
+        one: usize,
+        from: u64,
+        to: u64,
+        wrong: &mut Vec<Wrong>,
+    ) -> Option<(Bytes, usize)> {
+        let len = usize::try_from(to - from).ok()?;
+        let first = from / prover.block_size() as u64;
+        for source in self.others(one) {
+            let Some(file) = self.file(source).await else { continue };
+            let Ok(data) = read_at(&*file, from, len).await else {
+                self.forget(source);
+                continue;
+            };
+            let checked = if data.len() == len {
+                prover.check(first, &data).await.map_err(|(_, failure)| failure)
+            } else {
+                Err(truncated(first, from + data.len() as u64, prover.proven.descriptor.size))
+            };
+            match checked {
+                Ok(()) => return Some((data, source)),
+                // Not the data, but what it would be compared with.
+                Err(failure) if failure.level.is_some() => return None,
+                Err(failure) => wrong.extend(Wrong::of(source, &failure)),
+            }
+        }
+        None
+    }
+
+    /// The block `index` of tree level `level` from the first store but that where the evidence was found.
+    async fn tree_block(
+        &self,
+        proven: &Proven,
+        level: usize,
+        index: u64,
+        expected: &Digest,
+    ) -> Option<(Bytes, usize)> {
+        let offset = proven.geometry.tree_block_offset(level, index)?;
+        for source in self.others(self.tree) {
+            let Some(tree) = self.tree(source, proven).await else { continue };
+            let Ok(bytes) = tree.read(offset, proven.descriptor.params.block_size.bytes()).await else {
+                self.forget(source);
+                continue;
+            };
+            let mut found = None;
+            proven.hasher.hash_many(&bytes, |_, digest| found = Some(digest));
+            if found.as_ref() == Some(expected) {
+                return Some((bytes, source));
+            }
+        }
+        None
+    }
+
+    pub(super) fn tell(&self, wrong: &[Wrong], right: usize) {
+        self.sources.healed(&self.path, wrong, right);
+    }
+}
+
+impl Wrong {
+    /// What a failure says of store number `source`; nothing where the store did not answer, which is told
+    /// elsewhere.
+    pub(super) fn of(source: usize, failure: &Failure) -> Option<Self> {
+        if failure.later {
+            return None;
+        }
+        let detail = match (&failure.expected, &failure.found) {
+            (Some(expected), Some(found)) => format!("expected {expected}, found {found}"),
+            _ => failure.detail.clone(),
+        };
+        let finding = Finding { cause: failure.cause, detail };
+        Some(Self { source, finding, block: Some(failure.block), level: failure.level })
+    }
+}
+
+impl Prover<'_> {
+    /// The tree block that failed, from another store.
+    pub(super) async fn heal(
+        &self,
+        level: usize,
+        index: u64,
+        expected: &Digest,
+        failure: &Failure,
+    ) -> Option<Bytes> {
+        let spares = self.spares?;
+        let (bytes, right) = spares.tree_block(self.proven, level, index, expected).await?;
+        let wrong: Vec<_> = Wrong::of(spares.tree, failure).into_iter().collect();
+        spares.tell(&wrong, right);
+        Some(bytes)
+    }
+}
+
+impl Reading<'_> {
+    /// The bytes `from..to`, which failed where they are read first, from another store: proven, and kept
+    /// as `span`.
+    pub(super) async fn heal(
+        &mut self,
+        span: Span,
+        from: u64,
+        to: u64,
+        failure: &Failure,
+    ) -> Option<Verified<Bytes>> {
+        let spares = self.file.spares.as_ref().filter(|_| failure.level.is_none())?;
+        let (lead, _) = spares.lead();
+        let mut wrong: Vec<_> = Wrong::of(lead, failure).into_iter().collect();
+        let (data, right) = spares.data(&mut self.prover, lead, from, to, &mut wrong).await?;
+        spares.tell(&wrong, right);
+        spares.follow(right);
+        // What was read ahead came from the one that is not read first any more.
+        self.ahead.clear();
+        self.blocks += (to - from).div_ceil(self.prover.block_size() as u64);
+        let bytes = Verified::proven(data);
+        self.keep(span, &bytes);
+        Some(bytes)
+    }
+}
+
+impl Trust {
+    /// Judges the evidence of `path` on each store until one has evidence that is accepted, beside a file
+    /// of the right size. Where none has both, accepted evidence will do if another store has data enough.
+    /// Else the first store's refusal is the answer, or that no store can say.
+    pub(super) async fn judge_any(&self, path: &StorePath, depth: Depth) -> Result<Judged, ExportError> {
+        let (mut wrong, mut sizes) = (Vec::new(), Vec::new());
+        let (mut half, mut refused): (Option<Judgement>, Option<Judgement>) = (None, None);
+        let mut error = None;
+        let note = |source, finding| Wrong { source, finding, block: None, level: None };
+        for (index, source) in self.sources.iter() {
+            let size = match source.store.stat(path).await {
+                Ok(attr) if attr.kind == Kind::Regular => attr.size,
+                Ok(_) => {
+                    wrong.push(note(index, unreadable("it is not a regular file")));
+                    continue;
+                }
+                Err(failed) => {
+                    if !matches!(failed.kind, StoreErrorKind::Unavailable | StoreErrorKind::Exhausted) {
+                        wrong.push(note(index, unreadable(&failed.to_string())));
+                    }
+                    error = error.or(Some(ExportError::from(failed)));
+                    continue;
+                }
+            };
+            sizes.push((index, size));
+            let mut judgement = match self.judge_on(index, path, size, depth).await {
+                Ok(Judged::Known(judgement)) => judgement,
+                Ok(unhashed @ Judged::Unhashed(_)) if wrong.is_empty() => return Ok(unhashed),
+                Ok(Judged::Unhashed(_)) => continue,
+                Err(failed) => {
+                    error = error.or(Some(failed));
+                    continue;
+                }
+            };
+            // That of the first store is what clients see of the file, as it is at any moment.
+            judgement.verdict.size = (index > 0).then_some(size);
+            match judgement.verdict.finding_for(size) {
+                None => {
+                    self.sources.healed(path, &wrong, index);
+                    return Ok(Judged::Known(judgement));
+                }
+                Some(finding) => {
+                    wrong.push(note(index, finding));
+                    match judgement.verdict.outcome.is_ok() && half.is_none() {
+                        true => half = Some(judgement),
+                        false => refused = refused.or(Some(judgement)),
+                    }
+                }
+            }
+        }
+        if let Some(mut half) = half {
+            let (at, signed) = (half.verdict.source, half.verdict.signed_size().unwrap_or(u64::MAX));
+            if sizes.iter().any(|(index, size)| *index != at && *size >= signed) {
+                half.verdict.size = half.verdict.full_size();
+                return Ok(Judged::Known(half));
+            }
+            refused = match refused {
+                Some(refused) if refused.verdict.source < at => Some(refused),
+                _ => Some(half),
+            };
+        }
+        match (refused, error) {
+            (Some(refused), _) if refused.verdict.source == 0 => Ok(Judged::Known(refused)),
+            (_, Some(error)) => Err(error),
+            (Some(refused), None) => Ok(Judged::Known(refused)),
+            (None, None) => Err(ExportError::Io),
+        }
+    }
+}
+
+fn unreadable(detail: &str) -> Finding {
+    Finding { cause: Cause::Unreadable, detail: detail.to_owned() }
+}

@@ -1,0 +1,506 @@
+//! Writing back: a file that is damaged on one store, and whole on others, is put right there.
+//!
+//! Every byte that is written is proven first, and all that was written is read and proven again. Readers meet
+//! the old file or the new one, and the old or the new evidence, never a part of either.
+//!
+//! What may be new is not taken for damaged. Where evidence is accepted it stays, and data are only put back to
+//! what it says. Where it is refused for what it says, and not for damage, all stays. Data that were written only
+//! lately stay, for somebody may be about to sign them. All that is looked at again in the call before the one
+//! that puts the good copy in place; what somebody puts there between the two is lost, for stores know no better.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+use tokio::sync::{Mutex, mpsc};
+
+use super::Export;
+use super::cache::BlockCache;
+use super::checked::{AsItWas, Checked, accepted};
+use super::examine::{Examination, examine};
+use super::heal::Spares;
+use super::proof::Prover;
+use super::read::read_at;
+use super::trust::{Depth, Judged, Judgement, Proven, Tree, Trust};
+use crate::carrier::{CarrierKind, Carriers, Evidence, Sidecar, bundle};
+use crate::event::{Cause, Event, Sink};
+use crate::store::{Attr, Attributes, Kind, Store, StoreErrorKind, StorePath};
+use crate::verity::TreeBuilder;
+
+/// Files that wait for being repaired, at most; what comes then is told again when it is read again.
+const WAITING: usize = 256;
+/// How long a file that was looked at is not looked at again for a reader's sake, and how many are remembered.
+const AGAIN: Duration = Duration::from_secs(60);
+const TRIED_MAX: usize = 4096;
+/// Bytes read, proven and written in one step: a multiple of every block size.
+const STEP: u64 = 1024 * 1024;
+/// Memory for blocks of the tree.
+const TREE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How damaged files are repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// Data that were written less than this ago are left alone: their evidence may be on its way.
+    pub settle: Duration,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self { settle: Duration::from_secs(10 * 60) }
+    }
+}
+
+/// What became of one file on one store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mended {
+    /// Nothing is wrong there.
+    Well,
+    /// It was damaged, was written anew, and is proven to be whole.
+    Repaired {
+        /// `data`, `evidence` or `data and evidence`.
+        what: &'static str,
+        /// Bytes of data written.
+        bytes: u64,
+    },
+    /// It is damaged, or may be, and was left as it is.
+    Left {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Export {
+    /// Looks at the file `path` on every store, in the order of [`Export::stores`], and repairs it where it is
+    /// damaged and another store has it whole. What is done is told as events, too.
+    pub async fn repair(&self, path: &StorePath) -> Vec<Mended> {
+        self.repairer.repair(path).await
+    }
+}
+
+/// The way to the [`Repairer`] for those who find damage.
+pub(super) fn line() -> (mpsc::Sender<StorePath>, mpsc::Receiver<StorePath>) {
+    mpsc::channel(WAITING)
+}
+
+/// Repairs files, one at a time.
+pub(super) struct Repairer {
+    trust: Arc<Trust>,
+    settings: Repair,
+    sink: Arc<dyn Sink>,
+    tried: Cache<StorePath, Instant>,
+    alone: Mutex<()>,
+}
+
+/// What one store has of a file.
+struct State {
+    attr: Option<Attr>,
+    judgement: Judgement,
+}
+
+/// What is wrong there.
+#[derive(Clone, Copy, Default)]
+struct Bad {
+    data: bool,
+    evidence: bool,
+}
+
+type Left<T> = Result<T, String>;
+
+fn left(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Repairer {
+    pub(super) fn new(trust: Arc<Trust>, settings: Repair, sink: Arc<dyn Sink>) -> Arc<Self> {
+        let tried = Cache::new(TRIED_MAX);
+        Arc::new(Self { trust, settings, sink, tried, alone: Mutex::new(()) })
+    }
+
+    /// Repairs what comes along the line, until the export is gone.
+    pub(super) async fn work(repairer: Weak<Self>, mut damaged: mpsc::Receiver<StorePath>) {
+        while let Some(path) = damaged.recv().await {
+            let Some(repairer) = repairer.upgrade() else { return };
+            if repairer.tried.get(&path).is_none_or(|at| at.elapsed() > AGAIN) {
+                repairer.tried.insert(path.clone(), Instant::now());
+                repairer.repair(&path).await;
+            }
+        }
+    }
+
+    async fn repair(&self, path: &StorePath) -> Vec<Mended> {
+        let _alone = self.alone.lock().await;
+        let mut mended = Vec::new();
+        for index in 0..self.trust.sources.len() {
+            let store = &self.trust.sources.get(index).name;
+            let became = match self.mend(index, path).await {
+                Ok(became) => became,
+                Err(reason) => Mended::Left { reason },
+            };
+            let path = path.as_bytes();
+            match &became {
+                Mended::Well => {}
+                Mended::Repaired { what, bytes } => {
+                    self.sink.emit(&Event::Repaired { path, store, what, bytes: *bytes });
+                }
+                Mended::Left { reason } => self.sink.emit(&Event::NotRepaired { path, store, reason }),
+            }
+            mended.push(became);
+        }
+        mended
+    }
+
+    /// Looks at the file on store number `index`, and puts it right.
+    async fn mend(&self, index: usize, path: &StorePath) -> Left<Mended> {
+        let here = self.state(index, path).await?;
+        if here.attr.is_some_and(|attr| attr.kind != Kind::Regular) {
+            return Err("something else than a regular file has its name".to_owned());
+        }
+        let (model, from) = match &here.judgement.verdict.outcome {
+            Ok(_) => (None, index),
+            Err(finding) => {
+                may_be_damage(finding.cause)
+                    .map_err(|why| format!("{why}: {}: {}", finding.cause, finding.detail))?;
+                match self.accepted(index, path).await {
+                    Some((model, from)) => (Some(model), from),
+                    None => return Err(format!("no store has evidence for it: {}", finding.cause)),
+                }
+            }
+        };
+        let source = model.as_ref().unwrap_or(&here.judgement);
+        let (Ok(proven), Some(tree)) = (&source.verdict.outcome, &source.tree) else {
+            return Err("its evidence is not accepted any more".to_owned());
+        };
+        let job = Job {
+            repairer: self,
+            path,
+            index,
+            here: &here,
+            source,
+            proven,
+            tree,
+            from,
+            spares: Spares::new(&self.trust.sources, path, from, from),
+            cache: BlockCache::in_memory(TREE_BYTES),
+        };
+        job.run().await
+    }
+
+    /// The file on store number `index`.
+    async fn state(&self, index: usize, path: &StorePath) -> Left<State> {
+        let attr = match self.trust.sources.get(index).store.stat(path).await {
+            Ok(attr) => Some(attr),
+            Err(error) if error.kind == StoreErrorKind::NotFound => None,
+            Err(error) => return Err(left(error)),
+        };
+        let size = attr.map_or(0, |attr| attr.size);
+        match self.trust.judge_on(index, path, size, Depth::Full).await.map_err(left)? {
+            Judged::Known(judgement) => Ok(State { attr, judgement }),
+            Judged::Unhashed(_) => Err("it was not hashed".to_owned()),
+        }
+    }
+
+    /// The first accepted evidence on another store than number `index`.
+    async fn accepted(&self, index: usize, path: &StorePath) -> Option<(Judgement, usize)> {
+        for other in (0..self.trust.sources.len()).filter(|other| *other != index) {
+            if let Ok(State { judgement, .. }) = self.state(other, path).await
+                && judgement.verdict.outcome.is_ok()
+            {
+                return Some((judgement, other));
+            }
+        }
+        None
+    }
+}
+
+/// Whether evidence that is refused for `cause` may have been whole before; else why it is left.
+fn may_be_damage(cause: Cause) -> Result<(), &'static str> {
+    match cause {
+        Cause::Unsigned
+        | Cause::BadSignature
+        | Cause::WrongSize
+        | Cause::WrongDigest
+        | Cause::MalformedEvidence
+        | Cause::BadBlock
+        | Cause::BadTreeBlock
+        | Cause::Truncated => Ok(()),
+        Cause::Unreadable => Err("its evidence cannot be read"),
+        Cause::UnknownKey
+        | Cause::Revoked
+        | Cause::KeyLimits
+        | Cause::TooFewSigners
+        | Cause::Expired
+        | Cause::WrongNamespace
+        | Cause::WrongPath => Err("its evidence is whole, but refused"),
+    }
+}
+
+/// One file on one store that is looked at, and what it is compared with.
+struct Job<'a> {
+    repairer: &'a Repairer,
+    path: &'a StorePath,
+    /// The store that is to be put right.
+    index: usize,
+    here: &'a State,
+    /// Accepted evidence, and the store that it is from: the same one where that is well.
+    source: &'a Judgement,
+    proven: &'a Proven,
+    tree: &'a Tree,
+    from: usize,
+    spares: Option<Spares>,
+    cache: BlockCache,
+}
+
+impl Job<'_> {
+    async fn run(&self) -> Left<Mended> {
+        let bad = self.look().await?;
+        if !bad.data && !bad.evidence {
+            return Ok(Mended::Well);
+        }
+        if bad.data {
+            self.is_settled()?;
+            self.write_data().await?;
+        }
+        // What stands in the file itself went with it.
+        let carrier = self.carrier();
+        let evidence = bad.evidence || (bad.data && carrier != CarrierKind::Sidecar);
+        if evidence {
+            self.write_evidence(carrier, bad.data).await?;
+        }
+        self.prove_again().await?;
+        Ok(Mended::Repaired {
+            what: match (bad.data, evidence) {
+                (true, true) => "data and evidence",
+                (true, false) => "data",
+                (false, _) => "evidence",
+            },
+            bytes: if bad.data { self.size() } else { 0 },
+        })
+    }
+
+    fn trust(&self) -> &Trust {
+        &self.repairer.trust
+    }
+
+    fn size(&self) -> u64 {
+        self.proven.descriptor.size
+    }
+
+    fn prover(&self) -> Prover<'_> {
+        Prover::new(self.proven, self.tree, &self.cache, self.spares.as_ref())
+    }
+
+    /// The carrier that evidence goes into.
+    fn carrier(&self) -> CarrierKind {
+        self.proven.carrier
+    }
+
+    /// Whether the carrier is this store's own, and not only the one that another store uses.
+    fn is_own(&self) -> bool {
+        self.from == self.index
+    }
+
+    async fn look(&self) -> Left<Bad> {
+        let mut bad = Bad { data: false, evidence: !self.is_own() };
+        if self.is_own() && !self.tree.is_made() {
+            // Without the help of others, and without what is in memory.
+            let cache = BlockCache::in_memory(TREE_BYTES);
+            let mut own = Prover::new(self.proven, self.tree, &cache, None);
+            let mut block = 0;
+            while block < self.proven.geometry.data_blocks() && self.proven.geometry.levels() > 0 {
+                if let Err(failure) = own.leaf(block).await {
+                    if failure.later || failure.cause == Cause::Unreadable {
+                        return Err(failure.detail);
+                    }
+                    bad.evidence = true;
+                    break;
+                }
+                block = block.saturating_add(self.proven.geometry.arity());
+            }
+        }
+        let Some(attr) = self.here.attr else { return Ok(Bad { data: true, ..bad }) };
+        let wanted = match self.is_own() {
+            true => self.source.verdict.full_size(),
+            false => Some(self.size()),
+        };
+        if Some(attr.size) != wanted {
+            return Ok(Bad { data: true, ..bad });
+        }
+        let file = self.trust().sources.get(self.index).store.open(self.path).await.map_err(left)?;
+        let mut prover = self.prover();
+        let mut at = 0;
+        while at < self.size() {
+            let to = (at + STEP).min(self.size());
+            let len = usize::try_from(to - at).map_err(left)?;
+            let data = match read_at(&*file, at, len).await {
+                Ok(data) => data,
+                // The device fails at this place: that is what damage looks like, too.
+                Err(error) if error.kind == StoreErrorKind::Io => return Ok(Bad { data: true, ..bad }),
+                Err(error) => return Err(left(error)),
+            };
+            let first = at / prover.block_size() as u64;
+            let checked = prover.check(first, &data).await.map_err(|(_, failure)| failure);
+            match checked {
+                Ok(()) if data.len() == len => at = to,
+                Ok(()) => return Ok(Bad { data: true, ..bad }),
+                Err(failure) if failure.level.is_none() => return Ok(Bad { data: true, ..bad }),
+                Err(_) => return Err("no store has a tree for it that is whole".to_owned()),
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(bad)
+    }
+
+    /// Whether the data that are there have been there for a while.
+    fn is_settled(&self) -> Left<()> {
+        let Some(attr) = self.here.attr else { return Ok(()) };
+        let settle = self.repairer.settings.settle;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (now, written) = (i64::try_from(now).unwrap_or(i64::MAX), attr.mtime.max(attr.ctime).seconds);
+        let age = now.saturating_sub(written);
+        if settle.is_zero() || i64::try_from(settle.as_secs()).is_ok_and(|settle| age >= settle) {
+            return Ok(());
+        }
+        Err(format!("it was written less than {} s ago, and may be about to be signed", settle.as_secs()))
+    }
+
+    /// The proven data `at..to`, from whichever stores have it.
+    async fn data(&self, prover: &mut Prover<'_>, at: u64, to: u64) -> Left<Vec<Bytes>> {
+        let none = || format!("no store has the bytes from {at} to {to} whole");
+        let spares = self.spares.as_ref().ok_or_else(none)?;
+        let mut wrong = Vec::new();
+        if let Some((data, _)) = spares.data(prover, usize::MAX, at, to, &mut wrong).await {
+            return Ok(vec![data]);
+        }
+        let block_size = prover.block_size() as u64;
+        let (mut blocks, mut from) = (Vec::new(), at);
+        while from < to {
+            let end = (from + block_size).min(to);
+            wrong.clear();
+            let block = spares.data(prover, usize::MAX, from, end, &mut wrong).await;
+            blocks.push(block.ok_or_else(none)?.0);
+            from = end;
+        }
+        Ok(blocks)
+    }
+
+    async fn write_data(&self) -> Left<()> {
+        let store = self.checked(self.here.attr, false);
+        let mut writer = store.create(self.path, &Sidecar::scratch()).await.map_err(left)?;
+        let mut prover = self.prover();
+        let mut at = 0;
+        while at < self.size() {
+            let to = (at + STEP).min(self.size());
+            for piece in self.data(&mut prover, at, to).await? {
+                writer.write_at(at, &piece).await.map_err(left)?;
+                at += piece.len() as u64;
+            }
+            tokio::task::yield_now().await;
+        }
+        let attributes = self.attributes().await?;
+        writer.set_attributes(&attributes).await.map_err(left)?;
+        writer.commit().await.map_err(left)
+    }
+
+    /// The attributes of the file that is replaced, but for the time of its content, which is that of the
+    /// content's; those of another copy where nothing is replaced.
+    async fn attributes(&self) -> Left<Attributes> {
+        let sources = &self.trust().sources;
+        let mut model = None;
+        for other in (0..sources.len()).filter(|other| *other != self.index) {
+            if let Ok(file) = sources.get(other).store.open(self.path).await
+                && let Ok(attributes) = Attributes::of(&*file).await
+            {
+                model = Some(attributes);
+                break;
+            }
+        }
+        if self.here.attr.is_none() {
+            // Extended attributes are a matter of each store.
+            let model = model.ok_or("no store tells its attributes")?;
+            return Ok(Attributes { xattrs: Vec::new(), ..model });
+        }
+        let file = sources.get(self.index).store.open(self.path).await.map_err(left)?;
+        let own = Attributes::of(&*file).await.map_err(left)?;
+        let mtime = model.map_or(own.mtime, |model| model.mtime);
+        Ok(Attributes { mtime, ..own })
+    }
+
+    /// The store, which puts nothing in place where the file is not as `attr` has it, or the evidence not as it
+    /// was looked at; `replaced`: where the latter may be gone with the file.
+    fn checked(&self, attr: Option<Attr>, replaced: bool) -> Arc<dyn Store> {
+        let verdict = &self.here.judgement.verdict;
+        let evidence = (verdict.seen, accepted(&verdict.outcome));
+        Arc::new(Checked {
+            inner: self.trust().sources.get(self.index).store.clone(),
+            before: Arc::new(AsItWas {
+                trust: self.repairer.trust.clone(),
+                source: self.index,
+                path: self.path.clone(),
+                attr,
+                evidence: (!replaced).then_some(evidence),
+            }),
+        })
+    }
+
+    /// Writes the evidence with a tree that is made of the data, which are proven on the way.
+    async fn write_evidence(&self, kind: CarrierKind, replaced: bool) -> Left<()> {
+        let attr = match replaced {
+            true => Some(self.trust().sources.get(self.index).store.stat(self.path).await.map_err(left)?),
+            false => self.here.attr,
+        };
+        // Evidence in the file itself went with the file that was replaced.
+        let store = self.checked(attr, replaced && kind != CarrierKind::Sidecar);
+        let carriers = Carriers::over(&store, &[kind]);
+        let carrier = carriers.get(kind).ok_or_else(|| format!("there is no {kind} carrier for it"))?;
+        let evidence = self.source.evidence.clone().ok_or("its evidence is gone")?;
+        let descriptor = Some(Bytes::copy_from_slice(&self.proven.descriptor.encode()));
+        // What a signer saw was another file.
+        let evidence = Evidence { descriptor, observed: None, ..evidence };
+        let offset = bundle::tree_offset(&evidence, 0);
+        let mut writer = carrier.create(self.path, offset).await.map_err(left)?;
+        let mut builder = TreeBuilder::new(self.proven.descriptor.params, self.size()).map_err(left)?;
+        let mut prover = self.prover();
+        let mut at = 0;
+        while at < self.size() {
+            let to = (at + STEP).min(self.size());
+            for piece in self.data(&mut prover, at, to).await? {
+                at += piece.len() as u64;
+                let mut push = |offset, block: &[u8]| {
+                    writer.push(offset, block);
+                    Ok::<_, crate::verity::VerityError>(())
+                };
+                builder.update(&piece, &mut push).map_err(left)?;
+                writer.flush().await.map_err(left)?;
+            }
+            tokio::task::yield_now().await;
+        }
+        let mut push = |offset, block: &[u8]| {
+            writer.push(offset, block);
+            Ok::<_, crate::verity::VerityError>(())
+        };
+        let root = builder.finish(&mut push).map_err(left)?;
+        if root != self.proven.descriptor.root_hash {
+            return Err("its tree came out wrong".to_owned());
+        }
+        writer.commit(&evidence).await.map_err(left)
+    }
+
+    /// Reads back what was written.
+    async fn prove_again(&self) -> Left<()> {
+        let now = self.repairer.state(self.index, self.path).await?.judgement.verdict;
+        let digest = now.outcome.as_ref().ok().map(|proven| proven.descriptor.file_digest());
+        if digest != Some(self.proven.descriptor.file_digest()) {
+            return Err("what was written is not what was meant".to_owned());
+        }
+        match examine(self.trust(), self.index, self.path, |_| ()).await.map_err(left)? {
+            Examination::Good { .. } => Ok(()),
+            Examination::Refused { cause, detail } => {
+                Err(format!("what was written does not verify: {cause}: {detail}"))
+            }
+            Examination::Damaged { count, .. } => {
+                Err(format!("of what was written {count} blocks do not verify"))
+            }
+        }
+    }
+}

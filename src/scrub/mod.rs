@@ -1,0 +1,430 @@
+//! The whole tree proven in turn, so that damage is found before somebody asks for it.
+//!
+//! A scrub walks all names in order, proves every block of every file, and looks for evidence that has no file
+//! and for what was begun and never finished. Where it stops it goes on the next time. It tells events and
+//! changes nothing by itself, but for unfinished files where it may; what puts files right is given to it.
+
+mod copies;
+mod cursor;
+mod pace;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::task::JoinHandle;
+
+use crate::carrier::Sidecar;
+use crate::event::{Cause, Event, Finding, ScrubFinding, ScrubTotals};
+use crate::export::{Examination, ExamineError, Export};
+use crate::store::walk::{Found, Walk};
+use crate::store::{BoxFuture, Kind, Store, StoreError, StoreErrorKind, StorePath};
+use cursor::{Cursor, Phase, Place, Subject};
+
+pub use copies::Copies;
+pub use pace::{Clients, Pace, Paced};
+
+/// So often the place is noted.
+const NOTED: Duration = Duration::from_secs(1);
+/// After so long nobody goes on with an unfinished file.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+/// How the names of unfinished files start.
+const UNFINISHED: &[u8] = b"tmp-";
+
+/// What became of a file that was found damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mended {
+    /// It was put right; how, for people.
+    Repaired(String),
+    /// It was not; what is known, for people. May be empty.
+    Left(String),
+}
+
+/// Finds good copies of what is damaged, and may put it right.
+pub trait Mend: Send + Sync + 'static {
+    /// Sees to the file `path`.
+    fn mend<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Mended>;
+}
+
+/// What a [`Scrub`] is made of.
+pub struct Options {
+    /// The store whose names are walked; [`Paced`] where clients or others share it.
+    pub store: Arc<dyn Store>,
+    /// The export of it that proves the files, which no client uses.
+    pub export: Arc<Export>,
+    /// The name of the store that its place is kept under.
+    pub name: String,
+    /// The name of the tree that statements must be made for.
+    pub namespace: String,
+    /// Files at a time.
+    pub jobs: usize,
+    /// The directory where its place is kept.
+    pub state: PathBuf,
+    /// Who sees to what is damaged.
+    pub mend: Option<Arc<dyn Mend>>,
+    /// Whether old unfinished files are removed.
+    pub clean: bool,
+}
+
+/// Where the events of a scrub go, in order.
+pub type Tell<'a> = &'a mut (dyn FnMut(&Event<'_>) + Send);
+
+/// What keeps a scrub from its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrubError {
+    /// The place cannot be kept.
+    #[error("{}: the place of the scrub cannot be kept: {source}", path.display())]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The store's root cannot be looked at.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How a scrub ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// False when it was stopped before the end.
+    pub complete: bool,
+    /// What was found.
+    pub totals: ScrubTotals,
+}
+
+/// One pass over a store, or the rest of one.
+pub struct Scrub {
+    options: Options,
+    place: Place,
+}
+
+impl Scrub {
+    /// Takes the place of the scrub in its state directory.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or another process scrubs this store with it.
+    pub fn new(options: Options) -> Result<Self, ScrubError> {
+        let subject = Subject { store: options.name.clone(), namespace: options.namespace.clone() };
+        let state = |source| ScrubError::State { path: options.state.clone(), source };
+        let place = Place::take(&options.state, subject).map_err(state)?;
+        Ok(Self { options, place })
+    }
+
+    /// How long until the next scrub is due that shall begin every `interval`: none where there was none, or one
+    /// was interrupted.
+    pub fn due(state: &Path, store: &str, namespace: &str, interval: Duration) -> Duration {
+        let subject = Subject { store: store.to_owned(), namespace: namespace.to_owned() };
+        let left = Place::take(state, subject).ok().and_then(|place| place.load().ok().flatten());
+        match left {
+            Some(Cursor { phase: Phase::Done, started, .. }) => {
+                // A clock that was set back does not put it off for longer than the interval.
+                let since = Duration::from_secs(now().saturating_sub(started));
+                interval.saturating_sub(since)
+            }
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    /// Goes through the store from where it was interrupted, to the end or until `stop` is done.
+    ///
+    /// # Errors
+    /// The store's root cannot be looked at, or the place cannot be kept.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send,
+        tell: Tell<'_>,
+    ) -> Result<Summary, ScrubError> {
+        let start = Instant::now();
+        let (cursor, note) = match self.place.load() {
+            Ok(Some(cursor)) if cursor.phase != Phase::Done => (cursor, String::new()),
+            Ok(_) => (Cursor::start(now()), String::new()),
+            Err(why) => (Cursor::start(now()), format!("it starts anew, for its place is lost: {why}")),
+        };
+        tell(&Event::ScrubStarted {
+            store: &self.options.name,
+            after: cursor.after.as_ref().map(StorePath::as_bytes),
+            note: &note,
+        });
+        let mut pass = Pass { scrub: &self, cursor, tell, noted: start };
+        let ended = {
+            let mut stop = pin!(stop);
+            tokio::select! {
+                biased;
+                () = &mut stop => Ok(false),
+                ended = pass.all() => ended.map(|()| true),
+            }
+        };
+        // Where it stopped is kept whatever stopped it.
+        let kept = pass.keep();
+        let Pass { cursor, tell, .. } = pass;
+        let ended = ended.and_then(|complete| kept.map(|()| complete));
+        let result = match &ended {
+            Ok(true) => "complete".to_owned(),
+            Ok(false) => "interrupted".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let complete = matches!(ended, Ok(true));
+        let (totals, duration) = (&cursor.totals, start.elapsed());
+        tell(&Event::ScrubEnded { result: &result, complete, totals, duration });
+        ended.map(|complete| Summary { complete, totals: cursor.totals })
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
+/// A task that ends with what waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What was found out of one file.
+struct Examined {
+    outcome: Result<Examination, ExamineError>,
+    bytes: u64,
+    mended: Option<Mended>,
+}
+
+/// What comes next, in the order of the walk.
+enum Next {
+    File(StorePath, Task<Examined>),
+    Trouble(StoreError),
+}
+
+/// A scrub that runs.
+struct Pass<'a> {
+    scrub: &'a Scrub,
+    cursor: Cursor,
+    tell: Tell<'a>,
+    noted: Instant,
+}
+
+impl Pass<'_> {
+    async fn all(&mut self) -> Result<(), ScrubError> {
+        // A store that is down has not lost its files.
+        self.scrub.options.store.stat(&StorePath::root()).await?;
+        if self.cursor.phase == Phase::Files {
+            self.files().await?;
+            (self.cursor.phase, self.cursor.after) = (Phase::Evidence, None);
+            self.keep()?;
+        }
+        if self.cursor.phase == Phase::Evidence {
+            self.evidence().await?;
+            (self.cursor.phase, self.cursor.after) = (Phase::Leftovers, None);
+        }
+        self.leftovers().await?;
+        (self.cursor.phase, self.cursor.after) = (Phase::Done, None);
+        Ok(())
+    }
+
+    async fn files(&mut self) -> Result<(), ScrubError> {
+        let Options { store, jobs, .. } = &self.scrub.options;
+        let hidden = Some(Sidecar::directory());
+        let mut walk = Walk::new(store.clone(), &StorePath::root(), hidden, self.cursor.after.as_ref());
+        let (mut under_way, mut ended) = (VecDeque::new(), false);
+        loop {
+            // In the order of the walk, so that all up to the place is done.
+            while !ended && under_way.len() < (*jobs).max(1) {
+                match walk.next().await {
+                    Some(Found::File(path)) => {
+                        let task = self.examine(path.clone());
+                        under_way.push_back(Next::File(path, task));
+                    }
+                    Some(Found::Other(_)) => {}
+                    Some(Found::Trouble(error)) => under_way.push_back(Next::Trouble(error)),
+                    None => ended = true,
+                }
+            }
+            match under_way.pop_front() {
+                Some(Next::File(path, mut task)) => {
+                    if let Ok(examined) = (&mut task.0).await {
+                        self.file(&path, examined);
+                    } else {
+                        self.unreadable(&path, "examining it failed");
+                    }
+                    self.done_to(path)?;
+                }
+                Some(Next::Trouble(error)) => {
+                    self.trouble(&error);
+                    // A directory that could not be read is left behind, but its names are not done.
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn examine(&self, path: StorePath) -> Task<Examined> {
+        let Options { export, mend, .. } = &self.scrub.options;
+        let (export, mend) = (export.clone(), mend.clone());
+        Task(tokio::spawn(async move {
+            let bytes = AtomicU64::new(0);
+            let progress = |more| _ = bytes.fetch_add(more, Ordering::Relaxed);
+            let outcome = export.examine(&path, progress).await;
+            let mended = match (&outcome, mend) {
+                (Ok(Examination::Good { .. }), _) | (_, None) => None,
+                (Err(error), _) if is_gone(error) => None,
+                (_, Some(mend)) => Some(mend.mend(&path).await),
+            };
+            Examined { outcome, bytes: bytes.into_inner(), mended }
+        }))
+    }
+
+    fn file(&mut self, path: &StorePath, examined: Examined) {
+        let Examined { outcome, bytes, mended } = examined;
+        if outcome.as_ref().is_err_and(is_gone) {
+            return;
+        }
+        let totals = &mut self.cursor.totals;
+        totals.files += 1;
+        totals.bytes = totals.bytes.saturating_add(bytes);
+        (self.tell)(&Event::Scrubbed { bytes });
+        let (finding, detail, block, blocks) = match outcome {
+            Ok(Examination::Good { .. }) => {
+                self.cursor.totals.good += 1;
+                return;
+            }
+            Ok(Examination::Refused { cause, detail }) => (cause, detail, None, 0),
+            Ok(Examination::Damaged { blocks, count }) => {
+                let first = blocks.into_iter().next();
+                let cause = first.as_ref().map_or(Cause::BadBlock, |block| block.cause);
+                let place = first.as_ref().map(|block| (block.block, block.level));
+                (cause, first.map(|block| block.detail).unwrap_or_default(), place, count)
+            }
+            Err(error) => (Cause::Unreadable, error.to_string(), None, 0),
+        };
+        let (repaired, more) = match mended {
+            Some(Mended::Repaired(how)) => (true, how),
+            Some(Mended::Left(why)) => (false, why),
+            None => (false, String::new()),
+        };
+        let detail =
+            [detail, more].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+        self.found(ScrubFinding {
+            path: path.as_bytes(),
+            finding: Finding::Failed(finding),
+            detail: &detail,
+            block: block.map(|(block, _)| block),
+            level: block.and_then(|(_, level)| level),
+            blocks,
+            repaired,
+        });
+    }
+
+    fn found(&mut self, found: ScrubFinding<'_>) {
+        let totals = &mut self.cursor.totals;
+        let count = totals.findings.entry(found.finding).or_default();
+        *count = count.saturating_add(1);
+        totals.repaired = totals.repaired.saturating_add(u64::from(found.repaired));
+        (self.tell)(&Event::ScrubFound(found));
+    }
+
+    fn simple(&mut self, path: &StorePath, finding: Finding, detail: &str, repaired: bool) {
+        let (block, level, blocks) = (None, None, 0);
+        self.found(ScrubFinding { path: path.as_bytes(), finding, detail, block, level, blocks, repaired });
+    }
+
+    fn unreadable(&mut self, path: &StorePath, detail: &str) {
+        self.simple(path, Finding::Failed(Cause::Unreadable), detail, false);
+    }
+
+    /// Something that could not be looked at. What is gone since it was listed is none of it.
+    fn trouble(&mut self, error: &StoreError) {
+        if error.kind != StoreErrorKind::NotFound {
+            self.unreadable(&error.path, &error.to_string());
+        }
+    }
+
+    /// Evidence of files that are not there.
+    async fn evidence(&mut self) -> Result<(), ScrubError> {
+        let store = &self.scrub.options.store;
+        let (base, hidden) = (Sidecar::directory(), Some(Sidecar::scratch()));
+        let mut walk = Walk::new(store.clone(), &base, hidden, self.cursor.after.as_ref());
+        while let Some(found) = walk.next().await {
+            let place = match found {
+                Found::File(place) => place,
+                Found::Other(_) => continue,
+                Found::Trouble(error) => {
+                    self.trouble(&error);
+                    continue;
+                }
+            };
+            let below = place.components().skip(base.components().count()).collect::<Vec<_>>().join(&b'/');
+            let Ok(path) = StorePath::parse(&below) else { continue };
+            match store.stat(&path).await {
+                Ok(attr) if attr.kind == Kind::Regular => {}
+                Ok(_) => {
+                    self.simple(&place, Finding::Orphan, "something else than a file has its name", false)
+                }
+                Err(error) => match error.kind {
+                    StoreErrorKind::NotFound | StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => {
+                        self.simple(&place, Finding::Orphan, "", false);
+                    }
+                    _ => self.trouble(&error),
+                },
+            }
+            self.done_to(place)?;
+        }
+        Ok(())
+    }
+
+    /// Files among the evidence that nobody will finish.
+    async fn leftovers(&mut self) -> Result<(), ScrubError> {
+        let Options { store, clean, .. } = &self.scrub.options;
+        let mut walk = Walk::new(store.clone(), &Sidecar::scratch(), None, self.cursor.after.as_ref());
+        while let Some(found) = walk.next().await {
+            let path = match found {
+                Found::File(path) if path.name().starts_with(UNFINISHED) => path,
+                Found::File(_) | Found::Other(_) => continue,
+                Found::Trouble(error) => {
+                    self.trouble(&error);
+                    continue;
+                }
+            };
+            let written = match store.stat(&path).await {
+                Ok(attr) => u64::try_from(attr.mtime.seconds).unwrap_or(0),
+                Err(error) => {
+                    self.trouble(&error);
+                    continue;
+                }
+            };
+            if now().saturating_sub(written) < ABANDONED.as_secs() {
+                continue;
+            }
+            let removed = if *clean { Some(store.remove(&path).await) } else { None };
+            match removed {
+                None => self.simple(&path, Finding::Leftover, "", false),
+                Some(Ok(())) => self.simple(&path, Finding::Leftover, "removed", true),
+                Some(Err(error)) => self.simple(&path, Finding::Leftover, &error.to_string(), false),
+            }
+            self.done_to(path)?;
+        }
+        Ok(())
+    }
+
+    /// All up to `path` is done.
+    fn done_to(&mut self, path: StorePath) -> Result<(), ScrubError> {
+        self.cursor.after = Some(path);
+        if self.noted.elapsed() >= NOTED { self.keep() } else { Ok(()) }
+    }
+
+    fn keep(&mut self) -> Result<(), ScrubError> {
+        self.noted = Instant::now();
+        let kept = self.scrub.place.save(&self.cursor);
+        kept.map_err(|source| ScrubError::State { path: self.scrub.options.state.clone(), source })
+    }
+}
+
+/// Whether the file went away since it was listed.
+fn is_gone(error: &ExamineError) -> bool {
+    matches!(error, ExamineError::Store(error) if error.kind == StoreErrorKind::NotFound)
+}

@@ -1,0 +1,431 @@
+//! Several stores with the same tree: asked in order, and one that does not answer is left alone for a while.
+//!
+//! [`Guarded`] is one store whose failures are remembered: once it does not answer
+//! ([`StoreErrorKind::Unavailable`]), its calls fail at once until it is asked again, one call at a time and
+//! ever more rarely. [`Failover`] asks the first of its members that answers. That a name is not there is an
+//! answer. Numbers of objects and cookies of listings are made of names, so that they stay when another member
+//! answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::listing::Listings;
+use super::path::fileid_of_path;
+use super::{
+    Attr, BoxFuture, DirPage, FsStat, MetadataKind, Result, Seal, Store, StoreError, StoreErrorKind,
+    StoreFile, StorePath, StoreWriter,
+};
+use crate::event::{Event, Sink};
+
+/// How long a store is left alone after its first failure.
+const LEFT_ALONE: Duration = Duration::from_millis(500);
+/// The longest that it is left alone.
+const LEFT_ALONE_MAX: Duration = Duration::from_secs(5);
+
+/// Whether a store answers.
+struct Health {
+    name: String,
+    sink: Arc<dyn Sink>,
+    /// The same as `state` being there, for a look without a lock.
+    down: AtomicBool,
+    state: Mutex<Option<Down>>,
+}
+
+struct Down {
+    /// When it may be asked again.
+    until: Instant,
+    /// How long it is left alone if it fails again.
+    pause: Duration,
+    why: String,
+}
+
+impl Health {
+    /// Lets a call through, or says why not.
+    fn admit(&self, operation: &'static str, path: &StorePath) -> Result<()> {
+        if !self.down.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        let Some(down) = state.as_mut() else { return Ok(()) };
+        let now = Instant::now();
+        if now >= down.until {
+            // This call finds out; others wait for what it finds.
+            down.until = now + down.pause;
+            return Ok(());
+        }
+        let source = std::io::Error::other(format!("{} is left alone for a while: {}", self.name, down.why));
+        Err(StoreError::new(StoreErrorKind::Unavailable, operation, path, source))
+    }
+
+    /// Takes note of how a call ended.
+    fn note<T>(&self, result: Result<T>) -> Result<T> {
+        match &result {
+            Err(error) if error.kind == StoreErrorKind::Unavailable => self.failed(error),
+            Ok(_) | Err(_) => self.answered(),
+        }
+        result
+    }
+
+    fn failed(&self, error: &StoreError) {
+        let why = error.source.to_string();
+        let mut state = self.state.lock();
+        let pause = match &*state {
+            Some(down) => (down.pause * 2).min(LEFT_ALONE_MAX),
+            None => LEFT_ALONE,
+        };
+        let fell = state.replace(Down { until: Instant::now() + pause, pause, why: why.clone() }).is_none();
+        self.down.store(true, Ordering::Release);
+        drop(state);
+        if fell {
+            self.sink.emit(&Event::StoreDown { store: &self.name, error: &why });
+        }
+    }
+
+    fn answered(&self) {
+        if !self.down.load(Ordering::Acquire) {
+            return;
+        }
+        let rose = self.state.lock().take().is_some();
+        self.down.store(false, Ordering::Release);
+        if rose {
+            self.sink.emit(&Event::StoreUp { store: &self.name });
+        }
+    }
+}
+
+/// A store that is left alone while it does not answer. A clone is the same store.
+#[derive(Clone)]
+pub struct Guarded {
+    inner: Arc<dyn Store>,
+    health: Arc<Health>,
+}
+
+impl Guarded {
+    /// Guards `inner`.
+    pub fn new(inner: Arc<dyn Store>, sink: Arc<dyn Sink>) -> Self {
+        let health =
+            Health { name: inner.describe(), sink, down: AtomicBool::new(false), state: Mutex::new(None) };
+        Self { inner, health: Arc::new(health) }
+    }
+
+    /// Whether it does not answer, as far as is known.
+    pub fn is_down(&self) -> bool {
+        self.health.down.load(Ordering::Acquire)
+    }
+
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        path: &StorePath,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.health.admit(operation, path)?;
+        self.health.note(call.await)
+    }
+}
+
+impl Store for Guarded {
+    fn describe(&self) -> String {
+        self.health.name.clone()
+    }
+
+    fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>> {
+        Box::pin(self.call("stat", path, self.inner.stat(path)))
+    }
+
+    fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>> {
+        Box::pin(async move {
+            let inner = self.call("open", path, self.inner.open(path)).await?;
+            let file: Arc<dyn StoreFile> =
+                Arc::new(GuardedFile { inner, health: self.health.clone(), path: path.clone() });
+            Ok(file)
+        })
+    }
+
+    fn read_dir<'a>(
+        &'a self,
+        path: &'a StorePath,
+        cookie: u64,
+        max: usize,
+    ) -> BoxFuture<'a, Result<DirPage>> {
+        Box::pin(self.call("read the directory", path, self.inner.read_dir(path, cookie, max)))
+    }
+
+    fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(self.call("read the link", path, self.inner.read_link(path)))
+    }
+
+    fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
+        Box::pin(
+            async move { self.call("stat the file system", &StorePath::root(), self.inner.stat_fs()).await },
+        )
+    }
+
+    fn create<'a>(
+        &'a self,
+        path: &'a StorePath,
+        scratch: &'a StorePath,
+    ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>> {
+        Box::pin(self.call("create", path, self.inner.create(path, scratch)))
+    }
+
+    fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call("remove", path, self.inner.remove(path)))
+    }
+}
+
+struct GuardedFile {
+    inner: Arc<dyn StoreFile>,
+    health: Arc<Health>,
+    path: StorePath,
+}
+
+impl GuardedFile {
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.health.admit(operation, &self.path)?;
+        self.health.note(call.await)
+    }
+}
+
+impl StoreFile for GuardedFile {
+    fn stat(&self) -> BoxFuture<'_, Result<Attr>> {
+        Box::pin(self.call("stat", self.inner.stat()))
+    }
+
+    fn try_stat(&self) -> Option<Result<Attr>> {
+        self.inner.try_stat()
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        Box::pin(self.call("read", self.inner.read_at(offset, len)))
+    }
+
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(self.call("read", self.inner.read_pieces(offset, len, piece)))
+    }
+
+    fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        self.inner.try_read_at(offset, len)
+    }
+
+    fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<std::ops::Range<u64>>>> {
+        Box::pin(self.call("find data", self.inner.data_range(offset, size)))
+    }
+
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.call("read an extended attribute", self.inner.get_xattr(name, max)))
+    }
+
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        Box::pin(self.call("list the extended attributes", self.inner.list_xattrs()))
+    }
+
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call("set an extended attribute", self.inner.set_xattr(name, value)))
+    }
+
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call("remove an extended attribute", self.inner.remove_xattr(name)))
+    }
+
+    fn verity_metadata(
+        &self,
+        kind: MetadataKind,
+        offset: u64,
+        len: usize,
+    ) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        Box::pin(self.call("read verity metadata", self.inner.verity_metadata(kind, offset, len)))
+    }
+
+    fn measure_verity(&self) -> BoxFuture<'_, Result<Option<(u16, Bytes)>>> {
+        Box::pin(self.call("measure", self.inner.measure_verity()))
+    }
+
+    fn enable_verity<'a>(&'a self, seal: &'a Seal) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call("seal", self.inner.enable_verity(seal)))
+    }
+}
+
+/// Several stores as one, to be read by name. What is written goes to the first.
+pub struct Failover {
+    members: Vec<Guarded>,
+    listings: Listings,
+}
+
+impl Failover {
+    /// The stores in the order in which they are asked.
+    pub fn new(members: Vec<Guarded>) -> Self {
+        Self { members, listings: Listings::new() }
+    }
+
+    /// Asks one member after the other until one answers; else gives the first one's failure.
+    async fn ask<'a, T, F>(
+        &'a self,
+        path: &StorePath,
+        mut ask: impl FnMut(&'a Guarded, usize) -> F + Send,
+    ) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let mut first = None;
+        for (index, member) in self.members.iter().enumerate() {
+            match ask(member, index).await {
+                Err(error) if is_no_answer(error.kind) => first = first.or(Some(error)),
+                answer => return answer,
+            }
+        }
+        Err(first.unwrap_or_else(|| {
+            let source = std::io::Error::other("there is no store to ask");
+            StoreError::new(StoreErrorKind::Unavailable, "ask", path, source)
+        }))
+    }
+
+    fn first(&self, operation: &'static str, path: &StorePath) -> Result<&Guarded> {
+        self.members.first().ok_or_else(|| {
+            let source = std::io::Error::other("there is no store to ask");
+            StoreError::new(StoreErrorKind::Unavailable, operation, path, source)
+        })
+    }
+}
+
+/// Whether a failure says nothing of the object, so that another store may know more.
+fn is_no_answer(kind: StoreErrorKind) -> bool {
+    match kind {
+        StoreErrorKind::Unavailable | StoreErrorKind::Exhausted | StoreErrorKind::Io => true,
+        StoreErrorKind::NotFound
+        | StoreErrorKind::NotADirectory
+        | StoreErrorKind::IsADirectory
+        | StoreErrorKind::NotRegular
+        | StoreErrorKind::Symlink
+        | StoreErrorKind::Access
+        | StoreErrorKind::NameTooLong
+        | StoreErrorKind::Stale
+        | StoreErrorKind::ReadOnly
+        | StoreErrorKind::NoSpace
+        | StoreErrorKind::Unsupported
+        | StoreErrorKind::TooLarge => false,
+    }
+}
+
+fn renumbered(path: &StorePath, attr: Attr) -> Attr {
+    Attr { fileid: fileid_of_path(path), ..attr }
+}
+
+impl Store for Failover {
+    fn describe(&self) -> String {
+        self.members.iter().map(Store::describe).collect::<Vec<_>>().join(", ")
+    }
+
+    fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>> {
+        Box::pin(async move {
+            let attr = self.ask(path, |member, _| member.stat(path)).await?;
+            Ok(renumbered(path, attr))
+        })
+    }
+
+    fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>> {
+        Box::pin(async move {
+            let inner = self.ask(path, |member, _| member.open(path)).await?;
+            let file: Arc<dyn StoreFile> = Arc::new(Renumbered { inner, path: path.clone() });
+            Ok(file)
+        })
+    }
+
+    fn read_dir<'a>(
+        &'a self,
+        path: &'a StorePath,
+        cookie: u64,
+        max: usize,
+    ) -> BoxFuture<'a, Result<DirPage>> {
+        Box::pin(self.ask(path, move |member, index| self.listings.page(member, index, path, cookie, max)))
+    }
+
+    fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(self.ask(path, |member, _| member.read_link(path)))
+    }
+
+    fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
+        Box::pin(async move { self.ask(&StorePath::root(), |member, _| member.stat_fs()).await })
+    }
+
+    fn create<'a>(
+        &'a self,
+        path: &'a StorePath,
+        scratch: &'a StorePath,
+    ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>> {
+        Box::pin(async move { self.first("create", path)?.create(path, scratch).await })
+    }
+
+    fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.first("remove", path)?.remove(path).await })
+    }
+}
+
+/// A file of one of several stores, under the number that it has in all of them.
+pub struct Renumbered {
+    inner: Arc<dyn StoreFile>,
+    path: StorePath,
+}
+
+impl Renumbered {
+    /// `inner`, which has the name `path`.
+    pub fn new(inner: Arc<dyn StoreFile>, path: StorePath) -> Self {
+        Self { inner, path }
+    }
+}
+
+impl StoreFile for Renumbered {
+    fn stat(&self) -> BoxFuture<'_, Result<Attr>> {
+        Box::pin(async move { Ok(renumbered(&self.path, self.inner.stat().await?)) })
+    }
+
+    fn try_stat(&self) -> Option<Result<Attr>> {
+        Some(self.inner.try_stat()?.map(|attr| renumbered(&self.path, attr)))
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        self.inner.read_at(offset, len)
+    }
+
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        self.inner.read_pieces(offset, len, piece)
+    }
+
+    fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        self.inner.try_read_at(offset, len)
+    }
+
+    fn data_range(&self, offset: u64, size: u64) -> BoxFuture<'_, Result<Option<std::ops::Range<u64>>>> {
+        self.inner.data_range(offset, size)
+    }
+
+    fn get_xattr<'a>(&'a self, name: &'a [u8], max: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        self.inner.get_xattr(name, max)
+    }
+
+    fn list_xattrs(&self) -> BoxFuture<'_, Result<Vec<Vec<u8>>>> {
+        self.inner.list_xattrs()
+    }
+
+    fn verity_metadata(
+        &self,
+        kind: MetadataKind,
+        offset: u64,
+        len: usize,
+    ) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        self.inner.verity_metadata(kind, offset, len)
+    }
+
+    fn measure_verity(&self) -> BoxFuture<'_, Result<Option<(u16, Bytes)>>> {
+        self.inner.measure_verity()
+    }
+}

@@ -1,0 +1,449 @@
+//! Calls of ONC RPC (RFC 5531) over a few TCP connections: many in flight on each, sent again when a
+//! connection is lost. Knows nothing of NFS.
+//!
+//! The server may send what it likes: a record is bounded before it is kept, and one that answers no
+//! call ends its connection.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::wire::{Reader, RecordReader, Segments, Writer, XdrError};
+
+/// The longest reply: a READ of 1 MiB with all around it.
+pub(super) const REPLY_MAX: usize = 1024 * 1024 + 64 * 1024;
+/// Calls that may wait for their reply on one connection.
+const IN_FLIGHT: usize = 64;
+/// Calls whose caller has gone, of which a connection still expects the replies.
+const ABANDONED: usize = 4 * IN_FLIGHT;
+/// Bytes taken from the socket at once, at least.
+const STEP: usize = 64 * 1024;
+/// The longest body of a verifier, RFC 5531 section 8.2.
+const VERIFIER_MAX: u32 = 400;
+/// How long is waited before the first attempt to connect again; doubles with each one that fails.
+const BACKOFF: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// The ports that only root may bind and that are tried, RFC 1813 section 4.1.
+const RESERVED: std::ops::Range<u16> = 600..1024;
+
+/// What a call did not give.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// No reply within the time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// It cannot be reached; the last reason.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(io::Error),
+    /// The reply is not what RFC 5531 or the program allows.
+    #[error("the reply is not in the format: {0}")]
+    Xdr(#[from] XdrError),
+    #[error("the server refuses the credential or the RPC version")]
+    Denied,
+    #[error("the server does not have the program, its version or the procedure")]
+    NoProgram,
+    #[error("the server did not execute the call (accept_stat {0})")]
+    NotExecuted(u32),
+}
+
+/// A program and its version.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Program {
+    pub(super) number: u32,
+    pub(super) version: u32,
+}
+
+/// Where connections go.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Whether to come from a port that only root may bind, where that can be had.
+    pub(super) reserved: bool,
+}
+
+/// One call.
+pub(super) struct Call {
+    pub(super) procedure: u32,
+    /// The body of the AUTH_SYS credential.
+    pub(super) credential: Bytes,
+    pub(super) arguments: Segments,
+    /// The most bytes of a reply.
+    pub(super) reply_max: usize,
+}
+
+/// The results of an executed call.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) results: Bytes,
+    /// The call was sent more than once: the server may have executed it more than once.
+    pub(super) resent: bool,
+}
+
+/// A server, reached by a fixed number of connections that are made when they are needed.
+pub(super) struct Client {
+    peer: Peer,
+    program: Program,
+    timeout: Duration,
+    lines: Vec<Line>,
+    turn: AtomicUsize,
+}
+
+/// The place of one connection.
+struct Line {
+    state: tokio::sync::Mutex<State>,
+    slots: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Arc<Connection>>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Client {
+    pub(super) fn new(peer: Peer, program: Program, connections: usize, timeout: Duration) -> Self {
+        let line = || Line { state: tokio::sync::Mutex::default(), slots: Semaphore::new(IN_FLIGHT) };
+        let lines = (0..connections.max(1)).map(|_| line()).collect();
+        Self { peer, program, timeout, lines, turn: AtomicUsize::new(0) }
+    }
+
+    /// Makes `call` until it is answered or `deadline` has passed.
+    pub(super) async fn call(&self, call: &Call, deadline: Instant) -> Result<Reply, CallError> {
+        let mut sent = false;
+        let mut last = None;
+        let mut pause = BACKOFF;
+        loop {
+            match timeout_at(deadline, self.attempt(call, deadline, &mut sent)).await {
+                Ok(Ok((results, resent))) => return Ok(Reply { results: executed(&results)?, resent }),
+                Ok(Err(lost)) => last = Some(lost),
+                Err(_) => return Err(self.late(last)),
+            }
+            let again = Instant::now() + pause;
+            if again >= deadline {
+                return Err(self.late(last));
+            }
+            sleep_until(again).await;
+            pause = (2 * pause).min(BACKOFF_MAX);
+        }
+    }
+
+    fn late(&self, last: Option<io::Error>) -> CallError {
+        last.map_or(CallError::TimedOut(self.timeout), CallError::Unreachable)
+    }
+
+    /// One attempt; an error when the connection could not be made or was lost. `sent` tells whether an
+    /// earlier attempt may have reached the server, and is kept up to date.
+    async fn attempt(&self, call: &Call, deadline: Instant, sent: &mut bool) -> io::Result<(Bytes, bool)> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.lines.len();
+        let line = self.lines.get(turn).ok_or(io::ErrorKind::NotFound)?;
+        let _slot = line.slots.acquire().await.map_err(io::Error::other)?;
+        let connection = self.connected(line).await?;
+        let resent = std::mem::replace(sent, true);
+        let reply = connection.exchange(self.program, call)?;
+        let asked = Instant::now();
+        // A connection on which nothing came since the call was made may lead nowhere.
+        let mut watch = Watch { connection: &connection, asked, deadline: Some(deadline) };
+        let reply = reply.await;
+        watch.deadline = None;
+        Ok((reply.map_err(|_| io::ErrorKind::ConnectionReset)?, resent))
+    }
+
+    async fn connected(&self, line: &Line) -> io::Result<Arc<Connection>> {
+        let mut state = line.state.lock().await;
+        if let Some(connection) = &state.connection
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
+        }
+        if state.connection.take().is_some() {
+            // It was good until it was lost.
+            state.failures = 0;
+        }
+        if let Some(wait) = state.not_before.take() {
+            sleep_until(wait).await;
+        }
+        match connect(&self.peer).await.and_then(Connection::start) {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                state.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                let pause = BACKOFF.saturating_mul(1 << state.failures.min(6)).min(BACKOFF_MAX);
+                state.failures = state.failures.saturating_add(1);
+                state.not_before = Some(Instant::now() + pause);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Closes a connection when its call is given up at the deadline and nothing was heard meanwhile.
+struct Watch<'a> {
+    connection: &'a Connection,
+    asked: Instant,
+    deadline: Option<Instant>,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if late && !self.connection.heard_since(self.asked) {
+            self.connection.close();
+        }
+    }
+}
+
+async fn connect(peer: &Peer) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((peer.host.as_str(), peer.port)).await?.take(8) {
+        let connected = match peer.reserved {
+            true => match connect_reserved(address).await {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    TcpStream::connect(address).await
+                }
+                connected => connected,
+            },
+            false => TcpStream::connect(address).await,
+        };
+        match connected {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Connects from a reserved port. Where none is to be had: permission denied.
+async fn connect_reserved(address: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let span = u32::from(RESERVED.end - RESERVED.start);
+    let start = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    for n in 0..span {
+        let port = RESERVED.start + u16::try_from(start.wrapping_add(n) % span).unwrap_or(0);
+        let (socket, own) = match address {
+            SocketAddr::V4(_) => (TcpSocket::new_v4()?, SocketAddr::from(([0, 0, 0, 0], port))),
+            SocketAddr::V6(_) => (TcpSocket::new_v6()?, SocketAddr::from(([0u16; 8], port))),
+        };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(own) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+            Err(error) => return Err(error),
+        }
+        match socket.connect(address).await {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {}
+            connected => return connected,
+        }
+    }
+    Err(io::ErrorKind::PermissionDenied.into())
+}
+
+/// What was sent and waits for its reply, by its number.
+#[derive(Default)]
+struct Pending {
+    calls: HashMap<u32, Waiting>,
+    closed: bool,
+}
+
+struct Waiting {
+    reply: oneshot::Sender<Bytes>,
+    reply_max: usize,
+}
+
+struct Shared {
+    pending: Mutex<Pending>,
+    started: Instant,
+    /// When bytes were last received, in milliseconds since the start.
+    heard: AtomicU64,
+}
+
+impl Shared {
+    fn close(&self) {
+        let mut pending = self.pending.lock();
+        pending.closed = true;
+        // Dropping the senders tells the callers.
+        pending.calls = HashMap::new();
+    }
+
+    fn hear(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Relaxed);
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    xid: AtomicU32,
+    out: mpsc::UnboundedSender<Segments>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Connection {
+    fn start(stream: TcpStream) -> io::Result<Self> {
+        let (input, output) = stream.into_split();
+        let started = Instant::now();
+        let shared = Arc::new(Shared { pending: Mutex::default(), started, heard: AtomicU64::new(0) });
+        let (out, records) = mpsc::unbounded_channel();
+        let (reading, writing) = (shared.clone(), shared.clone());
+        let read = tokio::spawn(async move {
+            let _why = receive(input, &reading).await;
+            reading.close();
+        });
+        let write = tokio::spawn(async move {
+            let _why = send(output, records).await;
+            writing.close();
+        });
+        // The server tells calls apart by number and port, where it remembers replies: start anywhere.
+        let first = std::process::id().wrapping_mul(0x9e37_79b9) ^ now_bits();
+        Ok(Self { shared, xid: AtomicU32::new(first), out, tasks: [read, write] })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.pending.lock().closed
+    }
+
+    fn heard_since(&self, when: Instant) -> bool {
+        let heard = Duration::from_millis(self.shared.heard.load(Ordering::Relaxed));
+        self.shared.started + heard >= when
+    }
+
+    fn close(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.close();
+    }
+
+    /// Sends `call`; the reply comes by the channel, which ends when the connection is lost.
+    fn exchange(&self, program: Program, call: &Call) -> io::Result<oneshot::Receiver<Bytes>> {
+        let (reply, answer) = oneshot::channel();
+        let lost = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let xid = {
+            let mut pending = self.shared.pending.lock();
+            if pending.closed {
+                return Err(lost());
+            }
+            let xid = self.xid.fetch_add(1, Ordering::Relaxed);
+            let waiting = Waiting { reply, reply_max: call.reply_max.min(REPLY_MAX) };
+            if pending.calls.len() >= ABANDONED || pending.calls.insert(xid, waiting).is_some() {
+                drop(pending);
+                self.close();
+                return Err(lost());
+            }
+            xid
+        };
+        let mut head = Writer::default();
+        head.u32(xid).u32(0).u32(2).u32(program.number).u32(program.version).u32(call.procedure);
+        head.u32(1).opaque(&call.credential).u32(0).u32(0);
+        let body: usize = call.arguments.iter().map(Bytes::len).sum();
+        let length = u32::try_from(head.len() + body).map_err(io::Error::other)?;
+        let mut record = Writer::default();
+        record.u32(0x8000_0000 | length).append(head);
+        call.arguments.iter().for_each(|part| _ = record.raw(part.clone()));
+        self.out.send(record.finish()).map_err(|_| lost())?;
+        Ok(answer)
+    }
+}
+
+fn now_bits() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.subsec_nanos()
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.close();
+    }
+}
+
+/// Writes records whole, one after the other.
+async fn send(mut output: OwnedWriteHalf, mut records: mpsc::UnboundedReceiver<Segments>) -> io::Result<()> {
+    while let Some(mut record) = records.recv().await {
+        // What is short goes in one piece.
+        if record.iter().map(Bytes::len).sum::<usize>() <= STEP {
+            record = vec![record.concat().into()];
+        }
+        for part in record {
+            output.write_all(&part).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn receive(mut input: OwnedReadHalf, shared: &Shared) -> io::Result<()> {
+    let mut records = RecordReader::new(REPLY_MAX);
+    let mut buffer = BytesMut::new();
+    loop {
+        while let Some(record) = records.next(&mut buffer).map_err(io::Error::other)? {
+            deliver(record, shared)?;
+        }
+        // The claim is bounded by `REPLY_MAX`, so room for all of it saves copies.
+        buffer.reserve(records.missing(&buffer).clamp(STEP, REPLY_MAX));
+        if input.read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        shared.hear();
+    }
+}
+
+/// Gives a reply to the call that it belongs to. The connection ends where it belongs to none.
+fn deliver(record: Bytes, shared: &Shared) -> io::Result<()> {
+    let mut reader = Reader::new(&record);
+    let (Ok(xid), Ok(1)) = (reader.u32(), reader.u32()) else {
+        return Err(io::Error::other("a record that is no reply"));
+    };
+    let Some(waiting) = shared.pending.lock().calls.remove(&xid) else {
+        return Err(io::Error::other("a reply to no call"));
+    };
+    if record.len() > waiting.reply_max {
+        return Err(io::Error::other("a reply longer than the call allows"));
+    }
+    // Nobody may wait any more.
+    let _ = waiting.reply.send(record);
+    Ok(())
+}
+
+/// The results in a reply, when it is one of an executed call.
+pub(super) fn executed(reply: &Bytes) -> Result<Bytes, CallError> {
+    let mut reader = Reader::new(reply);
+    reader.u64()?;
+    match reader.u32()? {
+        0 => {}
+        1 => return Err(CallError::Denied),
+        other => return Err(XdrError::Undefined(other).into()),
+    }
+    reader.u32()?;
+    reader.opaque(VERIFIER_MAX)?;
+    match reader.u32()? {
+        0 => Ok(reply.slice_ref(reader.rest())),
+        1..=3 => Err(CallError::NoProgram),
+        other => Err(CallError::NotExecuted(other)),
+    }
+}
+
+/// The body of an AUTH_SYS credential, RFC 5531 appendix A.
+pub(super) fn auth_sys(uid: u32, gid: u32, gids: &[u32]) -> Bytes {
+    let gids = gids.get(..gids.len().min(16)).unwrap_or_default();
+    let mut body = Writer::default();
+    body.u32(0).opaque(b"nfs-verity").u32(uid).u32(gid).u32(u32::try_from(gids.len()).unwrap_or(0));
+    gids.iter().for_each(|gid| _ = body.u32(*gid));
+    body.finish().concat().into()
+}

@@ -1,0 +1,414 @@
+//! A mounted server: its handles by path, found again when they went stale, and calls with their errors.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::time::Instant;
+
+use super::super::identity::acting;
+use super::super::{Attr, Kind, StoreError, StoreErrorKind, StorePath};
+use super::address::{Address, NFS_PORT, PORTMAP_PORT};
+use super::dir::Walks;
+use super::proto::{self, Bad, Decoded, Handle, Status};
+use super::rpc::{self, Call, CallError, Client, Peer, Program};
+use crate::wire::{Segments, Writer};
+
+/// The most bytes of a READ or WRITE.
+const TRANSFER_MAX: u32 = 1024 * 1024;
+/// The same where the server tells no size, or one that is of no use.
+const TRANSFER_MIN: u32 = 4096;
+/// The longest reply that carries no data of a file.
+pub(super) const REPLY_MAX: usize = 1024 * 1024;
+/// What a READ has beside its data.
+pub(super) const READ_HEAD: usize = 1024;
+/// The longest reply of MOUNT or the port mapper.
+const SMALL_REPLY_MAX: usize = 4096;
+/// Bytes of memory for names with their handles and attributes.
+const NAMES_MEMORY: u64 = 32 * 1024 * 1024;
+/// How long is waited before a server that says it is busy is asked again, at first and at most.
+const BUSY: (u64, u64) = (50, 1000);
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Bad(#[from] Bad),
+    #[error("{1}")]
+    Kind(StoreErrorKind, &'static str),
+}
+
+impl Fault {
+    pub(super) fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::Call(CallError::TimedOut(_) | CallError::Unreachable(_)) => StoreErrorKind::Unavailable,
+            Self::Call(CallError::Denied) => StoreErrorKind::Access,
+            Self::Call(CallError::NoProgram) => StoreErrorKind::Unsupported,
+            Self::Call(CallError::Xdr(_) | CallError::NotExecuted(_)) => StoreErrorKind::Io,
+            Self::Bad(Bad::Status(status)) => status.kind(),
+            Self::Bad(Bad::Xdr(_) | Bad::Nonsense(_)) => StoreErrorKind::Io,
+            Self::Kind(kind, _) => *kind,
+        }
+    }
+
+    pub(super) fn is(&self, status: Status) -> bool {
+        matches!(self, Self::Bad(Bad::Status(found)) if *found == status)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.is(Status::STALE) || self.is(Status::BADHANDLE)
+    }
+
+    pub(super) fn at(self, operation: &'static str, path: &StorePath) -> StoreError {
+        StoreError::new(self.kind(), operation, path, io::Error::other(self.to_string()))
+    }
+}
+
+pub(super) type Outcome<T> = Result<T, Fault>;
+
+/// An object of the server as it was when it was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) handle: Handle,
+    pub(super) attr: Attr,
+    at: Instant,
+    age: u64,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<StorePath, Found> for Weight {
+    fn weight(&self, path: &StorePath, _: &Found) -> u64 {
+        path.as_bytes().len() as u64 + 384
+    }
+}
+
+/// What mounting gave.
+pub(super) struct Mounted {
+    nfs: Client,
+    root: Handle,
+    pub(super) rsize: u32,
+    pub(super) wsize: u32,
+}
+
+/// The server, mounted when it is first needed.
+pub(super) struct Session {
+    pub(super) address: Address,
+    timeout: std::time::Duration,
+    service: Bytes,
+    mounted: tokio::sync::Mutex<Option<Arc<Mounted>>>,
+    names: Cache<StorePath, Found, Weight>,
+    /// Moves with every change that is made here: what was found before counts no more.
+    age: AtomicU64,
+    pub(super) walks: Walks,
+}
+
+impl Session {
+    pub(super) fn new(address: Address, timeout: std::time::Duration) -> Self {
+        let rpc = &address.service;
+        Self {
+            service: rpc::auth_sys(rpc.uid, rpc.gid, &rpc.gids),
+            address,
+            timeout,
+            mounted: tokio::sync::Mutex::default(),
+            names: Cache::with_weighter(65_536, NAMES_MEMORY, Weight),
+            age: AtomicU64::new(0),
+            walks: Walks::default(),
+        }
+    }
+
+    /// When a call that begins now is given up.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// The credential for data and names, on behalf of whoever asks where it is set up so.
+    pub(super) fn acting(&self) -> Bytes {
+        match self.address.as_caller.then(acting).flatten() {
+            Some(caller) => rpc::auth_sys(caller.uid, caller.gid, &caller.gids),
+            None => self.service.clone(),
+        }
+    }
+
+    pub(super) fn service(&self) -> Bytes {
+        self.service.clone()
+    }
+
+    /// The server with its root; mounts it where that is not done yet.
+    pub(super) async fn mounted(&self, deadline: Instant) -> Outcome<Arc<Mounted>> {
+        let late = |_| Fault::from(CallError::TimedOut(self.timeout));
+        let mut mounted = tokio::time::timeout_at(deadline, self.mounted.lock()).await.map_err(late)?;
+        match &*mounted {
+            Some(mounted) => Ok(mounted.clone()),
+            None => Ok(mounted.insert(Arc::new(self.mount(deadline).await?)).clone()),
+        }
+    }
+
+    async fn mount(&self, deadline: Instant) -> Outcome<Mounted> {
+        let Address { export, connections, .. } = &self.address;
+        let nfs_port = match self.address.port() {
+            Some(port) => port,
+            None => self.port(proto::NFS, deadline).await?.unwrap_or(NFS_PORT),
+        };
+        let mount_port = match self.address.mount_port {
+            Some(port) => port,
+            None => self.port(proto::MOUNT, deadline).await?.unwrap_or(nfs_port),
+        };
+        let mut path = Writer::default();
+        path.opaque(export);
+        let root =
+            self.ask(mount_port, proto::MOUNT, proto::MNT, path, deadline, |r| proto::mounted(r)).await?;
+        let nfs = Client::new(self.peer(nfs_port), proto::NFS, *connections, self.timeout);
+        let mut mounted = Mounted { nfs, root, rsize: TRANSFER_MIN, wsize: TRANSFER_MIN };
+        let mut args = Writer::default();
+        args.opaque(root.as_bytes());
+        let (rtmax, wtmax) = self
+            .call_on(&mounted, proto::FSINFO, self.service(), args, deadline, |r| proto::fsinfo(r))
+            .await?
+            .0;
+        mounted.rsize = (rtmax / TRANSFER_MIN * TRANSFER_MIN).clamp(TRANSFER_MIN, TRANSFER_MAX);
+        mounted.wsize = (wtmax / TRANSFER_MIN * TRANSFER_MIN).clamp(TRANSFER_MIN, TRANSFER_MAX);
+        Ok(mounted)
+    }
+
+    fn peer(&self, port: u16) -> Peer {
+        Peer { host: self.address.host().to_owned(), port, reserved: self.address.reserved }
+    }
+
+    /// What the port mapper says of `program`; `None` where it is not to be asked, says nothing, or is not
+    /// there.
+    async fn port(&self, program: Program, deadline: Instant) -> Outcome<Option<u16>> {
+        if !self.address.portmap {
+            return Ok(None);
+        }
+        let mut args = Writer::default();
+        args.u32(program.number).u32(program.version).u32(6).u32(0);
+        // Where none listens that is told at once; waiting is for the server itself.
+        let soon = deadline.min(Instant::now() + self.timeout / 4);
+        match self.ask(PORTMAP_PORT, proto::PORTMAP, proto::GETPORT, args, soon, |r| proto::port(r)).await {
+            Err(Fault::Call(CallError::TimedOut(_) | CallError::Unreachable(_))) => Ok(None),
+            answer => answer,
+        }
+    }
+
+    /// One call to another program of the server.
+    async fn ask<T>(
+        &self,
+        port: u16,
+        program: Program,
+        procedure: u32,
+        args: Writer,
+        deadline: Instant,
+        decode: impl Fn(&Bytes) -> Decoded<T>,
+    ) -> Outcome<T> {
+        let client = Client::new(self.peer(port), program, 1, self.timeout);
+        let call = Call {
+            procedure,
+            credential: self.service(),
+            arguments: args.finish(),
+            reply_max: SMALL_REPLY_MAX,
+        };
+        Ok(decode(&client.call(&call, deadline).await?.results)?)
+    }
+
+    /// One call, made again while the server says that it is busy; also whether it may have been executed
+    /// twice.
+    async fn call_on<T>(
+        &self,
+        mounted: &Mounted,
+        procedure: u32,
+        credential: Bytes,
+        args: Writer,
+        deadline: Instant,
+        decode: impl Fn(&Bytes) -> Decoded<T>,
+    ) -> Outcome<(T, bool)> {
+        self.send(mounted, procedure, credential, args.finish(), REPLY_MAX, deadline, decode).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the one place where a call is made")]
+    pub(super) async fn send<T>(
+        &self,
+        mounted: &Mounted,
+        procedure: u32,
+        credential: Bytes,
+        arguments: Segments,
+        reply_max: usize,
+        deadline: Instant,
+        decode: impl Fn(&Bytes) -> Decoded<T>,
+    ) -> Outcome<(T, bool)> {
+        let call = Call { procedure, credential, arguments, reply_max };
+        let mut pause = BUSY.0;
+        loop {
+            let reply = mounted.nfs.call(&call, deadline).await?;
+            match decode(&reply.results) {
+                Err(Bad::Status(Status::JUKEBOX)) => {}
+                decoded => return Ok((decoded?, reply.resent)),
+            }
+            let again = Instant::now() + std::time::Duration::from_millis(pause);
+            if again >= deadline {
+                return Err(Bad::Status(Status::JUKEBOX).into());
+            }
+            tokio::time::sleep_until(again).await;
+            pause = (2 * pause).min(BUSY.1);
+        }
+    }
+
+    /// One call of NFSv3 in the service's name.
+    pub(super) async fn call<T>(
+        &self,
+        procedure: u32,
+        args: Writer,
+        deadline: Instant,
+        decode: impl Fn(&Bytes) -> Decoded<T>,
+    ) -> Outcome<(T, bool)> {
+        self.call_as(self.service(), procedure, args, deadline, decode).await
+    }
+
+    pub(super) async fn call_as<T>(
+        &self,
+        credential: Bytes,
+        procedure: u32,
+        args: Writer,
+        deadline: Instant,
+        decode: impl Fn(&Bytes) -> Decoded<T>,
+    ) -> Outcome<(T, bool)> {
+        let mounted = self.mounted(deadline).await?;
+        let answer = self.call_on(&mounted, procedure, credential, args, deadline, decode).await;
+        if let Err(Fault::Call(CallError::Unreachable(_))) = &answer {
+            self.lost(&mounted).await;
+        }
+        answer
+    }
+
+    /// The port mapper may name another port when the server is back.
+    pub(super) async fn lost(&self, mounted: &Arc<Mounted>) {
+        if self.address.portmap {
+            self.unmount(mounted).await;
+        }
+    }
+
+    async fn unmount(&self, mounted: &Arc<Mounted>) {
+        let mut held = self.mounted.lock().await;
+        if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, mounted)) {
+            *held = None;
+        }
+    }
+
+    /// Forgets all names: something was changed here.
+    pub(super) fn changed(&self) {
+        self.age.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether something that was learnt at `at` still counts.
+    pub(super) fn is_fresh(&self, at: Instant) -> bool {
+        at.elapsed() < self.address.attributes
+    }
+
+    fn known(&self, path: &StorePath) -> Option<Found> {
+        let found = self.names.get(path)?;
+        (self.is_fresh(found.at) && found.age == self.age.load(Ordering::Acquire)).then_some(found)
+    }
+
+    /// Remembers what `path` names, as it was when `age` was read.
+    pub(super) fn learn(&self, path: &StorePath, handle: Handle, attr: Attr, age: u64) -> Found {
+        let found = Found { handle, attr, at: Instant::now(), age };
+        if !self.address.attributes.is_zero() {
+            self.names.insert(path.clone(), found);
+        }
+        found
+    }
+
+    pub(super) fn age(&self) -> u64 {
+        self.age.load(Ordering::Acquire)
+    }
+
+    /// What `path` names. Handles on the way that went stale are looked up again from the root, and the
+    /// root is mounted again when it did.
+    pub(super) async fn find(&self, path: &StorePath, deadline: Instant) -> Outcome<Found> {
+        match self.walk(path, deadline).await {
+            Err(fault) if fault.is_stale() => {}
+            found => return found,
+        }
+        self.changed();
+        match self.walk(path, deadline).await {
+            Err(fault) if fault.is_stale() => {}
+            found => return found,
+        }
+        let mounted = self.mounted(deadline).await?;
+        self.unmount(&mounted).await;
+        self.changed();
+        self.walk(path, deadline).await
+    }
+
+    async fn walk(&self, path: &StorePath, deadline: Instant) -> Outcome<Found> {
+        if let Some(found) = self.known(path) {
+            return Ok(found);
+        }
+        // From the nearest directory above that is known.
+        let mut at = path.clone();
+        let mut below = 0;
+        let mut found = loop {
+            let Some(parent) = at.parent() else { break self.root(deadline).await? };
+            below += 1;
+            at = parent;
+            if let Some(found) = self.known(&at) {
+                break found;
+            }
+        };
+        let depth = path.components().count();
+        for name in path.components().skip(depth - below) {
+            expect_directory(&found.attr)?;
+            at = at
+                .join(name)
+                .map_err(|_| Fault::Kind(StoreErrorKind::NameTooLong, "the path is too long"))?;
+            found = self.step(&found.handle, &at, deadline).await?;
+        }
+        Ok(found)
+    }
+
+    async fn root(&self, deadline: Instant) -> Outcome<Found> {
+        let age = self.age();
+        let root = self.mounted(deadline).await?.root;
+        let attr = self.getattr(&root, deadline).await?;
+        Ok(self.learn(&StorePath::root(), root, attr, age))
+    }
+
+    pub(super) async fn getattr(&self, handle: &Handle, deadline: Instant) -> Outcome<Attr> {
+        let mut args = Writer::default();
+        args.opaque(handle.as_bytes());
+        Ok(self.call(proto::GETATTR, args, deadline, |r| proto::getattr(r)).await?.0)
+    }
+
+    /// Finds the last name of `path` in its directory.
+    pub(super) async fn step(
+        &self,
+        directory: &Handle,
+        path: &StorePath,
+        deadline: Instant,
+    ) -> Outcome<Found> {
+        let age = self.age();
+        let mut args = Writer::default();
+        args.opaque(directory.as_bytes()).opaque(path.name());
+        let (handle, attr) = self.call(proto::LOOKUP, args, deadline, |r| proto::lookup(r)).await?.0;
+        let attr = match attr {
+            Some(attr) => attr,
+            None => self.getattr(&handle, deadline).await?,
+        };
+        Ok(self.learn(path, handle, attr, age))
+    }
+}
+
+/// Whether something can lie in it.
+pub(super) fn expect_directory(attr: &Attr) -> Outcome<()> {
+    match attr.kind {
+        Kind::Directory => Ok(()),
+        Kind::Symlink => Err(Fault::Kind(StoreErrorKind::Symlink, "it is a symbolic link")),
+        _ => Err(Fault::Kind(StoreErrorKind::NotADirectory, "it is not a directory")),
+    }
+}

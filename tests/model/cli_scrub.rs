@@ -1,0 +1,310 @@
+//! `nfs-verity scrub`: what it finds, how it goes on, and how it ends.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::cli::{Ends, command, flip};
+use crate::cli_serve::{audit, events};
+use crate::support::{Client, Site, content, eventually};
+
+fn scrub(site: &Site) -> Command {
+    let mut scrub = command("scrub");
+    scrub.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
+    scrub.arg("--state").arg(site.path("state"));
+    scrub
+}
+
+/// A tree of five signed files.
+fn signed() -> Site {
+    let site = Site::new();
+    for (n, name) in ["a", "b/c", "b/d/e", "b-", "z"].iter().enumerate() {
+        site.put(name, &content(n as u64, 100_000));
+    }
+    site.sign(&[]);
+    site
+}
+
+/// The place that is kept.
+fn places(site: &Site) -> Vec<PathBuf> {
+    let entries = fs::read_dir(site.path("state")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|end| end != "lock" && end != "new")).collect()
+}
+
+fn leftover(site: &Site, name: &str, age: Duration) -> PathBuf {
+    let path = site.evidence(".nfs-verity").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "unfinished").unwrap();
+    File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+    path
+}
+
+const DAYS: Duration = Duration::from_secs(3 * 86_400);
+
+#[test]
+fn a_good_store_is_good_again_and_again() {
+    let site = signed();
+    for _ in 0..2 {
+        let lines = scrub(&site).arg("--json").ends(0).json_lines();
+        let wanted = json!({
+            "complete": true, "files": 5, "good": 5, "bytes": 500_000, "findings": {}, "repaired": 0,
+        });
+        assert_eq!(lines, [wanted]);
+    }
+    let said = scrub(&site).ends(0);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("5 files, 500000 bytes: 5 good\n", ""));
+    let empty = Site::new();
+    assert_eq!(scrub(&empty).ends(0).out, "0 files, 0 bytes: 0 good\n");
+}
+
+#[test]
+fn every_finding_is_told_with_its_kind_and_its_place() {
+    let site = signed();
+    flip(&site.tree().join("b/c"), 5 * 4096);
+    flip(&site.tree().join("b/c"), 7 * 4096);
+    site.put("new", b"who wrote this?");
+    fs::remove_file(site.tree().join("a")).unwrap();
+    fs::remove_file(site.tree().join("b-")).unwrap();
+    fs::create_dir(site.tree().join("b-")).unwrap();
+    leftover(&site, "tmp-1", DAYS);
+    leftover(&site, "tmp-2", Duration::ZERO);
+    leftover(&site, "handle.key", DAYS);
+    let lines = scrub(&site).arg("--json").ends(1).json_lines();
+    let (summary, found) = lines.split_last().unwrap();
+    let found: Vec<_> = found.iter().map(|line| (&line["path"], &line["finding"])).collect();
+    let wanted = [
+        ("b/c", "bad block"),
+        ("new", "unsigned"),
+        (".nfs-verity/a", "orphan evidence"),
+        (".nfs-verity/b-", "orphan evidence"),
+        (".nfs-verity/.nfs-verity/tmp-1", "unfinished file"),
+    ];
+    let wanted: Vec<_> = wanted.iter().map(|(path, what)| (json!(path), json!(what))).collect();
+    assert_eq!(found, wanted.iter().map(|(path, what)| (path, what)).collect::<Vec<_>>());
+    assert_eq!((&lines[0]["block"], &lines[0]["failing_blocks"]), (&json!(5), &json!(2)));
+    let counts = json!({ "bad block": 1, "unsigned": 1, "orphan evidence": 2, "unfinished file": 1 });
+    assert_eq!((&summary["findings"], &summary["good"]), (&counts, &json!(2)));
+    let text = scrub(&site).ends(1).out;
+    assert!(text.starts_with("b/c: bad block 5 and 1 more (expected "), "{text}");
+    assert!(text.contains("\n.nfs-verity/a: orphan evidence; restore the file"), "{text}");
+}
+
+#[test]
+fn unfinished_files_are_removed_when_they_are_old_and_it_may() {
+    let site = signed();
+    let (old, new) = (leftover(&site, "tmp-1", DAYS), leftover(&site, "tmp-2", Duration::ZERO));
+    let other = leftover(&site, "handle.key", DAYS);
+    scrub(&site).ends(1);
+    assert!(old.exists(), "it only looks");
+    assert!(scrub(&site).arg("--repair").ends(0).out.contains("tmp-1: unfinished file (removed); repaired"));
+    assert!(!old.exists() && new.exists() && other.exists());
+    scrub(&site).ends(0);
+}
+
+#[test]
+fn a_good_copy_on_a_replica_is_named() {
+    let site = signed();
+    let replica = site.path("replica");
+    let copied = Command::new("cp").arg("-a").arg(site.tree()).arg(&replica).status().unwrap();
+    assert!(copied.success());
+    flip(&site.tree().join("z"), 3);
+    flip(&site.tree().join("a"), 3);
+    flip(&replica.join("a"), 9000);
+    let said = scrub(&site).arg("--replica").arg(&replica).ends(1).out;
+    assert!(said.contains(&format!("a good copy is on {}", replica.display())), "{said}");
+    assert!(said.contains("no replica has a good copy"), "{said}");
+}
+
+/// A scrub that is slow, once it has kept its place behind some file.
+fn slow(site: &Site) -> Child {
+    let mut scrub = scrub(site);
+    scrub.args(["--rate", "1", "--jobs", "1", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = scrub.spawn().unwrap();
+    eventually("a place is kept", || !places(site).is_empty());
+    child
+}
+
+/// A site that takes seconds at 1 MB/s, with `n` unsigned files in order.
+fn large(n: usize) -> Site {
+    let site = Site::new();
+    for k in 0..n {
+        site.put(format!("{k:03}/f"), &content(k as u64, 200_000));
+    }
+    site.sign(&[]);
+    for k in 0..n {
+        site.put(format!("{k:03}/unsigned"), b"x");
+    }
+    site
+}
+
+fn paths(lines: &[Value]) -> Vec<String> {
+    let paths = lines.iter().filter_map(|line| line["path"].as_str());
+    paths.map(str::to_owned).collect()
+}
+
+fn parsed(text: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn killed_midway_it_goes_on_and_every_file_is_counted_once() {
+    let n = 30;
+    let site = large(n);
+    let mut child = slow(&site);
+    child.kill().unwrap();
+    let before = parsed(&child.wait_with_output().unwrap().stdout);
+    let said = scrub(&site).arg("--json").ends(1);
+    said.complains_of(&["goes on behind "]);
+    let after = said.json_lines();
+    let summary = after.last().unwrap();
+    assert_eq!((&summary["files"], &summary["good"]), (&json!(2 * n), &json!(n)));
+    assert_eq!(summary["findings"], json!({ "unsigned": n }));
+    let (before, after) = (paths(&before), paths(&after));
+    assert!(after.len() < n, "it did not start anew");
+    let all: BTreeSet<_> = before.iter().chain(&after).collect();
+    assert_eq!(all.len(), n, "no finding is left out");
+    assert_eq!(scrub(&site).arg("--json").ends(1).json_lines().len(), n + 1, "and the next one starts anew");
+}
+
+#[test]
+fn interrupted_it_says_so_and_keeps_the_very_place() {
+    let n = 30;
+    let site = large(n);
+    let child = slow(&site);
+    let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let before = parsed(&output.stdout);
+    assert_eq!(before.last().unwrap()["complete"], false);
+    let after = scrub(&site).arg("--json").ends(1).json_lines();
+    assert_eq!(after.last().unwrap()["findings"], json!({ "unsigned": n }));
+    assert_eq!(paths(&before).len() + paths(&after).len(), n, "nothing is told twice");
+}
+
+#[test]
+fn a_place_that_is_damaged_is_said_and_left() {
+    let site = large(20);
+    let mut child = slow(&site);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let place = places(&site).remove(0);
+    flip(&place, 40);
+    let said = scrub(&site).arg("--json").ends(1);
+    said.complains_of(&["starts anew", "damaged"]);
+    assert_eq!(said.json_lines().len(), 21);
+}
+
+#[test]
+fn two_scrubs_do_not_share_a_place() {
+    let site = large(20);
+    let mut child = slow(&site);
+    scrub(&site).ends(3).complains_of(&["another scrub", "--state"]);
+    let mut elsewhere = command("scrub");
+    elsewhere.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
+    elsewhere.arg("--state").arg(site.path("other")).ends(1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_it_cannot_do_has_its_own_exit_status() {
+    let site = signed();
+    let with = |store: &str| {
+        let mut scrub = command("scrub");
+        scrub.arg("--store").arg(store).arg("--trust").arg(site.trust());
+        scrub.arg("--state").arg(site.path("state"));
+        scrub
+    };
+    with("nowhere://x").ends(2).complains_of(&["nowhere", "scheme"]);
+    with("/none/at/all").ends(3).complains_of(&["/none/at/all"]);
+    scrub(&site).args(["--rate", "0"]).ends(2);
+    let mut homeless = command("scrub");
+    homeless.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
+    homeless.env_remove("HOME").env_remove("XDG_STATE_HOME").ends(3).complains_of(&["--state"]);
+}
+
+#[test]
+fn a_gateway_scrubs_by_itself_and_tells_it_everywhere() {
+    let site = signed();
+    flip(&site.tree().join("b/c"), 5 * 4096);
+    fs::remove_file(site.tree().join("z")).unwrap();
+    let log = site.path("audit.log");
+    let flags = ["--scrub", "1s", "--scrub-rate", "100", "--audit-log", log.to_str().unwrap()];
+    let mut served = site.serve(&flags);
+    let complete = "nfs_verity_scrub_runs_total{result=\"complete\"}";
+    eventually("it scrubs again and again", || served.metric(complete) >= 2.0);
+    for (metric, value) in [
+        ("nfs_verity_scrub_last_findings{finding=\"bad block\"}", 1.0),
+        ("nfs_verity_scrub_last_findings{finding=\"orphan evidence\"}", 1.0),
+        ("nfs_verity_scrub_last_findings{finding=\"unsigned\"}", 0.0),
+        // It is no client, and nothing was refused to one.
+        ("nfs_verity_reads_total", 0.0),
+        ("nfs_verity_refused_total{cause=\"bad block\",class=\"corrupt\"}", 0.0),
+        ("nfs_verity_cache_bytes", 0.0),
+    ] {
+        assert_eq!(served.metric(metric), value, "{metric}");
+    }
+    assert!(served.metric("nfs_verity_scrub_files_total") >= 8.0);
+    assert!(served.metric("nfs_verity_scrub_last_time_seconds") > 1.7e9);
+    assert!(served.get("/").contains("<dt>Scrub</dt>"), "{}", served.get("/"));
+    served.signal("TERM");
+    assert_eq!(served.ended(), Some(0));
+    let found = events(&log, "scrub-finding");
+    assert_eq!((&found[0]["path"], &found[0]["block"]), (&json!("b/c"), &json!(5)));
+    assert_eq!(found[1]["finding"], "orphan evidence");
+    let ended = &events(&log, "scrub-ended")[0];
+    assert_eq!(
+        (&ended["result"], &ended["files"], &ended["good"]),
+        (&json!("complete"), &json!(4), &json!(3))
+    );
+    assert_eq!(ended["findings"], json!({ "bad block": 1, "orphan evidence": 1 }));
+    assert_eq!(audit(&log).last().unwrap()["event"], "stopped");
+}
+
+#[test]
+fn a_gateway_goes_on_with_the_scrub_that_its_end_interrupted() {
+    let n = 30;
+    let site = large(n);
+    let log = site.path("audit.log");
+    let flags = ["--scrub", "24h", "--audit-log", log.to_str().unwrap()];
+    let mut served = site.serve(&[&flags[..], &["--scrub-rate", "1"]].concat());
+    eventually("it has begun", || served.metric("nfs_verity_scrub_files_total") >= 4.0);
+    assert_eq!(served.metric("nfs_verity_scrub_running"), 1.0);
+    let mut client = Client::connect(served.nfs);
+    let file = client.find("029/f").unwrap();
+    assert_eq!(client.read_all(&file, 65536).unwrap(), content(29, 200_000), "clients are served meanwhile");
+    served.signal("TERM");
+    assert_eq!(served.ended(), Some(0));
+    assert_eq!(events(&log, "scrub-ended")[0]["result"], "interrupted");
+
+    let served = site.serve(&flags);
+    eventually("it ends", || events(&log, "scrub-ended").len() == 2);
+    assert!(events(&log, "scrub-started")[1]["after"].is_string());
+    let ended = &events(&log, "scrub-ended")[1];
+    assert_eq!((&ended["complete"], &ended["files"]), (&json!(true), &json!(2 * n)));
+    assert!(served.metric("nfs_verity_scrub_files_total") < 60.0, "the rest alone");
+    assert_eq!(events(&log, "scrub-finding").len(), n, "each once");
+}
+
+#[test]
+fn how_often_and_how_fast_is_checked() {
+    let site = signed();
+    let serve = |flag: &str, value: &str| {
+        let mut serve = command("serve");
+        serve.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
+        serve.arg("--state").arg(site.path("state")).args([flag, value]);
+        serve
+    };
+    serve("--scrub", "daily").ends(2).complains_of(&["daily", "24h"]);
+    serve("--scrub-rate", "0").ends(2).complains_of(&["scrub_rate", "from 1"]);
+    let config = site.path("gateway.toml");
+    fs::write(&config, "scrub = \"1x\"\n").unwrap();
+    serve("--config", config.to_str().unwrap()).ends(2).complains_of(&["gateway.toml:1", "1x"]);
+}
