@@ -198,6 +198,13 @@ pub trait Store: Send + Sync + 'static {
         scratch: &'a StorePath,
     ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>>;
 
+    /// Puts `content` at `path` at once, unless anything is there: then it gives false, and nothing is
+    /// changed. Of several that do so at the same time, one wins.
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        let _ = (path, content);
+        Box::pin(async { unsupported("create what nobody else has") })
+    }
+
     /// Removes what `path` names, a directory with all below it. Symbolic links are removed, not
     /// followed. The root is [`StoreErrorKind::Access`].
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>>;
