@@ -101,6 +101,7 @@ impl AppError {
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
+            | Self::DiskCache(_)
             | Self::Rpcbind(_) => false,
         }
     }
