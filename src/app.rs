@@ -101,7 +101,6 @@ impl AppError {
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
-            | Self::DiskCache(_)
             | Self::Rpcbind(_) => false,
         }
     }
