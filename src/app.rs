@@ -1,18 +1,17 @@
 //! The composition root: makes every concrete thing, joins them, and runs them to the end.
 
+mod handle_key;
 mod nfs4;
 mod revocations;
 mod schedule;
 mod stores;
 
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::{ConfigError, Settings, TrustError, load_keyring};
 use crate::event::{Event, Sink};
-use crate::export::{Export, ExportOptions, HandleKey, Identity, WholeFiles};
+use crate::export::{Export, ExportOptions, Identity, WholeFiles};
 use crate::monitor::{Monitor, MonitorError, Options};
 use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
@@ -28,7 +27,7 @@ use crate::proto::nfs3::Nfs3;
 use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
-use crate::store::StoreError;
+use crate::store::{StoreError, StorePath};
 use revocations::Revocations;
 use schedule::Schedule;
 use stores::Stores;
@@ -83,6 +82,14 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// The secret behind the file handles that gateways share cannot be used.
+    #[error("{path} in the store {reason}")]
+    SharedKey {
+        /// Where it is.
+        path: StorePath,
+        /// What is wrong.
+        reason: String,
+    },
     /// rpcbind does not take the registration.
     #[error("cannot register with the local rpcbind: {0}; start it or leave --rpcbind out")]
     Rpcbind(std::io::Error),
@@ -101,6 +108,7 @@ impl AppError {
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
+            | Self::SharedKey { .. }
             | Self::Rpcbind(_) => false,
         }
     }
@@ -129,13 +137,10 @@ impl Gateway {
         let keys = keyring.len();
         let relaxed = keyring.relaxations();
         let state = state_directory(&settings)?;
-        let handle_key = match &settings.handle_key {
-            Some(path) => given_key(path)?,
-            None => handle_key(&state)?,
-        };
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         let sink: Arc<dyn Sink> = monitor.clone();
         let stores = Stores::open(&settings, &sink).await?;
+        let handle_key = handle_key::find(&settings, &state, &*stores.first).await?;
         let export = Export::new(ExportOptions {
             store: stores.first.clone(),
             replicas: stores.replicas.clone(),
@@ -332,60 +337,6 @@ fn state_directory(settings: &Settings) -> Result<PathBuf, AppError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map_err(|error| AppError::State { path: directory.clone(), reason: error.to_string() })?;
     Ok(directory)
-}
-
-/// A secret that the operator made, as for gateways that stand for each other.
-fn given_key(path: &Path) -> Result<HandleKey, AppError> {
-    let wrong = |reason: String| AppError::HandleKey { path: path.to_owned(), reason };
-    match read_key(path) {
-        Ok(Some(key)) => Ok(HandleKey::new(&key)),
-        Ok(None) => Err(wrong("is not of 32 bytes".to_owned())),
-        Err(error) => Err(wrong(error.to_string())),
-    }
-}
-
-/// The secret behind the file handles: read from the state directory, made there the first time.
-fn handle_key(directory: &Path) -> Result<HandleKey, AppError> {
-    let path = directory.join("handle.key");
-    let failed = |error: std::io::Error| AppError::State { path: path.clone(), reason: error.to_string() };
-    loop {
-        match read_key(&path) {
-            Ok(Some(key)) => return Ok(HandleKey::new(&key)),
-            Ok(None) => {
-                let reason = "is no handle key; remove it, and clients will have to mount again".to_owned();
-                return Err(AppError::State { path, reason });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                make_key(directory, &path).map_err(failed)?;
-            }
-            Err(error) => return Err(failed(error)),
-        }
-    }
-}
-
-fn read_key(path: &Path) -> std::io::Result<Option<[u8; 32]>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(33).read_to_end(&mut bytes)?;
-    Ok(bytes.try_into().ok())
-}
-
-/// Puts a new key in place at once; of two gateways that do so, one wins.
-fn make_key(directory: &Path, path: &Path) -> std::io::Result<()> {
-    let mut key = [0; 32];
-    SystemRandom::new().fill(&mut key).map_err(|_| std::io::Error::other("no randomness"))?;
-    let unfinished = directory.join(format!("handle.key.{}", std::process::id()));
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    let linked = std::fs::hard_link(&unfinished, path);
-    std::fs::remove_file(&unfinished)?;
-    // The name must outlive a loss of power as the bytes do.
-    std::fs::File::open(directory)?.sync_all()?;
-    match linked {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
 }
 
 /// A directory of the user's, one for each store.

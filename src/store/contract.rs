@@ -349,7 +349,9 @@ async fn removal_takes_whole_trees_and_follows_no_link() {
 #[tokio::test]
 async fn an_entry_that_stays_is_listed_exactly_once_while_others_come_and_go() {
     for scene in Scene::all() {
-        for n in 0..5000 {
+        // A bucket lists all of them for each page, as it remembers nothing here.
+        let count = if scene.is_file_system() { 5000 } else { 1000 };
+        for n in 0..count {
             scene.put(&format!("dir/stays-{n}"), b"");
             if n % 5 == 0 {
                 scene.put(&format!("dir/goes-{n}"), b"");
@@ -372,10 +374,10 @@ async fn an_entry_that_stays_is_listed_exactly_once_while_others_come_and_go() {
             if page.end {
                 break;
             }
-            if pages < 1000 {
+            if pages < count / 5 {
                 scene.put(&format!("dir/comes-{pages}"), b"");
                 if pages % 5 == 0 {
-                    scene.remove(&format!("dir/goes-{}", 5 * (pages * 7 % 1000)));
+                    scene.remove(&format!("dir/goes-{}", 5 * (pages * 7 % (count / 5))));
                     scene.remove(&format!("dir/comes-{}", pages / 2));
                     scene.put(&format!("dir/comes-{}", pages / 2), b"");
                 }
@@ -383,7 +385,7 @@ async fn an_entry_that_stays_is_listed_exactly_once_while_others_come_and_go() {
             pages += 1;
         }
         let stayed = seen.iter().filter(|name| name.starts_with(b"stays-")).count();
-        assert_eq!(stayed, 5000);
+        assert_eq!(stayed, count);
         assert!(seen.contains(&b"."[..]) && seen.contains(&b".."[..]));
     }
 }

@@ -220,6 +220,10 @@ impl Store for Patient {
         self.inner.create(path, scratch)
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        self.inner.create_new(path, content)
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.inner.remove(path)
     }

@@ -11,6 +11,9 @@ mod disk_cache;
 mod nfs_server;
 mod patience;
 mod replicas;
+mod s3;
+mod s3_attacks;
+mod s3_server;
 mod upstream;
 mod upstream_attacks;
 

@@ -13,6 +13,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::address::{Address, Provider};
 use super::fail::word;
+use super::http::Bounded;
 
 /// The largest file of credentials.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -54,6 +55,7 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, St
                 .with_bucket_name(bucket)
                 .with_virtual_hosted_style_request(address.virtual_hosted)
                 .with_client_options(options)
+                .with_http_connector(Bounded::default())
                 .with_retry(retry);
             both(if address.anonymous { builder.with_skip_signature(true) } else { builder }.build())
         }
@@ -62,7 +64,10 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, St
             if let Some(endpoint) = &address.endpoint {
                 builder = builder.with_base_url(endpoint);
             }
-            let builder = builder.with_client_options(options).with_retry(retry);
+            let builder = builder
+                .with_client_options(options)
+                .with_http_connector(Bounded::default())
+                .with_retry(retry);
             both(if address.anonymous { builder.with_skip_signature(true) } else { builder }.build())
         }
         Provider::Azure => {
@@ -70,7 +75,10 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, St
             if let Some(endpoint) = &address.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
             }
-            let builder = builder.with_client_options(options).with_retry(retry);
+            let builder = builder
+                .with_client_options(options)
+                .with_http_connector(Bounded::default())
+                .with_retry(retry);
             both(if address.anonymous { builder.with_skip_signature(true) } else { builder }.build())
         }
     }

@@ -133,11 +133,8 @@ impl<'a> Pager<'a> {
                     self.token = answer.page_token;
                     let page =
                         Page { objects: answer.result.objects, directories: answer.result.common_prefixes };
-                    self.remember(&page);
-                    self.empty = match page.objects.is_empty() && page.directories.is_empty() {
-                        true => self.empty + 1,
-                        false => 0,
-                    };
+                    // Pages bring what comes behind all before; a few bring nothing.
+                    self.empty = if self.remember(&page) { 0 } else { self.empty + 1 };
                     if self.empty > EMPTY_MAX {
                         return Err(self.refused("its listing has no end"));
                     }
@@ -152,11 +149,16 @@ impl<'a> Pager<'a> {
         Ok(None)
     }
 
-    fn remember(&mut self, page: &Page) {
+    /// Remembers how far the listing has come; whether it has gone on.
+    fn remember(&mut self, page: &Page) -> bool {
         let objects = page.objects.iter().map(|meta| meta.location.to_string());
         let directories = page.directories.iter().map(|path| format!("{path}/\u{10ffff}"));
         let last = objects.chain(directories).max();
-        self.after = self.after.take().max(last);
+        let on = last > self.after;
+        if on {
+            self.after = last;
+        }
+        on
     }
 
     /// A page cannot be read for one key in it: the keys before it are asked for in smaller pages, and the

@@ -12,6 +12,7 @@ mod ahead;
 mod credentials;
 mod fail;
 mod file;
+mod http;
 mod keys;
 #[cfg(test)]
 pub(super) mod scene;
@@ -59,8 +60,13 @@ pub(super) async fn open(address: &Address, options: &OpenOptions) -> Result<Arc
     let bucket =
         Bucket::new(address.to_string(), &address.prefix, address.look, objects, pages, options.timeout);
     let root = StorePath::root();
-    bucket.0.has_below("", &root).await.map_err(|error| cannot_open(error.kind, address, error.source))?;
-    Ok(Arc::new(bucket))
+    match bucket.0.has_below("", &root).await {
+        // A server that is away comes back.
+        Err(error) if error.kind != StoreErrorKind::Unavailable => {
+            Err(cannot_open(error.kind, address, error.source))
+        }
+        Ok(_) | Err(_) => Ok(Arc::new(bucket)),
+    }
 }
 
 /// A bucket, or what has one prefix in it. A clone is the same.

@@ -15,7 +15,7 @@ use super::Bucket;
 use super::address::Look;
 
 /// Keys in one page.
-const PAGE: usize = 100;
+const PAGE: usize = 300;
 
 struct Paged(InMemory);
 
