@@ -281,12 +281,10 @@ impl Reader {
             });
             if let Err(error) = got.await {
                 let why: Arc<str> = error.source.to_string().into();
-                let mut number = at / CHUNK;
-                for sender in waiting {
+                for (number, sender) in (at / CHUNK..).zip(waiting) {
                     // Whoever comes later asks again.
                     ahead.chunks.lock().remove((id, number));
                     sender.send_replace(Some(Err((error.kind, why.clone()))));
-                    number += 1;
                 }
             }
         });

@@ -131,12 +131,11 @@ async fn put_parts(
         let upload = &mut upload;
         let requests = futures_util::stream::iter(starts).then(move |start| {
             let (file, len) = (file.clone(), usize::try_from(part.min(size - start)).unwrap_or(0));
-            let bytes = on_pool(move || {
+            on_pool(move || {
                 let mut bytes = vec![0; len];
                 file.read_exact_at(&mut bytes, start)?;
                 Ok(bytes)
-            });
-            async move { bytes.await }
+            })
         });
         let requests = requests.map(|bytes| {
             let request = bytes.map(|bytes| upload.put_part(bytes.into()));
