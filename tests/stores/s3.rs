@@ -221,13 +221,21 @@ async fn large_objects_are_written_in_parts_and_read_back_from_anywhere() {
     assert!(store.stat(&path("scratch")).await.is_err(), "nothing else is left there");
 }
 
-#[tokio::test]
-async fn of_two_that_create_the_same_object_one_wins() {
-    let server = S3::start(Kind::Moto);
-    let (a, b) = (open(&server.url("&anonymous=on")).await, open(&server.url("&anonymous=on")).await);
-    assert!(a.create_new(&path("k/e/y"), b"one").await.unwrap());
-    assert!(!b.create_new(&path("k/e/y"), b"two").await.unwrap());
-    assert_eq!(b.open(&path("k/e/y")).await.unwrap().read_at(0, 9).await.unwrap().as_ref(), b"one");
+#[test]
+fn gateways_that_start_at_the_same_time_agree_on_the_handles() {
+    for kind in [Kind::Moto, Kind::S3s] {
+        let site = Site::new();
+        let server = signed(kind, &site, &[("f", content(1, 10))]);
+        let roots: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> = ["one", "two", "three"]
+                .map(|name| scope.spawn(|| server.serve(&site, name, &[])))
+                .into_iter()
+                .map(|gateway| gateway.join().unwrap())
+                .collect();
+            started.iter().map(|served| Client::connect(served.nfs).mount(b"/").unwrap()).collect()
+        });
+        assert!(roots.iter().all(|root| *root == roots[0]), "{kind:?}: {roots:?}");
+    }
 }
 
 #[tokio::test]

@@ -110,8 +110,10 @@ impl S3 {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let head = format!(
-            "{method} /{BUCKET}/{key} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+            "{method} /{BUCKET}/{} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+             x-amz-acl: public-read-write\r\n\
              Content-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            encoded(key),
             self.port,
             content.len()
         );
@@ -146,6 +148,13 @@ impl S3 {
         args.extend(more.iter().map(Into::into));
         Served::spawn(self.command().args(args))
     }
+}
+
+/// A key as it stands in a request.
+fn encoded(key: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    key.bytes().map(one).collect()
 }
 
 fn spawn(kind: Kind, port: u16, files: &Path) -> Child {

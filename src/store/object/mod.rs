@@ -185,11 +185,19 @@ impl Inner {
             return Ok(found);
         }
         let below = format!("{}/", String::from_utf8_lossy(path.as_bytes()));
-        let (head, below) = tokio::join!(self.head(&key, path), self.has_below(&below, path));
-        let found = match (head?, below?) {
-            (_, true) => Some(Found::Directory),
-            (version, false) => version.map(Found::File),
+        let (mut head, mut below) = (Box::pin(self.head(&key, path)), Box::pin(self.has_below(&below, path)));
+        // Some servers fail to tell what stands at a directory's name, which then does not matter.
+        let (version, is_directory) = tokio::select! {
+            is_directory = &mut below => match is_directory? {
+                true => (None, true),
+                false => (head.await?, false),
+            },
+            version = &mut head => match below.await? {
+                true => (None, true),
+                false => (version?, false),
+            },
         };
+        let found = if is_directory { Some(Found::Directory) } else { version.map(Found::File) };
         self.heads.insert(path.clone(), (Instant::now(), found.clone()));
         Ok(found)
     }

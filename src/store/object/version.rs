@@ -177,7 +177,9 @@ mod tests {
 
     #[test]
     fn modes_are_read_as_s3fs_and_rclone_write_them() {
-        for (text, mode) in [("33188", 0o644), ("0100644", 0o644), ("100755", 0o755), ("644", 0o644)] {
+        let modes =
+            [("33188", 0o644), ("0100644", 0o644), ("100755", 0o755), ("644", 0o644), ("35304", 0o4750)];
+        for (text, mode) in modes {
             assert_eq!(read_mode(text), Some(mode), "{text}");
         }
         for text in ["", "x", "16877", "0040755", "9", "-1"] {
