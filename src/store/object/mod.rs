@@ -16,6 +16,8 @@ mod http;
 mod keys;
 #[cfg(test)]
 pub(super) mod scene;
+#[cfg(test)]
+mod tests;
 mod version;
 mod write;
 

@@ -1,14 +1,22 @@
 //! A bucket in memory, with listings in pages as servers give them.
 
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ListResult, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{
+    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Done,
+};
+use parking_lot::Mutex;
 
 use super::super::Store;
 use super::Bucket;
@@ -59,10 +67,66 @@ impl PaginatedListStore for Paged {
     }
 }
 
+/// Counts what is asked of it.
+#[derive(Debug)]
+pub(super) struct Counted {
+    inner: InMemory,
+    /// The ranges of bytes that were asked for.
+    pub(super) reads: Mutex<Vec<Range<u64>>>,
+    pub(super) heads: AtomicUsize,
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Counted {
+    async fn put_opts(&self, to: &Path, payload: PutPayload, options: PutOptions) -> Done<PutResult> {
+        self.inner.put_opts(to, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        to: &Path,
+        options: PutMultipartOptions,
+    ) -> Done<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(to, options).await
+    }
+
+    async fn get_opts(&self, from: &Path, options: GetOptions) -> Done<GetResult> {
+        match (&options.range, options.head) {
+            (_, true) => _ = self.heads.fetch_add(1, Ordering::Relaxed),
+            (Some(GetRange::Bounded(range)), _) => self.reads.lock().push(range.clone()),
+            (range, _) => panic!("{range:?}"),
+        }
+        self.inner.get_opts(from, options).await
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Done<Path>>) -> BoxStream<'static, Done<Path>> {
+        self.inner.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Done<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Done<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Done<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
 /// A bucket that can be changed behind the store's back.
 pub(in crate::store) struct Scene {
     pub(in crate::store) store: Arc<dyn Store>,
-    pub(in crate::store) objects: InMemory,
+    pub(super) objects: InMemory,
+    pub(super) counted: Arc<Counted>,
 }
 
 impl Scene {
@@ -74,9 +138,11 @@ impl Scene {
     pub(super) fn with(prefix: &str, look: Look) -> Self {
         let objects = InMemory::new();
         let pages = Arc::new(Paged(objects.clone()));
-        let (all, timeout) = (Arc::new(objects.clone()), Duration::from_secs(10));
-        let store = Bucket::new("bucket".into(), prefix, look, all, pages, timeout);
-        Self { store: Arc::new(store), objects }
+        let counted =
+            Arc::new(Counted { inner: objects.clone(), reads: Mutex::default(), heads: AtomicUsize::new(0) });
+        let timeout = Duration::from_secs(10);
+        let store = Bucket::new("bucket".into(), prefix, look, counted.clone(), pages, timeout);
+        Self { store: Arc::new(store), objects, counted }
     }
 
     pub(in crate::store) fn put(&self, path: &str, content: &[u8]) {
