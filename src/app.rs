@@ -162,7 +162,10 @@ impl Gateway {
             handle_key,
             sink: sink.clone(),
         });
-        let export = Arc::new(export.await?);
+        let export = Arc::new(export.await.map_err(|error| {
+            let source = std::io::Error::other(format!("{}: {}", settings.store, error.source));
+            StoreError { source, ..error }
+        })?);
         monitor.set_gauge(export.clone());
         let scrubs = Schedule::new(&settings, stores, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {

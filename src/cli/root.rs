@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::Trouble;
 use crate::carrier::CarrierKind;
 use crate::event::Silent;
-use crate::store::{OpenOptions, Store, StoreAddress};
+use crate::store::{OpenOptions, Store, StoreAddress, StorePath};
 
 /// How long one call of a store may take. Nobody waits for an answer but this command.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The address that `root` is.
 pub(super) fn address(root: &Path) -> Result<StoreAddress, Trouble> {
@@ -19,8 +19,19 @@ pub(super) fn address(root: &Path) -> Result<StoreAddress, Trouble> {
 
 /// The store at `root`. Has to run in the runtime in which the store is used.
 pub(super) async fn open_store(root: &Path) -> Result<Arc<dyn Store>, Trouble> {
+    open_at(&address(root)?).await
+}
+
+/// The store at `address`, which has answered.
+pub(super) async fn open_at(address: &StoreAddress) -> Result<Arc<dyn Store>, Trouble> {
     let options = OpenOptions { timeout: TIMEOUT, sink: Arc::new(Silent) };
-    Ok(address(root)?.open(&options).await?)
+    let store = address.open(&options).await?;
+    if address.local().is_none() {
+        let context = || format!("cannot open {address}");
+        let asked = store.stat(&StorePath::root()).await;
+        asked.map_err(|error| Trouble::Io { context: context(), source: error.source })?;
+    }
+    Ok(store)
 }
 
 /// Refuses to write evidence to where the store at `root` has no place for it.

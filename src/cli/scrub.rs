@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::pool::{JOBS, default_jobs, runtime};
 use super::progress::Progress;
+use super::root::open_at;
 use super::trust::{CarrierArgs, TrustArgs};
 use super::verify::offline_export;
 use super::{Outcome, Trouble};
@@ -100,7 +101,7 @@ pub(super) fn run(args: &ScrubArgs, out: &mut (impl Write + Send)) -> Result<Out
                 .await?,
             ))
         };
-        let opened = store.open(&options).await?;
+        let opened = open_at(&store).await?;
         let mut copies = Vec::new();
         for address in &replicas {
             copies.push(address.open(&options).await?);
