@@ -99,9 +99,12 @@ impl AppError {
     /// Whether the user's settings are at fault, and not the system.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Trust(_) | Self::NoKeys(_) | Self::Config(_) | Self::HandleKey { .. } => true,
-            Self::DiskCache(_)
-            | Self::Store(_)
+            Self::Trust(_)
+            | Self::NoKeys(_)
+            | Self::Config(_)
+            | Self::DiskCache(_)
+            | Self::HandleKey { .. } => true,
+            Self::Store(_)
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }

@@ -126,7 +126,6 @@ impl Schedule {
             whole_files: WholeFiles {
                 scratch: self.state.clone(),
                 patience: Duration::from_secs(u64::from(u32::MAX)),
-                ..WholeFiles::default()
             },
             xattrs: Xattrs::default(),
             proof_directory: ProofDirectory::default(),

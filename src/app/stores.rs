@@ -42,7 +42,11 @@ impl Stores {
                 }
             }
         };
-        let stores = Self { first, replicas, repair: settings.repair.then(Repair::default) };
+        let stores = Self {
+            first,
+            replicas,
+            repair: settings.repair.then_some(Repair { settle: settings.repair_after }),
+        };
         if settings.wait == Wait::Hard {
             stores.wait(&**sink).await;
         }

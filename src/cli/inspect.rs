@@ -108,7 +108,8 @@ pub(super) fn run(args: &InspectArgs, out: &mut impl Write) -> Result<Outcome, T
         };
         let (mut verified, mut hashed) = (Vec::new(), false);
         if let Some(keyring) = keyring {
-            let export = offline_export(store, Vec::new(), &args.carrier, &args.namespace, keyring).await?;
+            let export =
+                offline_export(store, Default::default(), &args.carrier, &args.namespace, keyring).await?;
             let examined = export.examine(&path, |_| ()).await.map_err(Trouble::other)?;
             (status, detail) = match examined {
                 Examination::Good { signers, hashed: whole, .. } => {

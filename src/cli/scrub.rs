@@ -19,6 +19,7 @@ use super::verify::offline_export;
 use super::{Outcome, Trouble};
 use crate::app::interruption;
 use crate::event::{Cause, Event, Finding, ScrubFinding, ScrubTotals, Silent};
+use crate::export::Repair;
 use crate::scrub::{Copies, Mend, Options, Pace, Paced, Scrub, ScrubError, Summary};
 use crate::store::{OpenOptions, Store, StoreAddress, StorePath};
 
@@ -50,6 +51,10 @@ pub(super) struct ScrubArgs {
     /// Put right what can be: from the replicas, and remove old unfinished files
     #[arg(long)]
     repair: bool,
+    /// Seconds that data must lie untouched before --repair takes them for damaged, for new ones may be about to
+    /// be signed
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    repair_after: u32,
     /// MB (of 1,000,000 bytes) to read a second at most; as fast as it goes when absent
     #[arg(long, value_name = "MB/s", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: Option<u64>,
@@ -81,10 +86,18 @@ pub(super) fn run(args: &ScrubArgs, out: &mut (impl Write + Send)) -> Result<Out
         let interrupted = interruption()
             .map_err(|source| Trouble::Io { context: "cannot wait for signals".into(), source })?;
         let options = OpenOptions { timeout: TIMEOUT, sink: Arc::new(Silent) };
-        let export = async |store: Arc<dyn Store>, replicas| {
+        let settle = Duration::from_secs(args.repair_after.into());
+        let export = async |store: Arc<dyn Store>, replicas: Vec<Arc<dyn Store>>| {
             let carriers = &args.carriers.carrier;
             Ok::<_, Trouble>(Arc::new(
-                offline_export(store, replicas, carriers, &args.namespace, keyring.clone()).await?,
+                offline_export(
+                    store,
+                    (replicas, Repair { settle }),
+                    carriers,
+                    &args.namespace,
+                    keyring.clone(),
+                )
+                .await?,
             ))
         };
         let opened = store.open(&options).await?;

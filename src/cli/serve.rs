@@ -44,6 +44,10 @@ pub(super) struct ServeArgs {
     /// Write proven bytes back where a store has bad ones
     #[arg(long)]
     repair: bool,
+    /// Seconds that data must lie untouched before --repair takes them for damaged, for new ones may be about to
+    /// be signed [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    repair_after: Option<u32>,
     /// Seconds that one call of a store may take [default: 10]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
@@ -130,6 +134,7 @@ impl ServeArgs {
             store: self.store.as_deref().map(|root| store_address("store", root)).transpose()?,
             replicas: (!self.replica.is_empty()).then_some(replicas),
             repair: self.repair.then_some(true),
+            repair_after: self.repair_after,
             timeout: self.timeout,
             wait: self.wait,
             disk_cache: self.disk_cache.as_deref().map(disk_cache).transpose()?,

@@ -18,7 +18,8 @@ use super::{Outcome, Trouble};
 use crate::carrier::CarrierKind;
 use crate::event::{Cause, Silent};
 use crate::export::{
-    BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs,
+    BadBlock, Examination, Export, ExportOptions, HandleKey, Identity, ProofDirectory, Repair, WholeFiles,
+    Xattrs,
 };
 use crate::policy::Mode;
 use crate::sign::{Format, Keyring};
@@ -67,15 +68,15 @@ pub(super) struct VerifyArgs {
 /// An export for looking at files, not for serving them.
 pub(super) async fn offline_export(
     store: Arc<dyn Store>,
-    replicas: Vec<Arc<dyn Store>>,
+    (replicas, repair): (Vec<Arc<dyn Store>>, Repair),
     carriers: &[CarrierKind],
     namespace: &str,
     keyring: Keyring,
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
+        repair: (!replicas.is_empty()).then_some(repair),
         replicas,
-        repair: None,
         namespace: namespace.to_owned(),
         carriers: carriers.to_vec(),
         keyring,
@@ -119,7 +120,8 @@ pub(super) fn run(args: &VerifyArgs, out: &mut (impl Write + Send)) -> Result<Ou
         let store = open_store(&args.root).await?;
         let carriers = &args.carriers.carrier;
         let export = Arc::new(
-            offline_export(store.clone(), Vec::new(), carriers, &args.namespace, keyring.clone()).await?,
+            offline_export(store.clone(), Default::default(), carriers, &args.namespace, keyring.clone())
+                .await?,
         );
         let work = {
             let (progress, store) = (progress.clone(), store.clone());

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::size::parse_size;
 use super::{
     CACHE_MIN, CALLS, CONNECTIONS, ConfigError, DISK_CACHE_MIN, DiskCache, FATTR4_IMA, IDLE_SECONDS,
-    LEASE_SECONDS, NFS4ERR_INTEGRITY, Overrides, SCRUB_RATE, TIMEOUT_SECONDS,
+    LEASE_SECONDS, NFS4ERR_INTEGRITY, Overrides, REPAIR_AFTER_SECONDS, SCRUB_RATE, TIMEOUT_SECONDS,
 };
 use crate::store::StoreAddress;
 
@@ -22,10 +22,11 @@ use crate::store::StoreAddress;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 31] = [
     "store",
     "replica",
     "repair",
+    "repair_after",
     "timeout",
     "wait",
     "disk_cache",
@@ -145,6 +146,7 @@ fn read_key(
         "store" => values.store = Some(entry.store()?),
         "replica" => values.replicas = Some(entry.stores()?),
         "repair" => values.repair = Some(entry.boolean()?),
+        "repair_after" => values.repair_after = Some(entry.number(REPAIR_AFTER_SECONDS)?),
         "timeout" => values.timeout = Some(entry.number(TIMEOUT_SECONDS)?),
         "wait" => values.wait = Some(entry.word()?),
         "disk_cache" => values.disk_cache = Some(disk_cache(&entry)?),

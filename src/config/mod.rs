@@ -42,6 +42,8 @@ const IDLE_SECONDS: RangeInclusive<u32> = 1..=604_800;
 const LEASE_SECONDS: RangeInclusive<u32> = 10..=3_600;
 const LEASE_DEFAULT: u32 = 90;
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=600;
+const REPAIR_AFTER_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
+const REPAIR_AFTER_DEFAULT: u32 = 600;
 const TIMEOUT_DEFAULT: u32 = 10;
 /// Replicas beside the store.
 const REPLICAS_MAX: usize = 16;
@@ -123,6 +125,8 @@ pub struct Overrides {
     pub replicas: Option<Vec<StoreAddress>>,
     /// Whether good bytes are written back where a store has bad ones.
     pub repair: Option<bool>,
+    /// Seconds that data lie untouched before they are taken for damaged and written anew.
+    pub repair_after: Option<u32>,
     /// Seconds that one call of a store may take.
     pub timeout: Option<u32>,
     /// What happens while no store answers.
@@ -234,6 +238,9 @@ pub struct Settings {
     pub replicas: Vec<StoreAddress>,
     /// Whether good bytes are written back where a store has bad ones; only with replicas.
     pub repair: bool,
+    /// How long data lie untouched before they are taken for damaged and written anew: new ones may be about to
+    /// be signed.
+    pub repair_after: Duration,
     /// How long one call of a store may take.
     pub timeout: Duration,
     /// What happens while no store answers.
@@ -312,6 +319,9 @@ impl Settings {
             store: flags.store.or(values.store).ok_or_else(|| missing("store", "ROOT"))?,
             replicas: flags.replicas.or(values.replicas).unwrap_or_default(),
             repair: flags.repair.or(values.repair).unwrap_or(false),
+            repair_after: Duration::from_secs(
+                flags.repair_after.or(values.repair_after).unwrap_or(REPAIR_AFTER_DEFAULT).into(),
+            ),
             timeout: Duration::from_secs(flags.timeout.or(values.timeout).unwrap_or(TIMEOUT_DEFAULT).into()),
             wait: flags.wait.or(values.wait).unwrap_or_default(),
             disk_cache: flags.disk_cache.or(values.disk_cache),
@@ -387,6 +397,7 @@ impl Settings {
             ("scrub_rate", self.scrub_rate, SCRUB_RATE),
             ("lease", Some(seconds(self.lease)), LEASE_SECONDS),
             ("timeout", Some(seconds(self.timeout)), TIMEOUT_SECONDS),
+            ("repair_after", Some(seconds(self.repair_after)), REPAIR_AFTER_SECONDS),
             ("fattr4_ima", self.fattr4_ima, FATTR4_IMA),
             ("nfs4err_integrity", self.nfs4err_integrity, NFS4ERR_INTEGRITY),
         ] {

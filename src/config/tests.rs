@@ -8,6 +8,7 @@ const ALL: &str = r#"# Everything
 store = "/srv/data"
 replica = ["nfs://filer/data", "/srv/copy"]
 repair = true
+repair_after = 7
 timeout = 30
 wait = "hard"
 disk_cache = { dir = "/var/cache/nfs-verity", size = "1GiB" }
@@ -64,6 +65,7 @@ fn each_key_reaches_its_setting() {
         store: address("/srv/data"),
         replicas: vec![address("nfs://filer/data"), address("/srv/copy")],
         repair: true,
+        repair_after: Duration::from_secs(7),
         timeout: Duration::from_secs(30),
         wait: Wait::Hard,
         disk_cache: Some(DiskCache { directory: "/var/cache/nfs-verity".into(), size: 1 << 30 }),
@@ -106,6 +108,7 @@ fn what_is_not_said_has_its_default() {
         store: address("/s"),
         replicas: Vec::new(),
         repair: false,
+        repair_after: Duration::from_secs(600),
         timeout: Duration::from_secs(10),
         wait: Wait::Soft,
         disk_cache: None,
@@ -144,6 +147,7 @@ fn flags_win_over_the_file() {
         store: Some(address("/flag/s")),
         replicas: Some(vec![address("/flag/r")]),
         repair: Some(false),
+        repair_after: Some(8),
         timeout: Some(1),
         wait: Some(Wait::Soft),
         disk_cache: Some(DiskCache { directory: "/flag/d".into(), size: 64 << 20 }),
@@ -198,7 +202,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
         error.starts_with("gateway.toml:3: unknown key \"chache\"; known keys are store, replica, "),
         "{error}"
     );
-    assert!(error.ends_with("rpcbind, limits"), "{error}");
+    assert!(error.ends_with("scrub, scrub_rate, limits"), "{error}");
     let error = refused("[limits]\nconnections = 1\nidle = 4\n");
     let wanted = "gateway.toml:3: unknown key \"limits.idle\"; known keys of [limits] are connections, \
                   calls_per_connection, idle_seconds";

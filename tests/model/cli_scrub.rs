@@ -115,7 +115,7 @@ fn a_good_copy_on_a_replica_is_named() {
     flip(&site.tree().join("a"), 3);
     flip(&replica.join("a"), 9000);
     let said = scrub(&site).arg("--replica").arg(&replica).ends(1).out;
-    assert!(said.contains(&format!("a good copy is on {}", replica.display())), "{said}");
+    assert!(said.contains(&format!("a good copy is on local {}", replica.display())), "{said}");
     assert!(said.contains("no replica has a good copy"), "{said}");
 }
 

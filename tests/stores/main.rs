@@ -5,7 +5,6 @@
 #[allow(dead_code, reason = "not every test uses all of it")]
 mod scene;
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "not every test uses all of it")]
 mod support;
 
 mod disk_cache;

@@ -106,7 +106,8 @@ async fn read_tree(gate: &Gate) -> usize {
 async fn read_under_cuts(site: &Site, gate: &Gate) -> usize {
     let cutting = async {
         loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Long enough for some READs with all that comes before them.
+            tokio::time::sleep(Duration::from_millis(300)).await;
             site.link.cut();
             tokio::time::sleep(TIMEOUT * 5).await;
             site.link.mend();
@@ -174,7 +175,7 @@ async fn while_it_is_down_one_call_asks_and_no_other_waits() {
     assert_eq!(probe.unwrap_err().kind, StoreErrorKind::Unavailable);
     assert_eq!(others, Duration::ZERO);
     // One that stopped asking does not keep others from it.
-    drop(tokio::time::timeout(TIMEOUT / 2, store.stat(&root)).await.unwrap_err());
+    assert!(tokio::time::timeout(TIMEOUT / 2, store.stat(&root)).await.is_err());
     site.link.mend();
     store.stat(&root).await.unwrap();
 }

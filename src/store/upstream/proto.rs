@@ -120,7 +120,7 @@ pub(super) struct Handle {
 
 impl Handle {
     fn read(reader: &mut Reader<'_>) -> Decoded<Self> {
-        let given = reader.opaque(HANDLE_MAX as u32)?;
+        let given = reader.opaque(limit(HANDLE_MAX))?;
         let mut bytes = [0; HANDLE_MAX];
         let len = u8::try_from(given.len()).map_err(|_| Bad::Nonsense("a long handle"))?;
         bytes.get_mut(..given.len()).ok_or(Bad::Nonsense("a long handle"))?.copy_from_slice(given);
@@ -202,7 +202,7 @@ pub(super) fn readlink(results: &[u8]) -> Decoded<Vec<u8>> {
     let mut reader = Reader::new(results);
     status(&mut reader)?;
     optional_attributes(&mut reader)?;
-    Ok(reader.opaque(PATH_MAX as u32)?.to_vec())
+    Ok(reader.opaque(limit(PATH_MAX))?.to_vec())
 }
 
 /// What a READ gave.
@@ -290,7 +290,7 @@ pub(super) fn entries(results: &[u8], plus: bool) -> Decoded<Entries> {
     // Each turn takes bytes of the reply, whose length is bounded.
     while reader.bool()? {
         let fileid = reader.u64()?;
-        let name = reader.opaque(NAME_MAX as u32)?.to_vec();
+        let name = reader.opaque(limit(NAME_MAX))?.to_vec();
         let cookie = reader.u64()?;
         let (mut attr, mut handle) = (None, None);
         if plus {
@@ -362,4 +362,9 @@ pub(super) fn write_time(w: &mut Writer, time: Time) {
     // The protocol ends in 2106 and begins in 1970; what lies outside wraps as servers wrap it.
     let seconds = u32::try_from(time.seconds.rem_euclid(1 << 32)).unwrap_or(0);
     w.u32(2).u32(seconds).u32(time.nanos);
+}
+
+/// A constant as XDR has lengths.
+fn limit(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
