@@ -229,10 +229,15 @@ impl Inner {
     async fn obstacle(&self, path: &StorePath) -> Result<bool> {
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| !directory.is_root()) {
-            match self.look_up(&directory).await? {
-                Some(Found::File(_)) => return Ok(true),
-                Some(Found::Directory) => return Ok(false),
-                None => above = directory.parent(),
+            match self.look_up(&directory).await {
+                Ok(Some(Found::File(_))) => return Ok(true),
+                Ok(Some(Found::Directory)) => return Ok(false),
+                Ok(None) => above = directory.parent(),
+                // Some servers fail to tell what stands at the name of a directory of theirs without keys in it.
+                Err(error) if matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Io) => {
+                    above = directory.parent();
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
