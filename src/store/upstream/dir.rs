@@ -88,9 +88,13 @@ pub(super) async fn page(
                 page.end = false;
                 break;
             }
+            let dots = matches!(&entry.name[..], b"." | b"..");
+            if dots && entry.cookie == 0 {
+                // Some servers make these two up, with no place behind them.
+                continue;
+            }
             walk.pass(entry.cookie)?;
             at = entry.cookie;
-            let dots = matches!(&entry.name[..], b"." | b"..");
             let below = path.join(&entry.name);
             if !dots && below.is_err() {
                 continue;
