@@ -105,6 +105,13 @@ impl S3 {
         }
     }
 
+    /// Makes a directory without anything in it, where the server has such.
+    pub fn put_directory(&self, key: &str) {
+        if self.kind == Kind::S3s {
+            std::fs::create_dir_all(self.files.path().join(BUCKET).join(key)).unwrap();
+        }
+    }
+
     /// One request without a signature, as moto takes them.
     pub fn request(&self, method: &str, key: &str, content: &[u8]) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();

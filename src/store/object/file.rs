@@ -62,7 +62,8 @@ impl Object {
     pub(super) async fn get(&self, start: u64, end: u64, mut take: impl FnMut(&[u8])) -> Result<()> {
         let until = tokio::time::Instant::now() + self.store.timeout;
         let options = GetOptions {
-            range: Some(GetRange::Bounded(start..end)),
+            // Some servers take a range of all for none.
+            range: (end - start < self.version.size).then_some(GetRange::Bounded(start..end)),
             if_match: self.version.etag.as_deref().map(str::to_owned),
             ..GetOptions::default()
         };

@@ -100,6 +100,7 @@ impl ObjectStore for Counted {
         match (&options.range, options.head) {
             (_, true) => _ = self.heads.fetch_add(1, Ordering::Relaxed),
             (Some(GetRange::Bounded(range)), _) => self.reads.lock().push(range.clone()),
+            (None, _) => self.reads.lock().push(0..u64::MAX),
             (range, _) => panic!("{range:?}"),
         }
         self.inner.get_opts(from, options).await

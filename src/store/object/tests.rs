@@ -70,7 +70,7 @@ async fn those_who_want_the_same_bytes_wait_for_one_request() {
     let reads = (0..16).map(|n| file.read_at(n * 10_000, 10_000));
     let all = futures_util::future::join_all(reads).await;
     assert!(all.into_iter().map(|read| read.unwrap()).collect::<Vec<_>>().concat() == bytes(160_000));
-    assert_eq!(scene.counted.reads.lock().clone(), std::iter::once(0..200_000).collect::<Vec<_>>());
+    assert_eq!(scene.counted.reads.lock().clone(), std::iter::once(0..u64::MAX).collect::<Vec<_>>());
     drop(file);
 }
 
