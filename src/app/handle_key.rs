@@ -64,7 +64,11 @@ async fn shared(store: &dyn Store) -> Result<HandleKey, AppError> {
     for _ in 0..LOOKS {
         match store.open(&place).await {
             Ok(file) => {
-                let bytes = file.read_at(0, 33).await?;
+                let bytes = match file.read_at(0, 33).await {
+                    // Another gateway's has taken its place, as on servers that know no condition for writes.
+                    Err(error) if error.kind == StoreErrorKind::Stale => continue,
+                    bytes => bytes?,
+                };
                 let key: Result<[u8; 32], _> = bytes.as_ref().try_into();
                 let key = key.map_err(|_| {
                     wrong("is no handle key; remove it, and clients will have to mount again")
