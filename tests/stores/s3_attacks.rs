@@ -111,6 +111,14 @@ async fn an_honest_server_is_read() {
 }
 
 #[tokio::test]
+async fn a_range_with_the_status_of_the_whole_is_a_range() {
+    let twist = |asked: &Asked, stream: &mut TcpStream| {
+        _ = stream.write_all(&replaced(&honest(asked), "206 Partial Content", "200 OK"));
+    };
+    assert_eq!(read(twist).await.unwrap().len(), 70_000);
+}
+
+#[tokio::test]
 async fn what_is_not_the_range_of_the_version_is_refused() {
     use StoreErrorKind::{Io, Stale, Unavailable};
     let cases: [(&str, &str, &str, &[StoreErrorKind]); 9] = [
@@ -118,7 +126,7 @@ async fn what_is_not_the_range_of_the_version_is_refused() {
         ("another size", "/3000000", "/3000001", &[Stale]),
         ("another range", "bytes 1000-", "bytes 1001-", &[Io]),
         ("a range of nothing", "bytes 1000-", "bytes x-", &[Io]),
-        ("the whole", "206 Partial Content", "200 OK", &[Io]),
+        ("no range", "Content-Range", "X-Range", &[Io]),
         ("a short body", "Content-Length: 70000", "Content-Length: 69999", &[Unavailable, Io]),
         ("a body that breaks off", "Content-Length: 70000", "Content-Length: 70001", &[Unavailable, Io]),
         ("no place", "206 Partial Content", "404 Not Found", &[Stale]),

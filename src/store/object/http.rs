@@ -8,6 +8,9 @@ use object_store::client::{
     HttpService, ReqwestConnector,
 };
 
+use reqwest::StatusCode;
+use reqwest::header::CONTENT_RANGE;
+
 use super::super::READ_MAX;
 
 /// The longest answer: a read, or a page of a thousand of the longest keys.
@@ -29,7 +32,11 @@ struct Service(HttpClient);
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (parts, body) = self.0.execute(request).await?.into_parts();
+        let (mut parts, body) = self.0.execute(request).await?.into_parts();
+        // So rclone says it. Whether it is the range that was asked for is looked at in any case.
+        if parts.status == StatusCode::OK && parts.headers.contains_key(CONTENT_RANGE) {
+            parts.status = StatusCode::PARTIAL_CONTENT;
+        }
         let body = Limited::new(body, ANSWER_MAX);
         // An error of the connection stays what it is; the rest says that there is too much.
         let body = body.map_err(|error| match error.downcast::<HttpError>() {

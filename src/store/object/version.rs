@@ -37,7 +37,8 @@ impl Version {
     pub(super) fn of(meta: &ObjectMeta, attributes: Option<&object_store::Attributes>) -> Self {
         Self {
             size: meta.size,
-            etag: meta.e_tag.as_deref().map(quoted),
+            // An empty one, as some servers give to all, tells no versions apart.
+            etag: meta.e_tag.as_deref().filter(|tag| !matches!(*tag, "" | "\"\"")).map(quoted),
             modified: meta.last_modified.timestamp(),
             told: attributes.map(Told::of).unwrap_or_default(),
         }
