@@ -198,11 +198,11 @@ const ATTACKS: &[Attack] = &[
         }
         Twist::Results(r)
     }),
-    ("handles that change", true, |asked, mut r| {
-        // A handle of the same file with another spelling is refused later; the client looks it up again.
+    ("handles that change", false, |asked, mut r| {
+        // What no object has is refused when it is used, and the client looks the path up again.
         if asked.procedure == LOOKUP && asked.before % 7 == 6 && r.len() > 12 {
             let length = u32::from_be_bytes(r[4..8].try_into().unwrap()) as usize;
-            r[8 + length - 1] ^= 0;
+            r[8 + length - 1] ^= 0x80;
         }
         Twist::Results(r)
     }),
