@@ -2,7 +2,8 @@
 //!
 //! Emitting takes a lock for as long as it takes to queue one line; a slow disk or a stuck
 //! terminal holds up the thread alone. What finds no room is counted, and a later line tells how
-//! many. The thread sleeps until there is a line, or until counted repetitions are due.
+//! many. The thread sleeps until there is a line, or until counted repetitions are due. A file that
+//! was rotated away is made durable by a thread of its own, which on a busy disk takes its time.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -91,7 +92,7 @@ impl Journal {
         });
         // A subscriber that holds for the caller's thread alone holds for what the caller starts.
         let dispatch = tracing::dispatcher::get_default(Dispatch::clone);
-        let writer = Writer { shared: shared.clone(), log, missing: 0 };
+        let writer = Writer { shared: shared.clone(), log, missing: 0, finishing: Vec::new() };
         let run = move || match dispatch.is::<NoSubscriber>() {
             true => writer.run(),
             false => tracing::dispatcher::with_default(&dispatch, || writer.run()),
@@ -198,6 +199,8 @@ struct Writer {
     log: Option<Log>,
     /// Lines that could not be written since the last one that could.
     missing: u64,
+    /// Files that were rotated away and are being made durable.
+    finishing: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
@@ -209,7 +212,7 @@ impl Writer {
                     Item::Line(time, fact) => self.write(time, &fact),
                     Item::Switch(log) => {
                         if let Some(old) = self.log.replace(log) {
-                            old.finish();
+                            self.finish(old);
                         }
                     }
                 }
@@ -221,8 +224,20 @@ impl Writer {
         if let Some(log) = self.log {
             log.finish();
         }
+        for finishing in self.finishing {
+            // A panic in there has been told.
+            let _ = finishing.join();
+        }
         shared.state.lock().done = true;
         shared.idle.notify_all();
+    }
+
+    /// Makes a file that was rotated away durable, beside the lines that go to the next one.
+    fn finish(&mut self, log: Log) {
+        self.finishing.retain(|thread| !thread.is_finished());
+        let thread = std::thread::Builder::new().name("audit-sync".to_owned()).spawn(move || log.finish());
+        // Without a thread the kernel writes it in its own time, as it does for every line.
+        self.finishing.extend(thread.ok());
     }
 
     fn write(&mut self, time: Timestamp, fact: &Fact) {
