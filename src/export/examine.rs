@@ -122,6 +122,8 @@ pub(super) async fn examine(
     let mut prover = Prover::new(proven, tree, &cache, None);
     let (size, block_size) = (proven.descriptor.size, prover.block_size() as u64);
     let (mut blocks, mut count) = (Vec::new(), 0);
+    // The first data block whose leaf is not below a tree block that is told already.
+    let mut unknown = 0;
     let mut at = 0;
     while at < size {
         let to = (at + STEP).min(size);
@@ -130,15 +132,16 @@ pub(super) async fn examine(
         // Only whole blocks, and the last one of the file, can be compared.
         let whole = if end < to { data.len() as u64 / block_size * block_size } else { data.len() as u64 };
         let whole = data.slice(..usize::try_from(whole).unwrap_or(0));
-        let mut done = 0;
-        while let Some(rest) = usize::try_from(done * block_size).ok().filter(|from| *from < whole.len()) {
-            let Err((good, failure)) = prover.check(at / block_size + done, &whole.slice(rest..)).await
-            else {
-                break;
-            };
-            done += good + 1;
+        for (index, found) in (at / block_size..).zip(prover.digests(&whole)) {
+            if index < unknown {
+                continue;
+            }
+            let Err(failure) = prover.compare_leaf(index, found).await else { continue };
             if failure.later {
                 return Err(ExamineError::Evidence(failure.detail));
+            }
+            if let Some(level) = failure.level {
+                unknown = proven.geometry.data_blocks_below(level.into(), failure.block).end;
             }
             note(&mut blocks, &mut count, *failure);
         }

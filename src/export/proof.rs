@@ -62,25 +62,34 @@ impl Prover<'_> {
     /// Compares consecutive data blocks, the first of which is `first`, with their leaves. Gives the
     /// number of blocks before the first that fails, and its failure.
     pub(super) async fn check(&mut self, first: u64, data: &Bytes) -> Result<(), (u64, Box<Failure>)> {
-        let mut found = Vec::with_capacity(data.len() / self.block_size() + 1);
-        self.proven.hasher.hash_many(data, |_, digest| found.push(digest));
-        for (done, digest) in (0..).zip(found) {
-            let index = first + done;
-            let expected = self.leaf(index).await.map_err(|failure| (done, failure))?;
-            if digest != expected {
-                let failure = Failure {
-                    cause: Cause::BadBlock,
-                    block: index,
-                    level: None,
-                    expected: Some(expected),
-                    found: Some(digest),
-                    detail: String::new(),
-                    later: false,
-                };
-                return Err((done, Box::new(failure)));
-            }
+        for (done, found) in (0..).zip(self.digests(data)) {
+            self.compare_leaf(first + done, found).await.map_err(|failure| (done, failure))?;
         }
         Ok(())
+    }
+
+    /// The digests of consecutive data blocks.
+    pub(super) fn digests(&self, data: &Bytes) -> Vec<Digest> {
+        let mut found = Vec::with_capacity(data.len() / self.block_size() + 1);
+        self.proven.hasher.hash_many(data, |_, digest| found.push(digest));
+        found
+    }
+
+    /// Compares the digest `found` of data block `index` with its leaf.
+    pub(super) async fn compare_leaf(&mut self, index: u64, found: Digest) -> Result<(), Box<Failure>> {
+        let expected = self.leaf(index).await?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(Box::new(Failure {
+            cause: Cause::BadBlock,
+            block: index,
+            level: None,
+            expected: Some(expected),
+            found: Some(found),
+            detail: String::new(),
+            later: false,
+        }))
     }
 
     pub(super) fn block_size(&self) -> usize {

@@ -4,7 +4,7 @@
 //! the level above the hashes of its blocks, and so on up to the root level of one block. In the stored tree
 //! the root level stands first and level 0 last, each in file order. A file of at most one block has no tree.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::{BlockSize, Digest, HashAlgorithm, VerityError};
 
@@ -130,6 +130,12 @@ impl Geometry {
         (0..=level).fold(data_blocks.clone(), |below, level| {
             self.slot(level, *below.start()).block..=self.slot(level, *below.end()).block
         })
+    }
+
+    /// The data blocks below block `index` of `level`; those of the last one reach behind the file's end.
+    pub fn data_blocks_below(&self, level: usize, index: u64) -> Range<u64> {
+        let each = (0..=level).fold(1, |below: u64, _| below.saturating_mul(self.arity()));
+        index.saturating_mul(each)..index.saturating_add(1).saturating_mul(each)
     }
 
     /// Where level 0 holds the hash of data block `index`.
