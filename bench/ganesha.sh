@@ -1,8 +1,8 @@
 #!/bin/bash
 # ganesha.sh DIR PORT [rw]: serves DIR with nfs-ganesha (VFS), read-only unless `rw`: the peer for timings and tests.
 #
-# NFSv3 and v4 on PORT of 127.0.0.1, MOUNT on PORT+1; the export is /export. Runs in the foreground until
-# SIGTERM. Needs Debian's nfs-ganesha, nfs-ganesha-vfs and rpcbind, and root. rpcbind runs on an address
+# NFSv3 and v4 on PORT of 127.0.0.1, or of the address in BIND, MOUNT on PORT+1; the export is /export. Runs in
+# the foreground until SIGTERM. Needs Debian's nfs-ganesha, nfs-ganesha-vfs and rpcbind, and root. rpcbind runs on an address
 # and in a mount namespace of its own, so the machine's is left alone.
 set -eu
 DIR=$(readlink -f "$1") PORT=$2 ACCESS=RO
@@ -12,7 +12,7 @@ T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT
 cat >"$T/conf" <<C
 NFS_CORE_PARAM {
-  NFS_Port=$PORT; MNT_Port=$((PORT + 1)); Rquota_Port=$((PORT + 2)); Bind_addr=127.0.0.1;
+  NFS_Port=$PORT; MNT_Port=$((PORT + 1)); Rquota_Port=$((PORT + 2)); Bind_addr=${BIND:-127.0.0.1};
   Protocols=3,4; Enable_NLM=false; Enable_RQUOTA=false; mount_path_pseudo=true;
 }
 NFSV4 { Graceless=true; Minor_Versions=0,1,2; }
