@@ -1,14 +1,14 @@
 //! Several stores with the same tree: asked in order, and one that does not answer is left alone for a while.
 //!
 //! [`Guarded`] is one store whose failures are remembered: once it does not answer
-//! ([`StoreErrorKind::Unavailable`]), its calls fail at once until it is asked again, one call at a time and
-//! ever more rarely. [`Failover`] asks the first of its members that answers. That a name is not there is an
+//! ([`StoreErrorKind::Unavailable`]), its calls fail at once, and a task of its own asks it, ever more rarely,
+//! until it answers. [`Failover`] asks the first of its members that answers. That a name is not there is an
 //! answer. Numbers of objects and cookies of listings are made of names, so that they stay when another member
 //! answers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,26 +21,17 @@ use super::{
 };
 use crate::event::{Event, Sink};
 
-/// How long a store is left alone after its first failure.
-const LEFT_ALONE: Duration = Duration::from_millis(500);
-/// The longest that it is left alone.
-const LEFT_ALONE_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at a store that does not answer: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// Whether a store answers.
 struct Health {
     name: String,
+    store: Arc<dyn Store>,
     sink: Arc<dyn Sink>,
-    /// The same as `state` being there, for a look without a lock.
+    /// Calls fail at once, and one task finds out how it is.
     down: AtomicBool,
-    state: Mutex<Option<Down>>,
-}
-
-struct Down {
-    /// When it may be asked again.
-    until: Instant,
-    /// How long it is left alone if it fails again.
-    pause: Duration,
-    why: String,
+    why: Mutex<String>,
 }
 
 impl Health {
@@ -49,51 +40,50 @@ impl Health {
         if !self.down.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut state = self.state.lock();
-        let Some(down) = state.as_mut() else { return Ok(()) };
-        let now = Instant::now();
-        if now >= down.until {
-            // This call finds out; others wait for what it finds.
-            down.until = now + down.pause;
-            return Ok(());
-        }
-        let source = std::io::Error::other(format!("{} is left alone for a while: {}", self.name, down.why));
+        let why = self.why.lock();
+        let source = std::io::Error::other(format!("{} is left alone for a while: {why}", self.name));
         Err(StoreError::new(StoreErrorKind::Unavailable, operation, path, source))
     }
 
     /// Takes note of how a call ended.
-    fn note<T>(&self, result: Result<T>) -> Result<T> {
-        match &result {
-            Err(error) if error.kind == StoreErrorKind::Unavailable => self.failed(error),
-            Ok(_) | Err(_) => self.answered(),
+    fn note<T>(self: &Arc<Self>, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.kind == StoreErrorKind::Unavailable
+        {
+            *self.why.lock() = error.source.to_string();
+            if !self.down.swap(true, Ordering::AcqRel) {
+                tokio::spawn(find_out(Arc::downgrade(self)));
+            }
         }
         result
     }
+}
 
-    fn failed(&self, error: &StoreError) {
-        let why = error.source.to_string();
-        let mut state = self.state.lock();
-        let pause = match &*state {
-            Some(down) => (down.pause * 2).min(LEFT_ALONE_MAX),
-            None => LEFT_ALONE,
-        };
-        let fell = state.replace(Down { until: Instant::now() + pause, pause, why: why.clone() }).is_none();
-        self.down.store(true, Ordering::Release);
-        drop(state);
-        if fell {
-            self.sink.emit(&Event::StoreDown { store: &self.name, error: &why });
+/// Asks a store, of which a call got no answer, until it gives one, so that no client has to wait for that.
+/// What failed may have been one file that is far away: that the store is down is told when it is.
+async fn find_out(health: Weak<Health>) {
+    let (mut pause, longest) = PAUSES;
+    let mut told = false;
+    while let Some(health) = health.upgrade() {
+        match health.store.stat(&StorePath::root()).await {
+            Err(error) if error.kind == StoreErrorKind::Unavailable => {
+                let why = error.source.to_string();
+                if !std::mem::replace(&mut told, true) {
+                    health.sink.emit(&Event::StoreDown { store: &health.name, error: &why });
+                }
+                *health.why.lock() = why;
+            }
+            Ok(_) | Err(_) => {
+                health.down.store(false, Ordering::Release);
+                if told {
+                    health.sink.emit(&Event::StoreUp { store: &health.name });
+                }
+                return;
+            }
         }
-    }
-
-    fn answered(&self) {
-        if !self.down.load(Ordering::Acquire) {
-            return;
-        }
-        let rose = self.state.lock().take().is_some();
-        self.down.store(false, Ordering::Release);
-        if rose {
-            self.sink.emit(&Event::StoreUp { store: &self.name });
-        }
+        drop(health);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -107,8 +97,13 @@ pub struct Guarded {
 impl Guarded {
     /// Guards `inner`.
     pub fn new(inner: Arc<dyn Store>, sink: Arc<dyn Sink>) -> Self {
-        let health =
-            Health { name: inner.describe(), sink, down: AtomicBool::new(false), state: Mutex::new(None) };
+        let health = Health {
+            name: inner.describe(),
+            store: inner.clone(),
+            sink,
+            down: AtomicBool::new(false),
+            why: Mutex::default(),
+        };
         Self { inner, health: Arc::new(health) }
     }
 

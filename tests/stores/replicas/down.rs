@@ -60,10 +60,17 @@ async fn a_store_that_comes_back_is_asked_again_and_both_are_told_once() {
     let gate = scene.gate_with(2, |options| options.cache_bytes = 0).await;
     assert!(scene.is_whole(&gate).await);
     scene.faulty[0].fail_every(1, Fault::Error(StoreErrorKind::Unavailable));
+    let mut told = Vec::new();
     for _ in 0..20 {
         assert!(scene.is_whole(&gate).await);
+        told.extend(gate.events.of_stores());
     }
-    assert_eq!(gate.events.of_stores(), [OfStore::Down(NAMES[0].to_owned())]);
+    eventually("it is told", async || {
+        told.extend(gate.events.of_stores());
+        !told.is_empty()
+    })
+    .await;
+    assert_eq!(told, [OfStore::Down(NAMES[0].to_owned())]);
     scene.faulty[0].reset();
     eventually("the first store is asked", async || {
         let before = scene.faulty[1].calls();
@@ -72,6 +79,38 @@ async fn a_store_that_comes_back_is_asked_again_and_both_are_told_once() {
     })
     .await;
     assert_eq!(gate.events.of_stores(), [OfStore::Up(NAMES[0].to_owned())]);
+}
+
+#[tokio::test]
+async fn no_read_waits_for_a_store_that_takes_long_to_not_answer() {
+    let scene = Scene::new().await;
+    let gate = scene.gate_with(2, |options| options.cache_bytes = 0).await;
+    assert!(scene.is_whole(&gate).await);
+    // The first call finds out, at the client's cost; from then on it is nobody's.
+    scene.faulty[0].fail_every(1, Fault::Error(StoreErrorKind::Unavailable));
+    assert!(scene.is_whole(&gate).await);
+    scene.faulty[0].fail_every(1, Fault::Stall);
+    within(scene.faulty[0].until_stalled(1)).await;
+    for _ in 0..20 {
+        assert!(within(scene.is_whole(&gate)).await);
+    }
+}
+
+#[tokio::test]
+async fn one_file_without_an_answer_is_no_store_that_is_down() {
+    let scene = Scene::new().await;
+    let gate = scene.gate_with(2, |options| options.cache_bytes = 0).await;
+    let handle = scene.handle(&gate).await;
+    // One call of the store fails, as that of a file that has to be fetched from a tape does.
+    scene.faulty[0].fail_at(scene.faulty[0].calls() + 1, Fault::Error(StoreErrorKind::Unavailable));
+    gate.read(&handle, 0, 10).await.unwrap();
+    eventually("the first store is asked", async || {
+        let before = scene.faulty[1].calls();
+        assert!(scene.is_whole(&gate).await);
+        scene.faulty[1].calls() == before
+    })
+    .await;
+    assert_eq!(gate.events.of_stores(), []);
 }
 
 #[tokio::test]
