@@ -68,7 +68,18 @@ pub(super) async fn page(
     let deadline = session.deadline();
     let directory = session.find(path, deadline).await?;
     expect_directory(&directory.attr)?;
-    let handle = directory.handle;
+    list(session, path, directory.handle, cookie, max, deadline).await
+}
+
+/// At most `max` entries behind `cookie` of the directory `path`, which has this handle.
+pub(super) async fn list(
+    session: &Arc<Session>,
+    path: &StorePath,
+    handle: Handle,
+    cookie: u64,
+    max: usize,
+    deadline: Instant,
+) -> Outcome<DirPage> {
     let walks = &session.walks;
     let mut walk = walks.walks.get(&(handle, cookie)).unwrap_or_default();
     let mut page = DirPage::default();

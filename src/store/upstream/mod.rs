@@ -11,6 +11,8 @@ mod dir;
 mod file;
 mod proto;
 mod rpc;
+#[cfg(test)]
+pub(super) mod scene;
 mod session;
 mod write;
 

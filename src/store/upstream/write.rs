@@ -341,28 +341,26 @@ pub(super) async fn remove(session: &Arc<Session>, path: &StorePath) -> Outcome<
     if found.attr.kind != Kind::Directory {
         return unlink(session, proto::REMOVE, &above.handle, path.name(), deadline).await;
     }
-    // The directories from the top to the one at work.
-    let mut levels = vec![(path.clone(), above.handle)];
+    // The directories from the top to the one at work, each with the handles of the one above and its own.
+    let mut levels = vec![(path.clone(), above.handle, found.handle)];
     for _ in 0..PASSES {
-        let Some((at, above)) = levels.last().cloned() else { return Ok(()) };
-        let page = dir::page(session, &at, 0, 256).await?;
-        let handle = session.find(&at, session.deadline()).await?.handle;
+        let Some((at, above, handle)) = levels.last().cloned() else { return Ok(()) };
+        let page = dir::list(session, &at, handle, 0, 256, session.deadline()).await?;
         let mut empty = true;
         for entry in page.entries.iter().filter(|entry| !matches!(&entry.name[..], b"." | b"..")) {
             empty = false;
-            let below = at
-                .join(&entry.name)
-                .map_err(|_| Fault::Kind(StoreErrorKind::NameTooLong, "the path is too long"))?;
-            let kind = match entry.kind {
-                Some(kind) => kind,
-                None => match session.step(&handle, &below, session.deadline()).await {
+            if matches!(entry.kind, None | Some(Kind::Directory)) {
+                let below = at
+                    .join(&entry.name)
+                    .map_err(|_| Fault::Kind(StoreErrorKind::NameTooLong, "the path is too long"))?;
+                let found = match session.step(&handle, &below, session.deadline()).await {
                     Err(fault) if fault.is(Status::NOENT) => continue,
-                    found => found?.attr.kind,
-                },
-            };
-            if kind == Kind::Directory {
-                levels.push((below, handle));
-                break;
+                    found => found?,
+                };
+                if found.attr.kind == Kind::Directory {
+                    levels.push((below, handle, found.handle));
+                    break;
+                }
             }
             match unlink(session, proto::REMOVE, &handle, &entry.name, session.deadline()).await {
                 Err(fault) if fault.is(Status::NOENT) => {}
