@@ -10,6 +10,8 @@ mod ahead;
 mod dir;
 mod file;
 mod proto;
+#[cfg(test)]
+mod resent;
 mod rpc;
 #[cfg(test)]
 pub(super) mod scene;

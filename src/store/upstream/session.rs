@@ -244,11 +244,14 @@ impl Session {
     ) -> Outcome<(T, bool)> {
         let call = Call { procedure, credential, arguments, reply_max };
         let mut pause = BUSY.0;
+        let mut resent = false;
         loop {
             let reply = mounted.nfs.call(&call, deadline).await?;
+            // A server that is busy now may have executed what was sent before.
+            resent |= reply.resent;
             match decode(&reply.results) {
                 Err(Bad::Status(Status::JUKEBOX)) => {}
-                decoded => return Ok((decoded?, reply.resent)),
+                decoded => return Ok((decoded?, resent)),
             }
             let again = Instant::now() + std::time::Duration::from_millis(pause);
             if again >= deadline {
