@@ -23,7 +23,7 @@ use nfs3_server::memfs::{MemFs, MemFsConfig};
 use nfs3_server::tcp::{NFSTcp, NFSTcpListener};
 
 use super::nfs_server::{READ, Server, Twist};
-use super::support::{Site, content, key_and_trust, nfs_verity, seal};
+use super::support::{Site, as_root, content, key_and_trust, nfs_verity, seal};
 
 pub async fn open(url: &str, timeout: Duration) -> nfs_verity::store::Result<Arc<dyn Store>> {
     let options = OpenOptions { timeout, sink: Arc::new(Silent) };
@@ -250,13 +250,9 @@ impl Drop for Ganesha {
     }
 }
 
-fn root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ganesha_is_written_listed_and_proven() {
-    if !root() {
+    if !as_root("upstream::ganesha_is_written_listed_and_proven") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -288,7 +284,7 @@ async fn ganesha_is_written_listed_and_proven() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ganesha_killed_under_load_and_brought_back_is_read_to_the_end() {
-    if !root() {
+    if !as_root("upstream::ganesha_killed_under_load_and_brought_back_is_read_to_the_end") {
         return;
     }
     let site = Site::new();

@@ -27,6 +27,28 @@ pub fn nfs_verity<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Output 
     Command::new(COMMAND).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
+/// Whether this process is root's. Where it is not, the test `name` of this program runs once more through
+/// `sudo -n`, and fails here when it fails there.
+pub fn as_root(name: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        again(name, Command::new("sudo").arg("-n"));
+        return false;
+    }
+    true
+}
+
+/// Runs the test `name` of this program by `through`.
+fn again(name: &str, through: &mut Command) {
+    let program = std::env::current_exe().unwrap();
+    through.arg(program).args(["--exact", name, "--nocapture"]).stdin(Stdio::null());
+    let output = through.output().unwrap_or_else(|error| {
+        panic!("{name} needs root, or a program that is not there: {through:?}: {error}")
+    });
+    let told = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+    let passed = output.status.success() && told.contains("1 passed");
+    assert!(passed, "{name} needs root, or it failed: {through:?}: {told}");
+}
+
 /// Bytes of which no block is like another; `seed` tells files apart.
 pub fn content(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random::new(seed);
