@@ -16,6 +16,7 @@ mod s3_attacks;
 mod s3_server;
 mod upstream;
 mod upstream_attacks;
+mod upstream_ports;
 
 #[test]
 fn addresses_are_told_apart() {

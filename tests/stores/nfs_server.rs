@@ -12,16 +12,22 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub const LOOKUP: u32 = 3;
 pub const READ: u32 = 6;
+pub const READDIR: u32 = 16;
 pub const READDIRPLUS: u32 = 17;
 pub const FSINFO: u32 = 19;
 /// MNT of MOUNT, told from the procedures of NFS.
 pub const MNT: u32 = 1001;
+/// GETPORT of the port mapper, which is answered with "not registered".
+pub const GETPORT: u32 = 2003;
 
 /// A call as a twist sees it.
 #[derive(Clone)]
 pub struct Asked {
     pub procedure: u32,
     pub uid: u32,
+    /// Where the call comes from.
+    pub from: SocketAddr,
+    pub arguments: Vec<u8>,
     /// Calls of this procedure before.
     pub before: u32,
 }
@@ -36,6 +42,8 @@ pub enum Twist {
     Crumbs(Vec<u8>),
     /// The results in a reply to another call.
     Stranger(Vec<u8>),
+    /// A reply that the call was not executed, with this `accept_stat`.
+    Refused(u32),
     Silence,
     Close,
 }
@@ -74,8 +82,8 @@ impl Server {
         let task = tokio::spawn(async move {
             let counts = Arc::new(parking_lot::Mutex::new(std::collections::HashMap::new()));
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, store.clone(), twist.clone(), counts.clone()));
+            while let Ok((stream, from)) = listener.accept().await {
+                connections.spawn(serve(stream, from, store.clone(), twist.clone(), counts.clone()));
             }
         });
         Self { address, task }
@@ -88,7 +96,13 @@ impl Server {
 
 type Counts = Arc<parking_lot::Mutex<std::collections::HashMap<u32, u32>>>;
 
-async fn serve(mut stream: TcpStream, store: Memory, twist: Twister, counts: Counts) -> std::io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    store: Memory,
+    twist: Twister,
+    counts: Counts,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
         let length = stream.read_u32().await? & 0x7fff_ffff;
@@ -104,7 +118,11 @@ async fn serve(mut stream: TcpStream, store: Memory, twist: Twister, counts: Cou
         body.opaque(255).unwrap();
         let uid = body.u32().unwrap();
         reader.u64().unwrap();
-        let procedure = if program == 100_005 { 1000 + procedure } else { procedure };
+        let procedure = match program {
+            100_005 => 1000 + procedure,
+            100_000 => 2000 + procedure,
+            _ => procedure,
+        };
         let arguments = reader.rest().to_vec();
         let results = answer(&store, procedure, &arguments).await;
         let before = {
@@ -113,14 +131,16 @@ async fn serve(mut stream: TcpStream, store: Memory, twist: Twister, counts: Cou
             *count += 1;
             *count - 1
         };
-        let reply = |xid: u32, results: &[u8]| {
-            let head = [xid, 1, 0, 0, 0, 0].map(u32::to_be_bytes).concat();
+        let framed = |xid: u32, accepted: u32, results: &[u8]| {
+            let head = [xid, 1, 0, 0, 0, accepted].map(u32::to_be_bytes).concat();
             let mark = 0x8000_0000 | u32::try_from(head.len() + results.len()).unwrap();
             [&mark.to_be_bytes()[..], &head, results].concat()
         };
-        match twist(&Asked { procedure, uid, before }, results) {
+        let reply = |xid: u32, results: &[u8]| framed(xid, 0, results);
+        match twist(&Asked { procedure, uid, from, arguments, before }, results) {
             Twist::Results(results) => stream.write_all(&reply(xid, &results)).await?,
             Twist::Stranger(results) => stream.write_all(&reply(xid ^ 0x55, &results)).await?,
+            Twist::Refused(accepted) => stream.write_all(&framed(xid, accepted, &[])).await?,
             Twist::Raw(bytes) => stream.write_all(&bytes).await?,
             Twist::Crumbs(results) => {
                 for byte in reply(xid, &results) {
@@ -174,6 +194,10 @@ async fn fill(store: &Memory, procedure: u32, arguments: &[u8], w: &mut Writer) 
         w.u32(0).opaque(b"/").u32(1).u32(1);
         return Ok(());
     }
+    if procedure == GETPORT {
+        w.u32(0);
+        return Ok(());
+    }
     let mut reader = Reader::new(arguments);
     let path = path_of(reader.opaque(64).unwrap()).ok_or(10001u32)?;
     let attr = store.stat(&path).await.map_err(|error| match error.kind {
@@ -199,7 +223,7 @@ async fn fill(store: &Memory, procedure: u32, arguments: &[u8], w: &mut Writer) 
             w.u32(u32::try_from(bytes.len()).unwrap()).bool(offset + bytes.len() as u64 >= attr.size);
             w.opaque(&bytes);
         }
-        16 | READDIRPLUS => {
+        READDIR | READDIRPLUS => {
             let cookie = reader.u64().unwrap();
             let page = store.read_dir(&path, cookie, 20).await.map_err(|error| status(error.kind))?;
             w.bool(false).fixed(&[0; 8]);

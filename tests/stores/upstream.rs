@@ -72,7 +72,7 @@ pub async fn read_all(export: &Export, path: &str) -> Result<Vec<u8>, ExportErro
     }
 }
 
-fn path(text: &str) -> StorePath {
+pub fn path(text: &str) -> StorePath {
     StorePath::parse(text.as_bytes()).unwrap()
 }
 
@@ -82,7 +82,7 @@ async fn put(store: &Arc<dyn Store>, at: &str, bytes: &[u8]) {
     writer.commit().await.unwrap();
 }
 
-async fn names(store: &Arc<dyn Store>, at: &str) -> Vec<String> {
+pub async fn names(store: &Arc<dyn Store>, at: &str) -> Vec<String> {
     let (mut names, mut cookie) = (Vec::new(), 0);
     loop {
         let page = store.read_dir(&path(at), cookie, 7).await.unwrap();
@@ -175,7 +175,7 @@ async fn memfs() -> String {
     format!("nfs://127.0.0.1:{port}/?attributes=")
 }
 
-const PATIENT: Duration = Duration::from_secs(20);
+pub const PATIENT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memfs_of_another_author_is_written_listed_and_proven() {

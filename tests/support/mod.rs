@@ -37,6 +37,23 @@ pub fn as_root(name: &str) -> bool {
     true
 }
 
+/// Whether this process has a network of its own, where every port is free. Where it has not, the test `name`
+/// runs once more in one, and fails here when it fails there.
+pub fn with_own_network(name: &str) -> bool {
+    const OWN: &str = "NFS_VERITY_TEST_OWN_NETWORK";
+    if std::env::var_os(OWN).is_none() {
+        let mut unshare = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            unshare.arg("--map-root-user");
+        }
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+        unshare.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]).env("PATH", path);
+        again(name, unshare.env(OWN, "1"));
+        return false;
+    }
+    true
+}
+
 /// Runs the test `name` of this program by `through`.
 fn again(name: &str, through: &mut Command) {
     let program = std::env::current_exe().unwrap();
