@@ -420,3 +420,74 @@ for name, data in vectors("keys", ".crt.der"):
 seed("certificate", "trailing", CERTIFICATES[0] + b"\0")
 seed("certificate", "indefinite", b"\x30\x80" + CERTIFICATES[0][4:] + b"\0\0")
 seed("certificate", "nested", bytes.fromhex("3080") * 200)
+
+# --- replies of an upstream server, RFC 1813, RFC 5531: what they answer, count / 256, the reply
+QUESTIONS = ["getattr", "lookup", "readlink", "read", "write", "make", "change", "readdir", "readdirplus",
+             "fsstat", "fsinfo", "pathconf", "commit", "mount", "getport"]
+
+
+def fattr(kind=1, size=5):
+    times = u32(1_700_000_000, 1, 1_700_000_001, 2, 1_700_000_002, 999_999_999)
+    return u32(kind, 0o100644, 1, 1000, 100) + u64(size, 4096) + u32(0, 0) + u64(1, 77) + times
+
+
+def reply(results, verifier=NONE, accepted=0):
+    return u32(7, 1, 0) + verifier + u32(accepted) + results
+
+
+POST = u32(1) + fattr()
+WCC = u32(1) + u64(5) + u32(1, 2, 3, 4) + POST
+ENTRY = u32(1) + u64(9) + NAME + u64(3)
+LAST = u32(0, 1)
+replies = {
+    "getattr": ("getattr", u32(0) + fattr()),
+    "getattr-kind": ("getattr", u32(0) + fattr(kind=8)),
+    "stale": ("getattr", u32(70)),
+    "busy": ("read", u32(10008, 0)),
+    "unknown-status": ("change", u32(0xFFFFFFFF)),
+    "lookup": ("lookup", u32(0) + HANDLE + POST + POST),
+    "lookup-bare": ("lookup", u32(0) + opaque(b"h" * 64) + u32(0, 0)),
+    "lookup-long-handle": ("lookup", u32(0) + opaque(b"h" * 65) + u32(0, 0)),
+    "lookup-giant-handle": ("lookup", u32(0) + b"\xff" * 12),
+    "readlink": ("readlink", u32(0) + POST + opaque(b"../target")),
+    "readlink-giant": ("readlink", u32(0, 0) + b"\xff" * 12),
+    "read": ("read", u32(0) + POST + u32(5, 1) + opaque(b"hello")),
+    "read-other-count": ("read", u32(0, 0, 6, 1) + opaque(b"hello")),
+    "read-too-much": ("read", u32(0, 0, 260, 0) + opaque(b"r" * 260)),
+    "read-giant": ("read", u32(0, 0, 0xFFFFFFFF, 0, 0xFFFFFFFF)),
+    "write": ("write", u32(0) + WCC + u32(5, 2) + VERIFIER),
+    "write-nothing": ("write", u32(0, 0, 0) + u32(0, 0) + VERIFIER),
+    "write-too-much": ("write", u32(0, 0, 0) + u32(257, 0) + VERIFIER),
+    "make": ("make", u32(0, 1) + HANDLE + POST + WCC),
+    "make-untold": ("make", u32(0, 0, 0) + WCC),
+    "change": ("change", u32(0) + WCC),
+    "change-exists": ("change", u32(17) + WCC),
+    "readdir": ("readdir", u32(0) + POST + VERIFIER + ENTRY + ENTRY + LAST),
+    "readdir-empty": ("readdir", u32(0, 0) + VERIFIER + u32(0, 0)),
+    "readdir-long-name": ("readdir", u32(0, 0) + VERIFIER + u32(1) + u64(9) + opaque(b"n" * 256) + u64(3) + LAST),
+    "readdirplus": ("readdirplus", u32(0, 0) + VERIFIER + ENTRY + POST + u32(1) + HANDLE + ENTRY + u32(0, 0) + LAST),
+    "readdirplus-many": ("readdirplus", u32(0, 0) + VERIFIER + (ENTRY + u32(0, 0)) * 40 + u32(0, 0)),
+    "fsstat": ("fsstat", u32(0) + POST + u64(6, 5, 4, 3, 2, 1) + u32(0)),
+    "fsinfo": ("fsinfo", u32(0) + POST + u32(1 << 20, 1 << 20, 1, 1 << 20, 1 << 20, 1, 4096) + u64(1 << 40) + u32(0, 1, 0x1B)),
+    "pathconf": ("pathconf", u32(0) + POST + u32(32000, 255, 1, 1, 0, 1)),
+    "commit": ("commit", u32(0) + WCC + VERIFIER),
+    "mount": ("mount", u32(0) + HANDLE + u32(2, 390003, 1)),
+    "mount-gss": ("mount", u32(0) + HANDLE + u32(1, 390003)),
+    "mount-giant": ("mount", u32(0) + HANDLE + u32(0xFFFFFFFF)),
+    "getport": ("getport", u32(2049)),
+    "getport-none": ("getport", u32(0)),
+    "getport-giant": ("getport", u32(65536)),
+}
+for name, (question, data) in replies.items():
+    seed("upstream", name, bytes([QUESTIONS.index(question), 1]) + reply(data))
+frames = {
+    "denied": u32(7, 1, 1, 1, 5),
+    "no-such-reply": u32(7, 1, 2),
+    "mismatch": reply(u32(3, 4), accepted=2),
+    "no-procedure": reply(b"", accepted=3),
+    "garbage": reply(b"", accepted=4),
+    "verifier": reply(u32(0) + fattr(), verifier=u32(1) + opaque(b"v" * 400)),
+    "giant-verifier": u32(7, 1, 0, 1) + b"\xff" * 12,
+}
+for name, data in frames.items():
+    seed("upstream", "rpc-" + name, bytes([0, 1]) + data)

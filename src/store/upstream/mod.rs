@@ -7,6 +7,7 @@
 
 mod address;
 mod ahead;
+mod answer;
 mod dir;
 mod file;
 mod proto;
@@ -28,6 +29,8 @@ use super::{
 use crate::wire::Writer;
 pub use address::Address;
 use ahead::Budget;
+#[doc(hidden)]
+pub use answer::{Answer, Question};
 use file::UpstreamFile;
 use session::{Fault, Session};
 

@@ -25,7 +25,8 @@ use nfs_verity::sign::{
     Certificate, Expected, HashName, ImaSignature, Keyring, MODSIG_TAIL, Modsig, PKCS7_APPENDED_MAX, Pkcs7,
     Statement, read_envelope, verify_envelope,
 };
-use nfs_verity::store::Memory;
+use nfs_verity::store::upstream::{Answer, Question};
+use nfs_verity::store::{Memory, NAME_MAX, PATH_MAX};
 use nfs_verity::verity::Descriptor;
 use nfs_verity::wire::{Reader, XdrError};
 use nfs_verity::wire::{RecordError, RecordReader};
@@ -50,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     ("ima", ima),
     ("modsig", modsig),
     ("certificate", certificate),
+    ("upstream", upstream),
 ];
 
 /// Record marking. Bytes 0 and 1: the limit in units of 64 bytes, and how many bytes arrive at a time.
@@ -504,4 +506,39 @@ pub fn certificate(data: &[u8]) {
     }
     assert!(Certificate::from_der(&[data, &[0]].concat()).is_err(), "trailing bytes");
     assert!(Certificate::from_der(&data[..data.len() - 1]).is_err(), "cut");
+}
+
+/// A reply of an upstream server. Bytes 0 and 1: what it answers, and the count of a READ or WRITE in units
+/// of 256. What is taken of it is within bounds and within the reply, no reply that is cut tells another
+/// thing, and nothing behind the end is looked at.
+pub fn upstream(data: &[u8]) {
+    let [which, units, rest @ ..] = data else { return };
+    let count = u32::from(*units) * 256;
+    let questions = Question::all(count);
+    let question = questions[usize::from(*which) % questions.len()];
+    let record = Bytes::copy_from_slice(rest);
+    let answer = match Answer::read(question, &record) {
+        Ok(answer) => answer,
+        Err(told) => return one_line(&told),
+    };
+    assert!(answer.handles.iter().all(|handle| handle.len() <= HANDLE_MAX as usize));
+    assert!(answer.names.iter().all(|name| name.len() <= NAME_MAX) && answer.target.len() <= PATH_MAX);
+    let parts = [&answer.handles, &answer.names, &vec![answer.target.clone(), answer.data.to_vec()]];
+    for part in parts.into_iter().flatten().filter(|part| !part.is_empty()) {
+        assert!(rest.windows(part.len()).any(|window| window == part), "{question:?} makes bytes up");
+    }
+    assert!(parts.into_iter().flatten().map(Vec::len).sum::<usize>() <= rest.len());
+    let record_at = record.as_ptr_range();
+    let data_at = answer.data.as_ptr_range();
+    assert!(answer.data.is_empty() || (record_at.start <= data_at.start && data_at.end <= record_at.end));
+    assert!(answer.data.len() <= count as usize);
+    let longer = Bytes::from([rest, b"more"].concat());
+    assert_eq!(Answer::read(question, &longer).as_ref(), Ok(&answer));
+    let mut before = true;
+    for end in (0..=rest.len()).rev().step_by(rest.len() / 64 + 1) {
+        match Answer::read(question, &record.slice(..end)) {
+            Ok(cut) => assert!(before && cut == answer, "cut at {end}"),
+            Err(_) => before = false,
+        }
+    }
 }
