@@ -11,6 +11,7 @@ use super::nfs_server::{Asked, GETPORT, MNT, READDIR, READDIRPLUS, Server, Twist
 use super::support::{as_root, with_own_network};
 use super::upstream::{PATIENT, names, open, path};
 
+const HOUR: Duration = Duration::from_secs(3600);
 const NFS: u32 = 100_003;
 const MOUNT: u32 = 100_005;
 
@@ -106,7 +107,9 @@ async fn without_a_port_mapper_that_knows_it_is_the_usual_port() {
         return;
     }
     let (_nfs, calls) = server((HOST, 2049).into()).await;
-    finds_the_file(&format!("nfs://{HOST}/")).await;
+    // That none listens is told at once, however long an answer may take.
+    let store = tokio::time::timeout(PATIENT, open(&format!("nfs://{HOST}/"), HOUR)).await.unwrap().unwrap();
+    assert_eq!(store.stat(&path("f")).await.unwrap().size, 5);
     finds_the_file(&format!("nfs://{HOST}/?portmap=off")).await;
     {
         let _mapper = mapper(&[]).await;

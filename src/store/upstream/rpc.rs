@@ -141,6 +141,15 @@ impl Client {
         }
     }
 
+    /// Makes `call` once: a connection that cannot be made, or is lost, is told at once.
+    pub(super) async fn call_once(&self, call: &Call, deadline: Instant) -> Result<Reply, CallError> {
+        match timeout_at(deadline, self.attempt(call, deadline, &mut false)).await {
+            Ok(Ok((results, resent))) => Ok(Reply { results: executed(&results)?, resent }),
+            Ok(Err(lost)) => Err(CallError::Unreachable(lost)),
+            Err(_) => Err(self.late(None)),
+        }
+    }
+
     fn late(&self, last: Option<io::Error>) -> CallError {
         last.map_or(CallError::TimedOut(self.timeout), CallError::Unreachable)
     }

@@ -162,8 +162,8 @@ impl Session {
         };
         let mut path = Writer::default();
         path.opaque(export);
-        let root =
-            self.ask(mount_port, proto::MOUNT, proto::MNT, path, deadline, |r| proto::mounted(r)).await?;
+        let (mount, call) = self.other(mount_port, proto::MOUNT, proto::MNT, path);
+        let root = proto::mounted(&mount.call(&call, deadline).await?.results)?;
         let nfs = Client::new(self.peer(nfs_port), proto::NFS, *connections, self.timeout);
         let mut mounted = Mounted { nfs, root, rsize: TRANSFER_MIN, wsize: TRANSFER_MIN };
         let mut args = Writer::default();
@@ -191,22 +191,15 @@ impl Session {
         args.u32(program.number).u32(program.version).u32(6).u32(0);
         // Where none listens that is told at once; waiting is for the server itself.
         let soon = deadline.min(Instant::now() + self.timeout / 4);
-        match self.ask(PORTMAP_PORT, proto::PORTMAP, proto::GETPORT, args, soon, |r| proto::port(r)).await {
-            Err(Fault::Call(CallError::TimedOut(_) | CallError::Unreachable(_))) => Ok(None),
-            answer => answer,
+        let (mapper, call) = self.other(PORTMAP_PORT, proto::PORTMAP, proto::GETPORT, args);
+        match mapper.call_once(&call, soon).await {
+            Err(CallError::TimedOut(_) | CallError::Unreachable(_)) => Ok(None),
+            answer => Ok(proto::port(&answer?.results)?),
         }
     }
 
-    /// One call to another program of the server.
-    async fn ask<T>(
-        &self,
-        port: u16,
-        program: Program,
-        procedure: u32,
-        args: Writer,
-        deadline: Instant,
-        decode: impl Fn(&Bytes) -> Decoded<T>,
-    ) -> Outcome<T> {
+    /// A call to another program of the server, and who makes it.
+    fn other(&self, port: u16, program: Program, procedure: u32, args: Writer) -> (Client, Call) {
         let client = Client::new(self.peer(port), program, 1, self.timeout);
         let call = Call {
             procedure,
@@ -214,7 +207,7 @@ impl Session {
             arguments: args.finish(),
             reply_max: SMALL_REPLY_MAX,
         };
-        Ok(decode(&client.call(&call, deadline).await?.results)?)
+        (client, call)
     }
 
     /// One call, made again while the server says that it is busy; also whether it may have been executed
