@@ -15,6 +15,7 @@ mod s3;
 mod s3_attacks;
 mod s3_server;
 mod upstream;
+mod upstream_ahead;
 mod upstream_attacks;
 mod upstream_ports;
 

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::super::{Attr, BoxFuture, Kind, READ_MAX, Result, StoreErrorKind, StoreFile, StorePath};
-use super::ahead::{Ahead, Budget, Piece, arrived};
+use super::ahead::{Ahead, Budget, Part, arrived};
 use super::proto::{self, Data, Handle};
 use super::rpc::CallError;
-use super::session::{Fault, Outcome, READ_HEAD, Session};
+use super::session::{Fault, Found, Outcome, READ_HEAD, Session};
 use crate::wire::Writer;
 
 /// READs of one call that are in flight at once.
@@ -19,103 +19,125 @@ const AT_ONCE: usize = 8;
 /// READs that may follow one which gave too little: enough for a server that gives less than it promised,
 /// and an end to one that gives crumbs.
 const CRUMBS: usize = 64;
+/// What is shorter is copied, for it may have come in a buffer with others and be kept for long.
+const SHORT: usize = 128 * 1024;
 
 pub(super) struct UpstreamFile {
     file: Arc<File>,
-    ahead: Ahead,
     budget: Budget,
 }
 
 struct File {
     session: Arc<Session>,
     path: StorePath,
+    seen: Mutex<Seen>,
+    ahead: Ahead,
+}
+
+/// What is known of the file, and since when.
+struct Seen {
     handle: Handle,
-    seen: Mutex<(Attr, Instant)>,
+    attr: Attr,
+    at: Instant,
+}
+
+impl Drop for UpstreamFile {
+    fn drop(&mut self) {
+        // Pieces on their way keep the rest.
+        self.file.ahead.clear();
+    }
 }
 
 impl UpstreamFile {
-    pub(super) fn new(
-        session: Arc<Session>,
-        path: &StorePath,
-        handle: Handle,
-        attr: Attr,
-        budget: Budget,
-    ) -> Self {
-        let seen = Mutex::new((attr, Instant::now()));
-        let file = File { session, path: path.clone(), handle, seen };
-        Self { file: Arc::new(file), ahead: Ahead::default(), budget }
+    pub(super) fn new(session: Arc<Session>, path: &StorePath, found: &Found, budget: Budget) -> Self {
+        let seen = Mutex::new(Seen { handle: found.handle, attr: found.attr, at: found.at });
+        let file = File { session, path: path.clone(), seen, ahead: Ahead::default() };
+        Self { file: Arc::new(file), budget }
     }
 
-    /// Reads `from..to`, which a READ can give at once, by what is on its way where that is so.
-    async fn read_piece(&self, from: u64, to: u64) -> Result<Bytes> {
-        let File { session, path, .. } = &*self.file;
-        let alone = session.address.attributes.is_zero() || session.address.as_caller;
-        if alone {
-            return self.file.read(session.acting(), from, to).await.map_err(|fault| fault.at("read", path));
-        }
-        let follows = self.ahead.note(from, to);
-        let here = self.ahead.piece(from, to, |asked| session.is_fresh(asked));
-        if follows {
-            self.look_ahead(if here.is_some() { to } else { from }).await;
-        }
-        let here = match here {
-            Some(here) => Some(here),
-            None => self.ahead.piece(from, to, |asked| session.is_fresh(asked)),
-        };
-        if let Some((start, piece)) = here
-            && let Some(bytes) = arrived(piece).await
-        {
-            if to >= start.saturating_add(bytes.len() as u64) {
-                self.ahead.used(start);
+    /// All of `from..to` in order, in parts that are not empty; fewer or shorter at the end of the file alone.
+    /// Also how long a READ may be.
+    async fn parts(&self, from: u64, to: u64) -> Outcome<(Vec<Bytes>, usize)> {
+        let File { session, ahead, .. } = &*self.file;
+        let mounted = session.mounted(session.deadline()).await?;
+        let (step, credential) = (u64::from(mounted.rsize), session.acting());
+        if !session.address.attributes.is_zero() && !session.address.as_caller {
+            if ahead.has(from, to) && self.file.seen().is_none() {
+                // Throws away what was read ahead of a file that has changed.
+                self.file.getattr().await?;
             }
-            return Ok(part(&bytes, start, from, to));
+            if ahead.note(from, to) {
+                self.look_ahead(from, to, step);
+            }
         }
-        self.file.read(session.service(), from, to).await.map_err(|fault| fault.at("read", path))
+        let reads = ahead.parts(from, to, step).into_iter().map(|part| self.file.part(&credential, part));
+        let reads: Vec<_> = reads.collect();
+        let mut reads = stream::iter(reads).buffered(AT_ONCE);
+        let (mut parts, mut at) = (Vec::new(), from);
+        while let Some((stop, bytes)) = reads.try_next().await? {
+            at += bytes.len() as u64;
+            if !bytes.is_empty() {
+                parts.push(bytes);
+            }
+            if at < stop {
+                break;
+            }
+        }
+        ahead.used(from, to);
+        Ok((parts, mounted.rsize as usize))
     }
 
-    async fn look_ahead(&self, at: u64) {
-        let session = &self.file.session;
-        let Ok(mounted) = session.mounted(session.deadline()).await else { return };
-        let size = self.file.seen.lock().0.size;
-        self.ahead.extend(at, mounted.rsize, size, &self.budget, |wanted, tell| {
+    fn look_ahead(&self, from: u64, to: u64, step: u64) {
+        let size = self.file.seen.lock().attr.size;
+        self.file.ahead.extend(from, to, step, size, &self.budget, |wanted, tell| {
             let file = self.file.clone();
             tokio::spawn(async move {
-                let to = wanted.from.saturating_add(u64::from(wanted.len));
-                let read = file.read(file.session.service(), wanted.from, to).await.ok();
-                wanted.keep(tell, read, file.session.address.attributes).await;
+                let read = file.read(&file.session.service(), wanted.from, wanted.to).await.ok();
+                wanted.keep(tell, read).await;
             })
         });
     }
 }
 
-/// The part `from..to` of `bytes`, which begin at `start`. What is small is copied, for it may be kept for
-/// long and must not keep the rest.
-fn part(bytes: &Bytes, start: u64, from: u64, to: u64) -> Bytes {
+/// The part `from..to` of `bytes`, which begin at `start`.
+fn slice(bytes: &Bytes, start: u64, from: u64, to: u64) -> Bytes {
     let place = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX).min(bytes.len());
-    let (begin, end) = (place(from), place(to));
-    let part = bytes.get(begin..end).unwrap_or_default();
-    if part.len() * 2 > bytes.len() { bytes.slice(begin..end) } else { Bytes::copy_from_slice(part) }
+    bytes.slice(place(from)..place(to))
 }
 
 impl File {
+    /// The bytes of `part`, and where they should end.
+    async fn part(&self, credential: &Bytes, part: Part) -> Outcome<(u64, Bytes)> {
+        let Part { from, to, held } = part;
+        if let Some((start, piece)) = held
+            && let Some(bytes) = arrived(piece).await
+        {
+            return Ok((to, slice(&bytes, start, from, to)));
+        }
+        Ok((to, self.read(credential, from, to).await?))
+    }
+
     /// Reads `from..to`, at most as much as one READ gives; less at the end of the file alone.
-    async fn read(&self, credential: Bytes, from: u64, to: u64) -> Outcome<Bytes> {
+    async fn read(&self, credential: &Bytes, from: u64, to: u64) -> Outcome<Bytes> {
         let deadline = self.session.deadline();
         let mut gathered = BytesMut::new();
         for _ in 0..CRUMBS {
             let at = from.saturating_add(gathered.len() as u64);
             let count = u32::try_from(to.saturating_sub(at)).unwrap_or(u32::MAX);
-            let Data { bytes, eof, .. } = self.read_once(&credential, at, count, deadline).await?;
+            let handle = self.seen.lock().handle;
+            let Data { bytes, eof, .. } = self.read_by(&handle, credential, at, count, deadline).await?;
             let whole = bytes.len() as u64 == to.saturating_sub(at) || eof;
             if whole && gathered.is_empty() {
-                // What is short may have come in a buffer with others.
-                return Ok(if bytes.len() < 128 * 1024 { Bytes::copy_from_slice(&bytes) } else { bytes });
+                return Ok(if bytes.len() < SHORT { Bytes::copy_from_slice(&bytes) } else { bytes });
             }
             if bytes.is_empty() && !whole {
                 return Err(Fault::Kind(
                     StoreErrorKind::Io,
                     "a READ gave nothing before the end of the file",
                 ));
+            }
+            if gathered.is_empty() {
+                gathered.reserve(usize::try_from(to.saturating_sub(from)).unwrap_or(0));
             }
             gathered.extend_from_slice(&bytes);
             if whole {
@@ -125,10 +147,17 @@ impl File {
         Err(Fault::Kind(StoreErrorKind::Io, "the server gives data in crumbs"))
     }
 
-    async fn read_once(&self, credential: &Bytes, at: u64, count: u32, deadline: Instant) -> Outcome<Data> {
+    async fn read_by(
+        &self,
+        handle: &Handle,
+        credential: &Bytes,
+        at: u64,
+        count: u32,
+        deadline: Instant,
+    ) -> Outcome<Data> {
         let mounted = self.session.mounted(deadline).await?;
         let mut args = Writer::default();
-        args.opaque(self.handle.as_bytes()).u64(at).u32(count);
+        args.opaque(handle.as_bytes()).u64(at).u32(count);
         let reply_max = count as usize + READ_HEAD;
         let sent = self.session.send(
             &mounted,
@@ -152,19 +181,31 @@ impl File {
         Ok(data)
     }
 
+    async fn getattr(&self) -> Outcome<Attr> {
+        let handle = self.seen.lock().handle;
+        let attr = self.session.getattr(&handle, self.session.deadline()).await?;
+        self.see(attr)?;
+        Ok(attr)
+    }
+
     /// Takes attributes for those of this file; an error when they are another object's.
     fn see(&self, attr: Attr) -> Outcome<()> {
         let mut seen = self.seen.lock();
-        if (attr.fileid, attr.kind) != (seen.0.fileid, Kind::Regular) {
+        if (attr.fileid, attr.kind) != (seen.attr.fileid, Kind::Regular) {
             return Err(Fault::Kind(StoreErrorKind::Stale, "the handle names another object now"));
         }
-        *seen = (attr, Instant::now());
+        let moved = attr.change != seen.attr.change;
+        (seen.attr, seen.at) = (attr, Instant::now());
+        drop(seen);
+        if moved {
+            self.ahead.clear();
+        }
         Ok(())
     }
 
     fn seen(&self) -> Option<Attr> {
-        let (attr, at) = *self.seen.lock();
-        self.session.is_fresh(at).then_some(attr)
+        let seen = self.seen.lock();
+        self.session.is_fresh(seen.at).then_some(seen.attr)
     }
 }
 
@@ -174,15 +215,7 @@ impl StoreFile for UpstreamFile {
             if let Some(attr) = self.file.seen() {
                 return Ok(attr);
             }
-            let File { session, handle, path, .. } = &*self.file;
-            let before = self.file.seen.lock().0.change;
-            let attr =
-                session.getattr(handle, session.deadline()).await.map_err(|fault| fault.at("stat", path))?;
-            self.file.see(attr).map_err(|fault| fault.at("stat", path))?;
-            if attr.change != before {
-                self.ahead.clear();
-            }
-            Ok(attr)
+            self.file.getattr().await.map_err(|fault| fault.at("stat", &self.file.path))
         })
     }
 
@@ -193,43 +226,56 @@ impl StoreFile for UpstreamFile {
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
         Box::pin(async move {
             let end = offset.saturating_add(len.min(READ_MAX) as u64);
-            let File { session, path, .. } = &*self.file;
-            let mounted =
-                session.mounted(session.deadline()).await.map_err(|fault| fault.at("read", path))?;
-            let step = u64::from(mounted.rsize);
-            if end - offset <= step {
-                return if end == offset { Ok(Bytes::new()) } else { self.read_piece(offset, end).await };
-            }
-            let credential = session.acting();
-            let starts = (0..(end - offset).div_ceil(step)).map(|n| offset + n * step);
-            let reads = starts.map(|from| {
-                let to = end.min(from.saturating_add(step));
-                let read = self.file.read(credential.clone(), from, to);
-                async move { read.await.map(|bytes| (bytes.len() as u64 == to - from, bytes)) }
-            });
-            let reads: Vec<_> = reads.collect();
-            let mut reads = stream::iter(reads).buffered(AT_ONCE);
-            let mut gathered = BytesMut::new();
-            while let Some((whole, bytes)) = reads.try_next().await.map_err(|fault| fault.at("read", path))? {
-                gathered.extend_from_slice(&bytes);
-                if !whole {
-                    break;
-                }
-            }
-            Ok(gathered.freeze())
+            let (parts, step) =
+                self.parts(offset, end).await.map_err(|fault| fault.at("read", &self.file.path))?;
+            Ok(match &parts[..] {
+                [] => Bytes::new(),
+                // It keeps no more than twice its own memory in use.
+                [one] if one.len() >= step.div_ceil(2) => one.clone(),
+                [one] => Bytes::copy_from_slice(one),
+                several => several.concat().into(),
+            })
+        })
+    }
+
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            let end = offset.saturating_add(len.min(READ_MAX) as u64);
+            let (parts, _) =
+                self.parts(offset, end).await.map_err(|fault| fault.at("read", &self.file.path))?;
+            Ok(cut(parts, piece.max(1)))
         })
     }
 
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
-        let session = &self.file.session;
+        self.file.seen()?;
         let end = offset.checked_add(len as u64)?;
-        let (start, piece) = self.ahead.piece(offset, end, |asked| session.is_fresh(asked))?;
-        let Piece::Here(bytes) = &*piece.borrow() else { return None };
+        let (start, bytes) = self.file.ahead.here(offset, end)?;
         let end_known = start.checked_add(bytes.len() as u64)?;
         // What reaches further has to be looked at, and so the next pieces are asked for.
         (end < end_known).then(|| {
-            self.ahead.note(offset, end);
-            part(bytes, start, offset, end)
+            self.file.ahead.note(offset, end);
+            let part = slice(&bytes, start, offset, end);
+            if part.len() * 2 > bytes.len() { part } else { Bytes::copy_from_slice(&part) }
         })
     }
+}
+
+/// Copies of `parts`, put together, in pieces of `piece` bytes.
+fn cut(parts: Vec<Bytes>, piece: usize) -> Vec<Bytes> {
+    let mut left: usize = parts.iter().map(Bytes::len).sum();
+    let mut pieces = Vec::with_capacity(left.div_ceil(piece));
+    let mut open = BytesMut::with_capacity(left.min(piece));
+    for mut part in parts {
+        while !part.is_empty() {
+            let some = part.split_to(part.len().min(piece - open.len()));
+            open.extend_from_slice(&some);
+            left -= some.len();
+            if open.len() == piece || left == 0 {
+                let next = BytesMut::with_capacity(left.min(piece));
+                pieces.push(std::mem::replace(&mut open, next).freeze());
+            }
+        }
+    }
+    pieces
 }

@@ -90,7 +90,7 @@ impl Upstream {
                 return wrong(StoreErrorKind::NotRegular, "it is not a regular file");
             }
         }
-        Ok(UpstreamFile::new(self.session.clone(), path, found.handle, found.attr, self.budget.clone()))
+        Ok(UpstreamFile::new(self.session.clone(), path, &found, self.budget.clone()))
     }
 
     async fn link(&self, path: &StorePath) -> std::result::Result<Vec<u8>, Fault> {

@@ -76,7 +76,7 @@ pub(super) type Outcome<T> = Result<T, Fault>;
 pub(super) struct Found {
     pub(super) handle: Handle,
     pub(super) attr: Attr,
-    at: Instant,
+    pub(super) at: Instant,
     age: u64,
 }
 
