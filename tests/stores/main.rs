@@ -18,6 +18,7 @@ mod upstream;
 mod upstream_ahead;
 mod upstream_attacks;
 mod upstream_ports;
+mod upstream_recovery;
 
 #[test]
 fn addresses_are_told_apart() {

@@ -38,11 +38,10 @@ use session::{Fault, Session};
 /// mount is an error.
 pub(super) async fn open(address: &Address, options: &OpenOptions) -> Result<Arc<dyn Store>> {
     let session = Arc::new(Session::new(address.clone(), options.timeout));
-    match session.mounted(session.deadline()).await {
-        Err(fault) if fault.kind() != StoreErrorKind::Unavailable => {
-            return Err(cannot_open(fault.kind(), address, fault));
-        }
-        _ => {}
+    if let Err(fault) = session.mounted(session.deadline()).await
+        && let Some(kind) = fault.refusal()
+    {
+        return Err(cannot_open(kind, address, fault));
     }
     Ok(Arc::new(Upstream { session, budget: Budget::default() }))
 }

@@ -39,8 +39,19 @@ pub(super) enum Fault {
     Call(#[from] CallError),
     #[error(transparent)]
     Bad(#[from] Bad),
+    /// The export is not to be had, now; says nothing of what is in it.
+    #[error("cannot mount {export}: {why}{}", hint(why))]
+    NotMounted { export: String, why: Box<Fault> },
     #[error("{1}")]
     Kind(StoreErrorKind, &'static str),
+}
+
+/// What may help against a refusal.
+fn hint(why: &Fault) -> &'static str {
+    match why.kind() {
+        StoreErrorKind::Access => "; the server may want source=reserved, or another uid and gid",
+        _ => "",
+    }
 }
 
 impl Fault {
@@ -52,7 +63,18 @@ impl Fault {
             Self::Call(CallError::Xdr(_) | CallError::NotExecuted(_)) => StoreErrorKind::Io,
             Self::Bad(Bad::Status(status)) => status.kind(),
             Self::Bad(Bad::Xdr(_) | Bad::Nonsense(_)) => StoreErrorKind::Io,
+            Self::NotMounted { .. } => StoreErrorKind::Unavailable,
             Self::Kind(kind, _) => *kind,
+        }
+    }
+
+    /// Why the server, which answers, gives no mount.
+    pub(super) fn refusal(&self) -> Option<StoreErrorKind> {
+        match self {
+            Self::NotMounted { why, .. } => {
+                Some(why.kind()).filter(|kind| *kind != StoreErrorKind::Unavailable)
+            }
+            _ => None,
         }
     }
 
@@ -76,6 +98,7 @@ pub(super) type Outcome<T> = Result<T, Fault>;
 pub(super) struct Found {
     pub(super) handle: Handle,
     pub(super) attr: Attr,
+    /// When it was asked for.
     pub(super) at: Instant,
     age: u64,
 }
@@ -140,13 +163,20 @@ impl Session {
         self.service.clone()
     }
 
-    /// The server with its root; mounts it where that is not done yet.
+    /// The server with its root; mounts it where that is not done yet. A server that starts may answer before
+    /// its exports are there, so a refusal counts as no answer: it must not be taken for one about a file.
     pub(super) async fn mounted(&self, deadline: Instant) -> Outcome<Arc<Mounted>> {
         let late = |_| Fault::from(CallError::TimedOut(self.timeout));
         let mut mounted = tokio::time::timeout_at(deadline, self.mounted.lock()).await.map_err(late)?;
         match &*mounted {
             Some(mounted) => Ok(mounted.clone()),
-            None => Ok(mounted.insert(Arc::new(self.mount(deadline).await?)).clone()),
+            None => {
+                let made = self.mount(deadline).await.map_err(|why| Fault::NotMounted {
+                    export: String::from_utf8_lossy(&self.address.export).into_owned(),
+                    why: Box::new(why),
+                })?;
+                Ok(mounted.insert(Arc::new(made)).clone())
+            }
         }
     }
 
