@@ -154,7 +154,9 @@ async fn serve(
 }
 
 fn path_of(handle: &[u8]) -> Option<StorePath> {
-    StorePath::parse(handle.strip_prefix(b"/")?).ok()
+    let path = handle.strip_prefix(b"/")?;
+    // A second slash makes another handle of the same.
+    StorePath::parse(path.strip_prefix(b"/").unwrap_or(path)).ok()
 }
 
 fn write_attr(w: &mut Writer, attr: &Attr) {

@@ -198,7 +198,7 @@ const ATTACKS: &[Attack] = &[
         }
         Twist::Results(r)
     }),
-    ("handles that change", false, |asked, mut r| {
+    ("handles that change", true, |asked, mut r| {
         // What no object has is refused when it is used, and the client looks the path up again.
         if asked.procedure == LOOKUP && asked.before % 7 == 6 && r.len() > 12 {
             let length = u32::from_be_bytes(r[4..8].try_into().unwrap()) as usize;

@@ -1,14 +1,16 @@
 //! An upstream server that comes back changed, or forgets.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nfs_verity::store::{Memory, Store, StoreErrorKind, StorePath};
 
-use super::nfs_server::{Asked, MNT, Server, Twist};
+use super::nfs_server::{Asked, LOOKUP, MNT, READ, Server, Twist};
 use super::upstream::open;
 
 const PATIENT: Duration = Duration::from_secs(20);
+const GETATTR: u32 = 1;
 const NOENT: u32 = 2;
 const STALE: u32 = 70;
 
@@ -18,6 +20,13 @@ fn path(text: &str) -> StorePath {
 
 fn failed(status: u32) -> Twist {
     Twist::Results([status, 0].map(u32::to_be_bytes).concat())
+}
+
+async fn twisted(
+    memory: &Memory,
+    twist: impl Fn(&Asked, Vec<u8>) -> Twist + Send + Sync + 'static,
+) -> Server {
+    Server::start(memory, "127.0.0.1:0", Arc::new(twist)).await
 }
 
 #[tokio::test]
@@ -46,4 +55,57 @@ async fn a_mount_that_is_refused_later_is_no_word_about_a_file() {
     }
     let _server = Server::start(&memory, &at, Arc::new(|_, results| Twist::Results(results))).await;
     assert_eq!(file.read_at(0, 9).await.unwrap(), &b"x"[..]);
+}
+
+#[tokio::test]
+async fn an_open_file_whose_handle_went_stale_is_looked_up_again() {
+    let memory = Memory::new();
+    memory.put("dir/f", b"content").unwrap();
+    for (options, procedure) in [("0", READ), ("0", GETATTR), ("3600", READ)] {
+        let (stale, handles) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (is_stale, given) = (stale.clone(), handles.clone());
+        let twist = move |asked: &Asked, mut results: Vec<u8>| {
+            if asked.procedure == procedure && is_stale.load(Ordering::Relaxed) {
+                return failed(STALE);
+            }
+            if asked.procedure == LOOKUP
+                && results.get(4..16) == Some(&b"\0\0\0\x06/dir/f\0\0"[..])
+                && is_stale.swap(false, Ordering::Relaxed)
+                && given.fetch_add(1, Ordering::Relaxed) % 2 == 0
+            {
+                // Another handle of the same: the server takes more than one slash.
+                results[4..16].copy_from_slice(b"\0\0\0\x07//dir/f\0");
+            }
+            Twist::Results(results)
+        };
+        let server = twisted(&memory, twist).await;
+        let store = open(&server.url(&format!("&attributes={options}")), PATIENT).await.unwrap();
+        let file = store.open(&path("dir/f")).await.unwrap();
+        for _ in 0..2 {
+            stale.store(true, Ordering::Relaxed);
+            match procedure {
+                READ => assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content"[..]),
+                _ => assert_eq!(file.stat().await.unwrap().size, 7),
+            }
+            stale.store(false, Ordering::Relaxed);
+        }
+        assert_eq!(handles.load(Ordering::Relaxed), 2, "{options} {procedure}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_is_gone_for_who_has_it_open_and_there_for_others() {
+    let memory = Memory::new();
+    memory.put("f", b"old").unwrap();
+    let server = Server::honest(&memory).await;
+    let store = open(&server.url("&attributes=3600"), PATIENT).await.unwrap();
+    let file = store.open(&path("f")).await.unwrap();
+    memory.put("g", b"new").unwrap();
+    memory.rename("g", "f").unwrap();
+    assert_eq!(file.read_at(0, 9).await.unwrap_err().kind, StoreErrorKind::Stale);
+    let file = store.open(&path("f")).await.unwrap();
+    assert_eq!(file.read_at(0, 9).await.unwrap(), &b"new"[..]);
+    memory.remove("f").unwrap();
+    assert_eq!(file.read_at(0, 9).await.unwrap_err().kind, StoreErrorKind::Stale);
+    assert_eq!(store.open(&path("f")).await.err().unwrap().kind, StoreErrorKind::NotFound);
 }

@@ -1,4 +1,5 @@
-//! An open file of the server: a handle, for NFSv3 knows no opening.
+//! An open file of the server: a handle, for NFSv3 knows no opening, found again by its path when the server
+//! does not know it any more.
 
 use std::sync::Arc;
 
@@ -124,8 +125,7 @@ impl File {
         for _ in 0..CRUMBS {
             let at = from.saturating_add(gathered.len() as u64);
             let count = u32::try_from(to.saturating_sub(at)).unwrap_or(u32::MAX);
-            let handle = self.seen.lock().handle;
-            let Data { bytes, eof, .. } = self.read_by(&handle, credential, at, count, deadline).await?;
+            let Data { bytes, eof, .. } = self.read_once(credential, at, count, deadline).await?;
             let whole = bytes.len() as u64 == to.saturating_sub(at) || eof;
             if whole && gathered.is_empty() {
                 return Ok(if bytes.len() < SHORT { Bytes::copy_from_slice(&bytes) } else { bytes });
@@ -145,6 +145,17 @@ impl File {
             }
         }
         Err(Fault::Kind(StoreErrorKind::Io, "the server gives data in crumbs"))
+    }
+
+    async fn read_once(&self, credential: &Bytes, at: u64, count: u32, deadline: Instant) -> Outcome<Data> {
+        let handle = self.seen.lock().handle;
+        match self.read_by(&handle, credential, at, count, deadline).await {
+            Err(stale) if stale.is_stale() => {
+                let handle = self.again(&handle, stale, deadline).await?;
+                self.read_by(&handle, credential, at, count, deadline).await
+            }
+            read => read,
+        }
     }
 
     async fn read_by(
@@ -182,10 +193,47 @@ impl File {
     }
 
     async fn getattr(&self) -> Outcome<Attr> {
+        let deadline = self.session.deadline();
         let handle = self.seen.lock().handle;
-        let attr = self.session.getattr(&handle, self.session.deadline()).await?;
+        match self.getattr_by(&handle, deadline).await {
+            Err(stale) if stale.is_stale() => {
+                let handle = self.again(&handle, stale, deadline).await?;
+                self.getattr_by(&handle, deadline).await
+            }
+            attr => attr,
+        }
+    }
+
+    async fn getattr_by(&self, handle: &Handle, deadline: Instant) -> Outcome<Attr> {
+        let attr = self.session.getattr(handle, deadline).await?;
         self.see(attr)?;
         Ok(attr)
+    }
+
+    /// Another handle of this file in the place of `handle`, which the server does not know any more: it was
+    /// started again, or forgets handles. An error, `stale`, when the path leads elsewhere by now.
+    async fn again(&self, handle: &Handle, stale: Fault, deadline: Instant) -> Outcome<Handle> {
+        let now = self.seen.lock().handle;
+        if now != *handle {
+            return Ok(now);
+        }
+        self.session.changed();
+        let found = match self.session.find(&self.path, deadline).await {
+            Ok(found) => found,
+            Err(fault) => {
+                return Err(match fault.kind() {
+                    StoreErrorKind::NotFound | StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => {
+                        stale
+                    }
+                    _ => fault,
+                });
+            }
+        };
+        if found.handle == *handle || self.see(found.attr).is_err() {
+            return Err(stale);
+        }
+        self.seen.lock().handle = found.handle;
+        Ok(found.handle)
     }
 
     /// Takes attributes for those of this file; an error when they are another object's.

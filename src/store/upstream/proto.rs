@@ -49,8 +49,6 @@ impl Status {
     pub(super) const NOENT: Self = Self(2);
     pub(super) const EXIST: Self = Self(17);
     pub(super) const INVAL: Self = Self(22);
-    pub(super) const STALE: Self = Self(70);
-    pub(super) const BADHANDLE: Self = Self(10001);
     pub(super) const NOT_SYNC: Self = Self(10002);
     pub(super) const BAD_COOKIE: Self = Self(10003);
     pub(super) const NOTSUPP: Self = Self(10004);

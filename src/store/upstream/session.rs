@@ -82,8 +82,9 @@ impl Fault {
         matches!(self, Self::Bad(Bad::Status(found)) if *found == status)
     }
 
-    fn is_stale(&self) -> bool {
-        self.is(Status::STALE) || self.is(Status::BADHANDLE)
+    /// Whether the handle leads to what it was given for no more.
+    pub(super) fn is_stale(&self) -> bool {
+        self.kind() == StoreErrorKind::Stale
     }
 
     pub(super) fn at(self, operation: &'static str, path: &StorePath) -> StoreError {
