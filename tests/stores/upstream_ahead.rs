@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use nfs_verity::store::{Memory, Store, StoreFile, StorePath};
+use nfs_verity::store::{Memory, StoreFile, StorePath};
 
 use super::nfs_server::{Asked, READ, Server, Twist};
 use super::support::content;

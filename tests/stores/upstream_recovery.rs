@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use nfs_verity::store::{Memory, Store, StoreErrorKind, StorePath};
+use nfs_verity::store::{Memory, StoreErrorKind, StorePath};
 
-use super::nfs_server::{Asked, LOOKUP, MNT, READ, Server, Twist};
+use super::nfs_server::{Asked, LOOKUP, MNT, READ, READDIRPLUS, Server, Twist};
 use super::upstream::open;
 
 const PATIENT: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ async fn a_mount_that_is_refused_later_is_no_word_about_a_file() {
     for status in [NOENT, 13, 10004] {
         let twist = move |asked: &Asked, results| match asked.procedure {
             MNT => failed(status),
-            1..1000 => failed(STALE),
+            1..=999 => failed(STALE),
             _ => Twist::Results(results),
         };
         let server = Server::start(&memory, &at, Arc::new(twist)).await;
@@ -62,15 +62,18 @@ async fn an_open_file_whose_handle_went_stale_is_looked_up_again() {
     let memory = Memory::new();
     memory.put("dir/f", b"content").unwrap();
     for (options, procedure) in [("0", READ), ("0", GETATTR), ("3600", READ)] {
-        let (stale, handles) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (is_stale, given) = (stale.clone(), handles.clone());
+        // One call is stale, and the look-up that follows gives another handle.
+        let (stale, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let handles = Arc::new(AtomicU32::new(0));
+        let (is_stale, has_moved, given) = (stale.clone(), moved, handles.clone());
         let twist = move |asked: &Asked, mut results: Vec<u8>| {
-            if asked.procedure == procedure && is_stale.load(Ordering::Relaxed) {
+            if asked.procedure == procedure && is_stale.swap(false, Ordering::Relaxed) {
+                has_moved.store(true, Ordering::Relaxed);
                 return failed(STALE);
             }
             if asked.procedure == LOOKUP
                 && results.get(4..16) == Some(&b"\0\0\0\x06/dir/f\0\0"[..])
-                && is_stale.swap(false, Ordering::Relaxed)
+                && has_moved.swap(false, Ordering::Relaxed)
                 && given.fetch_add(1, Ordering::Relaxed) % 2 == 0
             {
                 // Another handle of the same: the server takes more than one slash.
@@ -87,7 +90,6 @@ async fn an_open_file_whose_handle_went_stale_is_looked_up_again() {
                 READ => assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content"[..]),
                 _ => assert_eq!(file.stat().await.unwrap().size, 7),
             }
-            stale.store(false, Ordering::Relaxed);
         }
         assert_eq!(handles.load(Ordering::Relaxed), 2, "{options} {procedure}");
     }
@@ -108,4 +110,22 @@ async fn a_file_that_was_replaced_is_gone_for_who_has_it_open_and_there_for_othe
     memory.remove("f").unwrap();
     assert_eq!(file.read_at(0, 9).await.unwrap_err().kind, StoreErrorKind::Stale);
     assert_eq!(store.open(&path("f")).await.err().unwrap().kind, StoreErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_server_that_lacks_readdirplus_for_a_moment_is_asked_for_it_again() {
+    let memory = Memory::new();
+    memory.put("d/f", b"x").unwrap();
+    let asked_for = Arc::new(AtomicU32::new(0));
+    let count = asked_for.clone();
+    let twist = move |asked: &Asked, results| match asked.procedure {
+        // PROG_UNAVAIL, as from a server that is starting.
+        READDIRPLUS if count.fetch_add(1, Ordering::Relaxed) == 0 => Twist::Refused(1),
+        _ => Twist::Results(results),
+    };
+    let server = twisted(&memory, twist).await;
+    let store = open(&server.url("&attributes=0"), PATIENT).await.unwrap();
+    assert_eq!(store.read_dir(&path("d"), 0, 9).await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(store.read_dir(&path("d"), 0, 9).await.unwrap().entries.len(), 3);
+    assert_eq!(asked_for.load(Ordering::Relaxed), 2);
 }

@@ -182,7 +182,9 @@ async fn ask(
         });
         match asked.await {
             Err(Fault::Bad(Bad::Status(Status::NOTSUPP))) => walks.plain.store(true, Ordering::Relaxed),
-            Err(Fault::Call(super::rpc::CallError::NoProgram)) => walks.plain.store(true, Ordering::Relaxed),
+            Err(Fault::Call(super::rpc::CallError::NoProcedure)) => {
+                walks.plain.store(true, Ordering::Relaxed)
+            }
             found => return Ok(found?.0),
         }
     }

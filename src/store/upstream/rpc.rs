@@ -52,8 +52,11 @@ pub(super) enum CallError {
     Xdr(#[from] XdrError),
     #[error("the server refuses the credential or the RPC version")]
     Denied,
-    #[error("the server does not have the program, its version or the procedure")]
+    /// Also what a server says that is starting.
+    #[error("the server does not have the program or its version")]
     NoProgram,
+    #[error("the server does not have the procedure")]
+    NoProcedure,
     #[error("the server did not execute the call (accept_stat {0})")]
     NotExecuted(u32),
 }
@@ -443,7 +446,8 @@ pub(super) fn executed(reply: &Bytes) -> Result<Bytes, CallError> {
     reader.opaque(VERIFIER_MAX)?;
     match reader.u32()? {
         0 => Ok(reply.slice_ref(reader.rest())),
-        1..=3 => Err(CallError::NoProgram),
+        1 | 2 => Err(CallError::NoProgram),
+        3 => Err(CallError::NoProcedure),
         other => Err(CallError::NotExecuted(other)),
     }
 }

@@ -57,9 +57,12 @@ fn hint(why: &Fault) -> &'static str {
 impl Fault {
     pub(super) fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::Call(CallError::TimedOut(_) | CallError::Unreachable(_)) => StoreErrorKind::Unavailable,
+            // A server without the program has had it when it was mounted: it is starting.
+            Self::Call(CallError::TimedOut(_) | CallError::Unreachable(_) | CallError::NoProgram) => {
+                StoreErrorKind::Unavailable
+            }
             Self::Call(CallError::Denied) => StoreErrorKind::Access,
-            Self::Call(CallError::NoProgram) => StoreErrorKind::Unsupported,
+            Self::Call(CallError::NoProcedure) => StoreErrorKind::Unsupported,
             Self::Call(CallError::Xdr(_) | CallError::NotExecuted(_)) => StoreErrorKind::Io,
             Self::Bad(Bad::Status(status)) => status.kind(),
             Self::Bad(Bad::Xdr(_) | Bad::Nonsense(_)) => StoreErrorKind::Io,
@@ -71,9 +74,13 @@ impl Fault {
     /// Why the server, which answers, gives no mount.
     pub(super) fn refusal(&self) -> Option<StoreErrorKind> {
         match self {
-            Self::NotMounted { why, .. } => {
-                Some(why.kind()).filter(|kind| *kind != StoreErrorKind::Unavailable)
-            }
+            Self::NotMounted { why, .. } => match why.kind() {
+                StoreErrorKind::Unavailable if matches!(**why, Self::Call(CallError::NoProgram)) => {
+                    Some(StoreErrorKind::Unsupported)
+                }
+                StoreErrorKind::Unavailable => None,
+                kind => Some(kind),
+            },
             _ => None,
         }
     }
