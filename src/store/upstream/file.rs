@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::super::{Attr, BoxFuture, Kind, READ_MAX, Result, StoreErrorKind, StoreFile, StorePath};
 use super::ahead::{Ahead, Budget, Part, arrived};
 use super::proto::{self, Data, Handle};
-use super::rpc::CallError;
 use super::session::{Fault, Found, Outcome, READ_HEAD, Session};
 use crate::wire::Writer;
 
@@ -179,13 +178,9 @@ impl File {
             deadline,
             |reply| proto::read(reply, count),
         );
-        let data = match sent.await {
-            Err(fault @ Fault::Call(CallError::Unreachable(_))) => {
-                self.session.lost(&mounted).await;
-                return Err(fault);
-            }
-            sent => sent?.0,
-        };
+        let sent = sent.await;
+        self.session.heed(&mounted, &sent, deadline).await;
+        let data = sent?.0;
         if let Some(attr) = data.attr {
             self.see(attr)?;
         }

@@ -18,7 +18,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::wire::{Reader, RecordReader, Segments, Writer, XdrError};
 
@@ -35,6 +35,10 @@ const VERIFIER_MAX: u32 = 400;
 /// How long is waited before the first attempt to connect again; doubles with each one that fails.
 const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long one address may take to be connected to, before the next is tried or the first once more.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long a connection is idle before the server, and what keeps track of it on the way, is reminded of it.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The ports that only root may bind and that are tried, RFC 1813 section 4.1.
 const RESERVED: std::ops::Range<u16> = 600..1024;
 
@@ -117,6 +121,14 @@ struct State {
     not_before: Option<Instant>,
 }
 
+impl State {
+    /// Whether there is a connection, or one may be made now.
+    fn may_go(&self, now: Instant) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
+            || self.not_before.is_none_or(|until| until <= now)
+    }
+}
+
 impl Client {
     pub(super) fn new(peer: Peer, program: Program, connections: usize, timeout: Duration) -> Self {
         let line = || Line { state: tokio::sync::Mutex::default(), slots: Semaphore::new(IN_FLIGHT) };
@@ -160,18 +172,35 @@ impl Client {
     /// One attempt; an error when the connection could not be made or was lost. `sent` tells whether an
     /// earlier attempt may have reached the server, and is kept up to date.
     async fn attempt(&self, call: &Call, deadline: Instant, sent: &mut bool) -> io::Result<(Bytes, bool)> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.lines.len();
-        let line = self.lines.get(turn).ok_or(io::ErrorKind::NotFound)?;
+        let line = self.line().ok_or(io::ErrorKind::NotFound)?;
         let _slot = line.slots.acquire().await.map_err(io::Error::other)?;
         let connection = self.connected(line).await?;
-        let resent = std::mem::replace(sent, true);
         let reply = connection.exchange(self.program, call)?;
+        let resent = std::mem::replace(sent, true);
         let asked = Instant::now();
         // A connection on which nothing came since the call was made may lead nowhere.
         let mut watch = Watch { connection: &connection, asked, deadline: Some(deadline) };
         let reply = reply.await;
         watch.deadline = None;
         Ok((reply.map_err(|_| io::ErrorKind::ConnectionReset)?, resent))
+    }
+
+    /// The line whose turn it is. One that cannot be connected, or is just tried, leaves it to one that can.
+    fn line(&self) -> Option<&Line> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.lines.len().max(1);
+        let (before, from) = self.lines.split_at_checked(turn)?;
+        let now = Instant::now();
+        let mut lines = from.iter().chain(before);
+        let first = lines.clone().next();
+        lines.find(|line| line.state.try_lock().is_ok_and(|state| state.may_go(now))).or(first)
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let Peer { host, port, reserved } = &self.peer;
+        let addresses = tokio::net::lookup_host((host.as_str(), *port)).await?.take(8);
+        let stream = connect(addresses, *reserved, CONNECT).await?;
+        tune(&stream, self.timeout / 2)?;
+        Ok(stream)
     }
 
     async fn connected(&self, line: &Line) -> io::Result<Arc<Connection>> {
@@ -188,7 +217,7 @@ impl Client {
         if let Some(wait) = state.not_before.take() {
             sleep_until(wait).await;
         }
-        match connect(&self.peer).await.and_then(Connection::start) {
+        match self.connect().await.and_then(Connection::start) {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 state.connection = Some(connection.clone());
@@ -220,27 +249,46 @@ impl Drop for Watch<'_> {
     }
 }
 
-async fn connect(peer: &Peer) -> io::Result<TcpStream> {
+/// Connects to the first of `addresses` that takes it within `each`.
+async fn connect(
+    addresses: impl Iterator<Item = SocketAddr>,
+    reserved: bool,
+    each: Duration,
+) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((peer.host.as_str(), peer.port)).await?.take(8) {
-        let connected = match peer.reserved {
-            true => match connect_reserved(address).await {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    TcpStream::connect(address).await
+    for address in addresses {
+        let connecting = async {
+            if reserved {
+                match connect_reserved(address).await {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    connected => return connected,
                 }
-                connected => connected,
-            },
-            false => TcpStream::connect(address).await,
-        };
-        match connected {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
             }
-            Err(error) => last = error,
+            TcpStream::connect(address).await
+        };
+        match timeout(each, connecting).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} takes no connection"));
+            }
         }
     }
     Err(last)
+}
+
+/// Sets `stream` up so that one which leads nowhere any more is lost after `patience`, in time for its calls to
+/// be sent again.
+fn tune(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE / 3)?;
+    // 0 would be the system's own, which is a quarter of an hour.
+    let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX).max(1);
+    sockopt::set_tcp_user_timeout(stream, patience)?;
+    Ok(())
 }
 
 /// Connects from a reserved port. Where none is to be had: permission denied.
@@ -459,4 +507,64 @@ pub(super) fn auth_sys(uid: u32, gid: u32, gids: &[u32]) -> Bytes {
     body.u32(0).opaque(b"nfs-verity").u32(uid).u32(gid).u32(u32::try_from(gids.len()).unwrap_or(0));
     gids.iter().for_each(|gid| _ = body.u32(*gid));
     body.finish().concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An address that answers nobody: the only place of its queue is taken.
+    async fn mute() -> (tokio::net::TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let mut taken = Vec::new();
+        let soon = Duration::from_millis(100);
+        while let Ok(stream) = timeout(soon, TcpStream::connect(listener.local_addr().unwrap())).await {
+            taken.push(stream.unwrap());
+        }
+        (listener, taken)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_leaves_time_to_the_next() {
+        let (mute, _taken) = mute().await;
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mute, good) = (mute.local_addr().unwrap(), good.local_addr().unwrap());
+        let soon = Duration::from_millis(100);
+        let stream = connect([mute, good].into_iter(), false, soon).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        tune(&stream, Duration::from_secs(5)).unwrap();
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap(), 5000);
+        let error = connect([mute].into_iter(), false, soon).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_being_connected_leaves_its_turn_to_one_that_is() {
+        let peer = Peer { host: "127.0.0.1".to_owned(), port: 1, reserved: false };
+        let program = Program { number: 1, version: 1 };
+        let client = Client::new(peer, program, 3, CONNECT);
+        let index = |line: &Line| client.lines.iter().position(|other| std::ptr::eq(line, other)).unwrap();
+        let turns = |count: usize| (0..count).map(|_| index(client.line().unwrap())).collect::<Vec<_>>();
+        assert_eq!(turns(3), [0, 1, 2]);
+        let _connecting = client.lines[0].state.lock().await;
+        client.lines[1].state.lock().await.not_before = Some(Instant::now() + CONNECT);
+        assert_eq!(turns(3), [2, 2, 2]);
+        let _all = client.lines[2].state.lock().await;
+        assert_eq!(turns(3), [0, 1, 2], "there is none to leave it to");
+        client.lines[1].state.lock().await.not_before = Some(Instant::now());
+        assert_eq!(turns(3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_reply_says_why_nothing_was_executed() {
+        let reply = |accepted: u32| Bytes::from([1, 1, 0, 0, 0, accepted].map(u32::to_be_bytes).concat());
+        assert_eq!(executed(&reply(0)).unwrap(), Bytes::new());
+        for accepted in [1, 2] {
+            assert!(matches!(executed(&reply(accepted)), Err(CallError::NoProgram)));
+        }
+        assert!(matches!(executed(&reply(3)), Err(CallError::NoProcedure)));
+        assert!(matches!(executed(&reply(4)), Err(CallError::NotExecuted(4))));
+    }
 }

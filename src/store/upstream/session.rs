@@ -314,21 +314,22 @@ impl Session {
     ) -> Outcome<(T, bool)> {
         let mounted = self.mounted(deadline).await?;
         let answer = self.call_on(&mounted, procedure, credential, args, deadline, decode).await;
-        if let Err(Fault::Call(CallError::Unreachable(_))) = &answer {
-            self.lost(&mounted).await;
-        }
+        self.heed(&mounted, &answer, deadline).await;
         answer
     }
 
-    /// The port mapper may name another port when the server is back.
-    pub(super) async fn lost(&self, mounted: &Arc<Mounted>) {
-        if self.address.portmap {
-            self.unmount(mounted).await;
+    /// The port mapper may name another port when a server is back that did not answer.
+    pub(super) async fn heed<T>(&self, mounted: &Arc<Mounted>, answer: &Outcome<T>, deadline: Instant) {
+        if let Err(Fault::Call(CallError::Unreachable(_) | CallError::TimedOut(_))) = answer
+            && self.address.portmap
+        {
+            self.unmount(mounted, deadline).await;
         }
     }
 
-    async fn unmount(&self, mounted: &Arc<Mounted>) {
-        let mut held = self.mounted.lock().await;
+    /// Has the server mounted anew. Where that is under way already, it is left to it.
+    async fn unmount(&self, mounted: &Arc<Mounted>, deadline: Instant) {
+        let Ok(mut held) = tokio::time::timeout_at(deadline, self.mounted.lock()).await else { return };
         if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, mounted)) {
             *held = None;
         }
@@ -375,7 +376,7 @@ impl Session {
             found => return found,
         }
         let mounted = self.mounted(deadline).await?;
-        self.unmount(&mounted).await;
+        self.unmount(&mounted, deadline).await;
         self.changed();
         self.walk(path, deadline).await
     }
