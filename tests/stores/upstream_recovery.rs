@@ -129,3 +129,23 @@ async fn a_server_that_lacks_readdirplus_for_a_moment_is_asked_for_it_again() {
     assert_eq!(store.read_dir(&path("d"), 0, 9).await.unwrap().entries.len(), 3);
     assert_eq!(asked_for.load(Ordering::Relaxed), 2);
 }
+
+#[tokio::test]
+async fn a_directory_whose_names_stay_is_not_emptied_for_ever() {
+    let memory = Memory::new();
+    memory.put("d/f", b"x").unwrap();
+    let removals = Arc::new(AtomicU32::new(0));
+    let count = removals.clone();
+    let twist = move |asked: &Asked, results| match asked.procedure {
+        12 => {
+            count.fetch_add(1, Ordering::Relaxed);
+            Twist::Results([0u32, 0, 0].map(u32::to_be_bytes).concat())
+        }
+        _ => Twist::Results(results),
+    };
+    let server = twisted(&memory, twist).await;
+    let store = open(&server.url(""), PATIENT).await.unwrap();
+    let removed = tokio::time::timeout(PATIENT, store.remove(&path("d"))).await.expect("it ends");
+    assert_eq!(removed.unwrap_err().kind, StoreErrorKind::Io);
+    assert!(removals.load(Ordering::Relaxed) < 20);
+}

@@ -1,6 +1,7 @@
 //! New files: written under a name of their own in the scratch directory, made durable, renamed into place.
 //! And removal, a whole tree where it is one.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,10 @@ const AT_ONCE: usize = 8;
 const CRUMBS: usize = 1024;
 /// How often a directory is listed again that does not get empty.
 const PASSES: usize = 1 << 20;
+/// How often in a row a server may list nothing but what it said is removed.
+const IDLE_PASSES: usize = 4;
+/// Names that are remembered for it.
+const GONE_MAX: usize = 64 * 1024;
 
 /// A file that is not in place yet.
 pub(super) struct UpstreamWriter {
@@ -343,18 +348,23 @@ pub(super) async fn remove(session: &Arc<Session>, path: &StorePath) -> Outcome<
     }
     // The directories from the top to the one at work, each with the handles of the one above and its own.
     let mut levels = vec![(path.clone(), above.handle, found.handle)];
+    let (mut gone, mut idle) = (HashSet::new(), 0);
     for _ in 0..PASSES {
         let Some((at, above, handle)) = levels.last().cloned() else { return Ok(()) };
         let page = dir::list(session, &at, handle, 0, 256, session.deadline()).await?;
-        let mut empty = true;
+        let (mut empty, mut news) = (true, false);
         for entry in page.entries.iter().filter(|entry| !matches!(&entry.name[..], b"." | b"..")) {
             empty = false;
+            let below = at
+                .join(&entry.name)
+                .map_err(|_| Fault::Kind(StoreErrorKind::NameTooLong, "the path is too long"))?;
+            news |= !gone.contains(&below);
             if matches!(entry.kind, None | Some(Kind::Directory)) {
-                let below = at
-                    .join(&entry.name)
-                    .map_err(|_| Fault::Kind(StoreErrorKind::NameTooLong, "the path is too long"))?;
                 let found = match session.step(&handle, &below, session.deadline()).await {
-                    Err(fault) if fault.is(Status::NOENT) => continue,
+                    Err(fault) if fault.is(Status::NOENT) => {
+                        gone.insert(below);
+                        continue;
+                    }
                     found => found?,
                 };
                 if found.attr.kind == Kind::Directory {
@@ -366,10 +376,23 @@ pub(super) async fn remove(session: &Arc<Session>, path: &StorePath) -> Outcome<
                 Err(fault) if fault.is(Status::NOENT) => {}
                 removed => removed?,
             }
+            gone.insert(below);
+        }
+        if news {
+            idle = 0;
+        } else if !empty {
+            idle += 1;
+            if idle == IDLE_PASSES {
+                break;
+            }
+        }
+        if gone.len() > GONE_MAX {
+            gone.clear();
         }
         if empty && page.end {
             unlink(session, proto::RMDIR, &above, at.name(), session.deadline()).await?;
             levels.pop();
+            gone.insert(at);
         }
     }
     Err(Fault::Kind(StoreErrorKind::Io, "the directory does not get empty"))
