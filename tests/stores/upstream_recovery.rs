@@ -149,3 +149,30 @@ async fn a_directory_whose_names_stay_is_not_emptied_for_ever() {
     assert_eq!(removed.unwrap_err().kind, StoreErrorKind::Io);
     assert!(removals.load(Ordering::Relaxed) < 20);
 }
+
+#[tokio::test]
+async fn a_server_that_starts_again_between_durable_writes_has_lost_nothing() {
+    let memory = Memory::new();
+    memory.put_dir(".scratch").unwrap();
+    for (committed, lost) in [(0, true), (2, false)] {
+        let words =
+            |words: &[u32]| Twist::Results(words.iter().flat_map(|word| word.to_be_bytes()).collect());
+        let twist = move |asked: &Asked, results| match asked.procedure {
+            // CREATE with a handle; WRITE of 5 bytes, whose verifier never stays; COMMIT; RENAME and REMOVE.
+            8 => words(&[0, 1, 2, 0x2f78_0000]),
+            7 => words(&[0, 0, 0, 5, committed, 0, asked.before]),
+            21 => words(&[0, 0, 0, 0, 1 << 20]),
+            12 | 14 => words(&[0, 0, 0, 0, 0]),
+            _ => Twist::Results(results),
+        };
+        let server = twisted(&memory, twist).await;
+        let store = open(&server.url(""), PATIENT).await.unwrap();
+        let mut writer = store.create(&path("f"), &path(".scratch")).await.unwrap();
+        writer.write_at(0, b"first").await.unwrap();
+        let again = writer.write_at(5, b"again").await;
+        assert_eq!(again.is_err(), lost);
+        if !lost {
+            writer.commit().await.unwrap();
+        }
+    }
+}

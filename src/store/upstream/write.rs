@@ -276,8 +276,8 @@ async fn write_piece(session: &Session, handle: &Handle, at: u64, data: &[u8]) -
             deadline,
             |reply| proto::write(reply, count),
         );
-        let (written, _durable, verifier) = sent.await?.0;
-        if *told.get_or_insert(verifier) != verifier {
+        let (written, durable, verifier) = sent.await?.0;
+        if !durable && *told.get_or_insert(verifier) != verifier {
             return Err(Fault::Kind(StoreErrorKind::Unavailable, "the server was started again"));
         }
         data = data.slice((written as usize).min(data.len())..);
