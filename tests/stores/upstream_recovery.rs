@@ -176,3 +176,35 @@ async fn a_server_that_starts_again_between_durable_writes_has_lost_nothing() {
         }
     }
 }
+
+#[tokio::test]
+async fn writing_a_file_leaves_what_is_known_of_other_names() {
+    let memory = Memory::new();
+    memory.put_dir(".scratch").unwrap();
+    memory.put_dir("a/b/c/d").unwrap();
+    let lookups = Arc::new(AtomicU32::new(0));
+    let count = lookups.clone();
+    let words = |words: &[u32]| Twist::Results(words.iter().flat_map(|word| word.to_be_bytes()).collect());
+    let twist = move |asked: &Asked, results| match asked.procedure {
+        LOOKUP => {
+            count.fetch_add(1, Ordering::Relaxed);
+            Twist::Results(results)
+        }
+        // CREATE with a handle, WRITE, COMMIT and RENAME.
+        8 => words(&[0, 1, 2, 0x2f78_0000]),
+        7 => words(&[0, 0, 0, 5, 2, 0, 0]),
+        21 => words(&[0, 0, 0, 0, 0]),
+        14 => words(&[0, 0, 0, 0, 0]),
+        _ => Twist::Results(results),
+    };
+    let server = twisted(&memory, twist).await;
+    let store = open(&server.url("&attributes=3600"), PATIENT).await.unwrap();
+    for (file, most) in [("a/b/c/d/x", 7), ("a/b/c/d/y", 3)] {
+        lookups.store(0, Ordering::Relaxed);
+        let mut writer = store.create(&path(file), &path(".scratch")).await.unwrap();
+        writer.write_at(0, b"bytes").await.unwrap();
+        writer.commit().await.unwrap();
+        // The scratch directory, the directory and the name in it.
+        assert!(lookups.load(Ordering::Relaxed) <= most, "{file}: {lookups:?}");
+    }
+}

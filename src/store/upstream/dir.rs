@@ -85,7 +85,7 @@ pub(super) async fn list(
     let mut page = DirPage::default();
     let mut at = cookie;
     for _ in 0..REPLIES {
-        let age = session.age();
+        let asked = session.asked();
         let found = reply(session, &handle, at, max.saturating_sub(page.entries.len()), deadline).await?;
         if found.entries.is_empty() && !found.eof {
             return Err(Fault::Kind(
@@ -111,7 +111,7 @@ pub(super) async fn list(
                 continue;
             }
             if let (Ok(below), Some(handle), Some(attr)) = (below, entry.handle, entry.attr) {
-                session.learn(&below, handle, attr, age);
+                session.learn(&below, handle, attr, asked);
             }
             let kind = entry.attr.map(|attr| attr.kind);
             page.entries.push(DirEntry {

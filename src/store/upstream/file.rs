@@ -212,7 +212,7 @@ impl File {
         if now != *handle {
             return Ok(now);
         }
-        self.session.changed();
+        self.session.forget(&self.path);
         let found = match self.session.find(&self.path, deadline).await {
             Ok(found) => found,
             Err(fault) => {

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
@@ -108,6 +108,12 @@ pub(super) struct Found {
     pub(super) attr: Attr,
     /// When it was asked for.
     pub(super) at: Instant,
+}
+
+/// When something was asked for, in time and among the changes that are made here.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    at: Instant,
     age: u64,
 }
 
@@ -135,8 +141,8 @@ pub(super) struct Session {
     service: Bytes,
     mounted: tokio::sync::Mutex<Option<Arc<Mounted>>>,
     names: Cache<StorePath, Found, Weight>,
-    /// Moves with every change that is made here: what was found before counts no more.
-    age: AtomicU64,
+    /// Moves with every change that is made here: what was asked for before is not remembered behind it.
+    age: Mutex<u64>,
     pub(super) walks: Walks,
 }
 
@@ -149,7 +155,7 @@ impl Session {
             timeout,
             mounted: tokio::sync::Mutex::default(),
             names: Cache::with_weighter(65_536, NAMES_MEMORY, Weight),
-            age: AtomicU64::new(0),
+            age: Mutex::new(0),
             walks: Walks::default(),
         }
     }
@@ -335,9 +341,19 @@ impl Session {
         }
     }
 
-    /// Forgets all names: something was changed here.
-    pub(super) fn changed(&self) {
-        self.age.fetch_add(1, Ordering::AcqRel);
+    /// Forgets all names: something was changed here, or is not as it was known.
+    pub(super) fn forget_all(&self) {
+        *self.age.lock() += 1;
+        self.names.clear();
+    }
+
+    /// Forgets `path` and its directory: the name was made, replaced or removed here.
+    pub(super) fn forget(&self, path: &StorePath) {
+        *self.age.lock() += 1;
+        self.names.remove(path);
+        if let Some(directory) = path.parent() {
+            self.names.remove(&directory);
+        }
     }
 
     /// Whether something that was learnt at `at` still counts.
@@ -346,21 +362,23 @@ impl Session {
     }
 
     fn known(&self, path: &StorePath) -> Option<Found> {
-        let found = self.names.get(path)?;
-        (self.is_fresh(found.at) && found.age == self.age.load(Ordering::Acquire)).then_some(found)
+        self.names.get(path).filter(|found| self.is_fresh(found.at))
     }
 
-    /// Remembers what `path` names, as it was when `age` was read.
-    pub(super) fn learn(&self, path: &StorePath, handle: Handle, attr: Attr, age: u64) -> Found {
-        let found = Found { handle, attr, at: Instant::now(), age };
-        if !self.address.attributes.is_zero() {
+    /// To be taken before the server is asked for what is then learnt.
+    pub(super) fn asked(&self) -> Asked {
+        Asked { at: Instant::now(), age: *self.age.lock() }
+    }
+
+    /// Remembers what `path` names, unless something was changed since it was asked for.
+    pub(super) fn learn(&self, path: &StorePath, handle: Handle, attr: Attr, asked: Asked) -> Found {
+        let found = Found { handle, attr, at: asked.at };
+        // Held while it is remembered, so that no change comes in between.
+        let age = self.age.lock();
+        if *age == asked.age && !self.address.attributes.is_zero() {
             self.names.insert(path.clone(), found);
         }
         found
-    }
-
-    pub(super) fn age(&self) -> u64 {
-        self.age.load(Ordering::Acquire)
     }
 
     /// What `path` names. Handles on the way that went stale are looked up again from the root, and the
@@ -370,14 +388,14 @@ impl Session {
             Err(fault) if fault.is_stale() => {}
             found => return found,
         }
-        self.changed();
+        self.forget_all();
         match self.walk(path, deadline).await {
             Err(fault) if fault.is_stale() => {}
             found => return found,
         }
         let mounted = self.mounted(deadline).await?;
         self.unmount(&mounted, deadline).await;
-        self.changed();
+        self.forget_all();
         self.walk(path, deadline).await
     }
 
@@ -408,10 +426,10 @@ impl Session {
     }
 
     async fn root(&self, deadline: Instant) -> Outcome<Found> {
-        let age = self.age();
+        let asked = self.asked();
         let root = self.mounted(deadline).await?.root;
         let attr = self.getattr(&root, deadline).await?;
-        Ok(self.learn(&StorePath::root(), root, attr, age))
+        Ok(self.learn(&StorePath::root(), root, attr, asked))
     }
 
     pub(super) async fn getattr(&self, handle: &Handle, deadline: Instant) -> Outcome<Attr> {
@@ -427,7 +445,7 @@ impl Session {
         path: &StorePath,
         deadline: Instant,
     ) -> Outcome<Found> {
-        let age = self.age();
+        let asked = self.asked();
         let mut args = Writer::default();
         args.opaque(directory.as_bytes()).opaque(path.name());
         let (handle, attr) = self.call(proto::LOOKUP, args, deadline, |r| proto::lookup(r)).await?.0;
@@ -435,7 +453,7 @@ impl Session {
             Some(attr) => attr,
             None => self.getattr(&handle, deadline).await?,
         };
-        Ok(self.learn(path, handle, attr, age))
+        Ok(self.learn(path, handle, attr, asked))
     }
 }
 

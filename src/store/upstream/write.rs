@@ -40,7 +40,7 @@ pub(super) struct UpstreamWriter {
 struct Temporary {
     session: Arc<Session>,
     scratch: Handle,
-    name: String,
+    path: StorePath,
     handle: Handle,
     placed: bool,
 }
@@ -49,11 +49,11 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.placed {
-            let (session, scratch, name) = (self.session.clone(), self.scratch, self.name.clone());
+            let (session, scratch, path) = (self.session.clone(), self.scratch, self.path.clone());
             // Nobody is left to hear of a failure, and the name never meets another file's.
             runtime.spawn(async move {
                 let deadline = session.deadline();
-                unlink(&session, proto::REMOVE, &scratch, name.as_bytes(), deadline).await
+                unlink(&session, proto::REMOVE, &scratch, &path, deadline).await
             });
         }
     }
@@ -67,15 +67,17 @@ pub(super) async fn create(
     if path.is_root() {
         return Err(Fault::Kind(StoreErrorKind::IsADirectory, "it is the root"));
     }
+    let at = scratch
+        .join(new_name().as_bytes())
+        .map_err(|_| Fault::Kind(StoreErrorKind::NameTooLong, "the path is too long"))?;
     let scratch = make_directories(session, scratch, true).await?;
-    let name = new_name();
     let deadline = session.deadline();
     let mut args = Writer::default();
     // GUARDED: the name is new, so that one which exists is ours, made by a call that was sent twice.
-    args.opaque(scratch.handle.as_bytes()).opaque(name.as_bytes()).u32(1);
+    args.opaque(scratch.handle.as_bytes()).opaque(at.name()).u32(1);
     proto::write_mode(&mut args, 0o644);
     let made = session.call(proto::CREATE, args, deadline, |reply| proto::created(reply)).await;
-    session.changed();
+    session.forget(&at);
     let told = match made {
         Ok((told, _)) => told,
         Err(fault) if fault.is(Status::EXIST) => None,
@@ -83,10 +85,10 @@ pub(super) async fn create(
     };
     let handle = match told {
         Some(handle) => handle,
-        None => look(session, &scratch.handle, name.as_bytes(), deadline).await?,
+        None => look(session, &scratch.handle, at.name(), deadline).await?,
     };
     let temporary =
-        Temporary { session: session.clone(), scratch: scratch.handle, name, handle, placed: false };
+        Temporary { session: session.clone(), scratch: scratch.handle, path: at, handle, placed: false };
     Ok(UpstreamWriter { session: session.clone(), target: path.clone(), temporary, verifier: None })
 }
 
@@ -130,7 +132,7 @@ async fn make_directories(session: &Arc<Session>, path: &StorePath, private: boo
                 proto::write_mode(&mut args, if private && n + 1 == depth { 0o700 } else { 0o755 });
                 match session.call(proto::MKDIR, args, deadline, |reply| proto::created(reply)).await {
                     Err(fault) if !fault.is(Status::EXIST) => return Err(fault),
-                    _ => session.changed(),
+                    _ => session.forget(&at),
                 }
                 session.step(&reached.handle, &at, deadline).await?
             }
@@ -197,11 +199,12 @@ impl UpstreamWriter {
             _ => {}
         }
         let mut args = Writer::default();
-        let Temporary { scratch, name, .. } = &self.temporary;
-        args.opaque(scratch.as_bytes()).opaque(name.as_bytes());
+        let Temporary { scratch, path, .. } = &self.temporary;
+        args.opaque(scratch.as_bytes()).opaque(path.name());
         args.opaque(parent.handle.as_bytes()).opaque(self.target.name());
         let renamed = session.call(proto::RENAME, args, deadline, |reply| proto::done(reply)).await;
-        session.changed();
+        session.forget(path);
+        session.forget(&self.target);
         match renamed {
             // A call that was sent twice may have been executed at first: then the name leads to our file.
             Err(fault) if fault.is(Status::NOENT) => {
@@ -311,23 +314,27 @@ impl StoreWriter for UpstreamWriter {
     }
 }
 
-/// REMOVE or RMDIR of a name. One that a call which was sent twice does not find any more is gone.
+/// REMOVE or RMDIR of `path` in its directory. What a call that was sent twice does not find is gone.
 async fn unlink(
     session: &Session,
     procedure: u32,
     directory: &Handle,
-    name: &[u8],
+    path: &StorePath,
     deadline: Instant,
 ) -> Outcome<()> {
     let mut args = Writer::default();
-    args.opaque(directory.as_bytes()).opaque(name);
+    args.opaque(directory.as_bytes()).opaque(path.name());
     let removed = session
         .call(procedure, args, deadline, |reply| match proto::done(reply) {
             Err(proto::Bad::Status(Status::NOENT)) => Ok(false),
             done => done.map(|()| true),
         })
         .await;
-    session.changed();
+    match procedure {
+        // With all that is known of what was in it.
+        proto::RMDIR => session.forget_all(),
+        _ => session.forget(path),
+    }
     match removed? {
         (false, false) => Err(proto::Bad::Status(Status::NOENT).into()),
         _ => Ok(()),
@@ -344,7 +351,7 @@ pub(super) async fn remove(session: &Arc<Session>, path: &StorePath) -> Outcome<
     expect_directory(&above.attr)?;
     let found = session.step(&above.handle, path, deadline).await?;
     if found.attr.kind != Kind::Directory {
-        return unlink(session, proto::REMOVE, &above.handle, path.name(), deadline).await;
+        return unlink(session, proto::REMOVE, &above.handle, path, deadline).await;
     }
     // The directories from the top to the one at work, each with the handles of the one above and its own.
     let mut levels = vec![(path.clone(), above.handle, found.handle)];
@@ -372,7 +379,7 @@ pub(super) async fn remove(session: &Arc<Session>, path: &StorePath) -> Outcome<
                     break;
                 }
             }
-            match unlink(session, proto::REMOVE, &handle, &entry.name, session.deadline()).await {
+            match unlink(session, proto::REMOVE, &handle, &below, session.deadline()).await {
                 Err(fault) if fault.is(Status::NOENT) => {}
                 removed => removed?,
             }
@@ -390,7 +397,7 @@ pub(super) async fn remove(session: &Arc<Session>, path: &StorePath) -> Outcome<
             gone.clear();
         }
         if empty && page.end {
-            unlink(session, proto::RMDIR, &above, at.name(), session.deadline()).await?;
+            unlink(session, proto::RMDIR, &above, &at, session.deadline()).await?;
             levels.pop();
             gone.insert(at);
         }
