@@ -7,9 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::path::fileid_of_path;
 use super::{DirEntry, DirPage, Result, Store, StoreError, StoreErrorKind, StorePath};
@@ -18,8 +20,14 @@ use super::{DirEntry, DirPage, Result, Store, StoreError, StoreErrorKind, StoreP
 const NAMES_MAX: usize = 1_000_000;
 /// Names read at once.
 const PAGE: usize = 4096;
+/// The most bytes of one listing: whatever can be listed can be kept.
+const LISTED_BYTES: u64 = 128 * 1024 * 1024;
 /// Listings kept, in bytes.
-const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+const KEPT_BYTES: u64 = LISTED_BYTES + 1024 * 1024;
+/// Directories that are read at the same time.
+const AT_ONCE: usize = 4;
+/// How long reading one may take, and waiting for its turn.
+const TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a listing may serve the pages behind its first.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 /// The cookies of `.` and `..`; those of names are larger.
@@ -49,11 +57,42 @@ impl Weighter<Key, Listed> for ByNames {
 }
 
 /// Directories that are being listed.
-pub(super) struct Listings(Cache<Key, Listed, ByNames>);
+pub(super) struct Listings {
+    kept: Cache<Key, Listed, ByNames>,
+    turns: Semaphore,
+}
 
 impl Listings {
     pub(super) fn new() -> Self {
-        Self(Cache::with_weighter(256, KEPT_BYTES, ByNames))
+        // Shards would each have a part of the room, in which a large listing finds none.
+        let kept = match OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(256)
+            .weight_capacity(KEPT_BYTES)
+            .build()
+        {
+            Ok(options) => {
+                let (hash, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+                Cache::with_options(options, ByNames, hash, lifecycle)
+            }
+            Err(_) => Cache::with_weighter(256, KEPT_BYTES, ByNames),
+        };
+        Self { kept, turns: Semaphore::new(AT_ONCE) }
+    }
+
+    fn kept(&self, key: &Key, cookie: u64) -> Option<Listed> {
+        self.kept.get(key).filter(|kept| cookie != 0 && kept.at.elapsed() < KEPT_FOR)
+    }
+
+    /// The directory as the store has it now; behind its first page, also as another has read it meanwhile.
+    async fn listed(&self, store: &dyn Store, key: Key, cookie: u64) -> Result<Listed> {
+        let _turn = self.turns.acquire().await;
+        if let Some(kept) = self.kept(&key, cookie) {
+            return Ok(kept);
+        }
+        let listed = list(store, &key.path).await?;
+        self.kept.insert(key, listed.clone());
+        Ok(listed)
     }
 
     /// At most `max` entries of the directory `path` of `store`, which is number `member`, behind `cookie`.
@@ -66,15 +105,16 @@ impl Listings {
         max: usize,
     ) -> Result<DirPage> {
         let key = Key { member, path: path.clone() };
-        let kept = self.0.get(&key).filter(|kept| cookie != 0 && kept.at.elapsed() < KEPT_FOR);
-        let entries = match kept {
+        let entries = match self.kept(&key, cookie) {
             Some(kept) => kept.entries,
-            None => {
-                let listed = list(store, path).await?;
-                let entries = listed.entries.clone();
-                self.0.insert(key, listed);
-                entries
-            }
+            None => match timeout(TIME_MAX, self.listed(store, key, cookie)).await {
+                Ok(listed) => listed?.entries,
+                Err(_) => {
+                    let what = format!("it cannot be read in {} seconds", TIME_MAX.as_secs());
+                    let (kind, source) = (StoreErrorKind::Unavailable, std::io::Error::other(what));
+                    return Err(StoreError::new(kind, "read the directory", path, source));
+                }
+            },
         };
         let from = entries.partition_point(|entry| entry.cookie <= cookie);
         let rest = entries.get(from..).unwrap_or_default();
@@ -93,8 +133,10 @@ async fn list(store: &dyn Store, path: &StorePath) -> Result<Listed> {
             bytes += (size_of::<DirEntry>() + entry.name.len()) as u64;
             entries.push(entry);
         }
-        if entries.len() > NAMES_MAX {
-            let source = std::io::Error::other(format!("more than {NAMES_MAX} names in one directory"));
+        if entries.len() > NAMES_MAX || bytes > LISTED_BYTES {
+            let source = std::io::Error::other(format!(
+                "more than {NAMES_MAX} names in one directory, or {LISTED_BYTES} bytes of them"
+            ));
             return Err(StoreError::new(StoreErrorKind::TooLarge, "read the directory", path, source));
         }
         match last {
@@ -123,4 +165,125 @@ fn cookie_of(name: &[u8]) -> u64 {
     let number = digest.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     // Signed numbers hold it, and none of the two above is one.
     (number >> 1).max(DOT_DOT + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::store::{Attr, BoxFuture, FsStat, Memory, StoreFile, StoreWriter};
+
+    /// A directory with so many names, or that gives nothing more, and how often it was read from its start.
+    struct Large {
+        inner: Memory,
+        names: usize,
+        stands_still: bool,
+        starts: AtomicUsize,
+    }
+
+    impl Large {
+        fn new(names: usize, stands_still: bool) -> Self {
+            Self { inner: Memory::new(), names, stands_still, starts: AtomicUsize::new(0) }
+        }
+    }
+
+    impl Store for Large {
+        fn describe(&self) -> String {
+            self.inner.describe()
+        }
+
+        fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>> {
+            self.inner.stat(path)
+        }
+
+        fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>> {
+            self.inner.open(path)
+        }
+
+        fn read_dir<'a>(
+            &'a self,
+            _: &'a StorePath,
+            cookie: u64,
+            max: usize,
+        ) -> BoxFuture<'a, Result<DirPage>> {
+            Box::pin(async move {
+                if cookie == 0 {
+                    self.starts.fetch_add(1, Ordering::Relaxed);
+                }
+                if self.stands_still {
+                    tokio::time::sleep(Duration::from_secs(9)).await;
+                }
+                let from = usize::try_from(cookie).unwrap();
+                let max = if self.stands_still { 1 } else { max };
+                let to = self.names.min(from + max);
+                let entries = (from..to).map(|n| DirEntry {
+                    name: format!("{n:060}").into_bytes(),
+                    cookie: n as u64 + 1,
+                    fileid: 1,
+                    kind: None,
+                });
+                Ok(DirPage { entries: entries.collect(), end: to == self.names })
+            })
+        }
+
+        fn read_link<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Vec<u8>>> {
+            self.inner.read_link(path)
+        }
+
+        fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
+            self.inner.stat_fs()
+        }
+
+        fn create<'a>(
+            &'a self,
+            path: &'a StorePath,
+            scratch: &'a StorePath,
+        ) -> BoxFuture<'a, Result<Box<dyn StoreWriter>>> {
+            self.inner.create(path, scratch)
+        }
+
+        fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
+            Store::remove(&self.inner, path)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_directory_is_read_once_for_all_its_pages() {
+        // More than an eighth of the room.
+        let (listings, store) = (Listings::new(), Large::new(200_000, false));
+        let (mut cookie, mut seen) = (0, 0);
+        loop {
+            let page = listings.page(&store, 0, &StorePath::root(), cookie, 50_000).await.unwrap();
+            seen += page.entries.len();
+            cookie = page.entries.last().unwrap().cookie;
+            if page.end {
+                break;
+            }
+        }
+        assert_eq!(seen, 200_000);
+        assert_eq!(store.starts.load(Ordering::Relaxed), 1);
+        listings.page(&store, 0, &StorePath::root(), 0, 1).await.unwrap();
+        assert_eq!(store.starts.load(Ordering::Relaxed), 2, "from the start it is read anew");
+    }
+
+    #[tokio::test]
+    async fn those_that_want_a_page_at_the_same_time_share_listings() {
+        let (listings, store) = (Listings::new(), Large::new(5000, false));
+        let root = StorePath::root();
+        let pages = (0..100).map(|_| listings.page(&store, 0, &root, 5, 10));
+        for page in futures_util::future::join_all(pages).await {
+            assert_eq!(page.unwrap().entries.len(), 10);
+        }
+        assert!(store.starts.load(Ordering::Relaxed) <= AT_ONCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_never_ends_is_given_up() {
+        let (listings, store) = (Listings::new(), Large::new(usize::MAX, true));
+        let began = tokio::time::Instant::now();
+        let error = listings.page(&store, 0, &StorePath::root(), 0, 10).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Unavailable);
+        assert_eq!(began.elapsed(), TIME_MAX);
+    }
 }
