@@ -113,7 +113,10 @@ fn split_authority(authority: &str) -> Result<(&str, Option<&str>), &'static str
             None => (authority, None),
         },
     };
-    let strange = |c: char| c.is_control() || c.is_whitespace() || c == '%';
+    if host.contains('%') {
+        return Err("the host cannot have a %; of an IPv6 address the zone is not taken");
+    }
+    let strange = |c: char| c.is_control() || c.is_whitespace();
     if host.is_empty() || host.contains(strange) { Err("it has no host") } else { Ok((host, port)) }
 }
 
@@ -218,6 +221,8 @@ mod tests {
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
+        let error = Url::parse("nfs://[fe80::1%25eth0]/a").unwrap_err().to_string();
+        assert!(error.contains("zone"), "{error}");
         let error = Url::parse("s3://key:secret@bucket/x").unwrap_err().to_string();
         assert!(!error.contains("secret") && error.contains("environment"), "{error}");
     }

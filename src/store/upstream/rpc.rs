@@ -54,8 +54,11 @@ pub(super) enum CallError {
     /// The reply is not what RFC 5531 or the program allows.
     #[error("the reply is not in the format: {0}")]
     Xdr(#[from] XdrError),
-    #[error("the server refuses the credential or the RPC version")]
-    Denied,
+    /// RFC 5531 section 9 has the numbers; 5 is a credential that is too weak.
+    #[error("the server refuses the credential (auth_stat {0})")]
+    Denied(u32),
+    #[error("the server does not speak version 2 of RPC")]
+    OtherRpc,
     /// Also what a server says that is starting.
     #[error("the server does not have the program or its version")]
     NoProgram,
@@ -487,7 +490,10 @@ pub(super) fn executed(reply: &Bytes) -> Result<Bytes, CallError> {
     reader.u64()?;
     match reader.u32()? {
         0 => {}
-        1 => return Err(CallError::Denied),
+        1 => match reader.u32()? {
+            1 => return Err(CallError::Denied(reader.u32()?)),
+            _ => return Err(CallError::OtherRpc),
+        },
         other => return Err(XdrError::Undefined(other).into()),
     }
     reader.u32()?;
@@ -566,5 +572,11 @@ mod tests {
         }
         assert!(matches!(executed(&reply(3)), Err(CallError::NoProcedure)));
         assert!(matches!(executed(&reply(4)), Err(CallError::NotExecuted(4))));
+        let denied = |words: &[u32]| {
+            executed(&words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>().into())
+        };
+        assert!(matches!(denied(&[1, 1, 1, 1, 5]), Err(CallError::Denied(5))));
+        assert!(matches!(denied(&[1, 1, 1, 0, 2, 2]), Err(CallError::OtherRpc)));
+        assert!(matches!(denied(&[1, 1, 1, 1]), Err(CallError::Xdr(_))));
     }
 }

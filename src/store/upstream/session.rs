@@ -61,8 +61,8 @@ impl Fault {
             Self::Call(CallError::TimedOut(_) | CallError::Unreachable(_) | CallError::NoProgram) => {
                 StoreErrorKind::Unavailable
             }
-            Self::Call(CallError::Denied) => StoreErrorKind::Access,
-            Self::Call(CallError::NoProcedure) => StoreErrorKind::Unsupported,
+            Self::Call(CallError::Denied(_)) => StoreErrorKind::Access,
+            Self::Call(CallError::NoProcedure | CallError::OtherRpc) => StoreErrorKind::Unsupported,
             Self::Call(CallError::Xdr(_) | CallError::NotExecuted(_)) => StoreErrorKind::Io,
             Self::Bad(Bad::Status(status)) => status.kind(),
             Self::Bad(Bad::Xdr(_) | Bad::Nonsense(_)) => StoreErrorKind::Io,
