@@ -8,6 +8,7 @@ mod scene;
 mod support;
 
 mod disk_cache;
+mod link;
 mod nfs_server;
 mod patience;
 mod replicas;
