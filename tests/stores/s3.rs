@@ -1,6 +1,7 @@
 //! Buckets over real HTTP: signed, served, shared by gateways, damaged, changed and taken away.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nfs_verity::event::{Event, Sink};
@@ -8,7 +9,7 @@ use nfs_verity::store::{OpenOptions, Store, StoreAddress, StoreErrorKind, StoreP
 use nfs_verity::wire::Reader;
 
 use crate::s3_server::{Kind, S3};
-use crate::support::{Client, NFS, NFS3ERR_IO, Random, Site, Status, content};
+use crate::support::{Client, NFS, NFS3ERR_IO, Random, Site, Status, content, eventually};
 
 const JUKEBOX: Status = Status(10008);
 
@@ -136,40 +137,63 @@ fn two_gateways_over_one_bucket_are_the_same_to_a_client_that_goes_over_in_the_m
     assert!(b.lookup(&root, b".nfs-verity").is_err());
 }
 
+/// What readers have done so far.
+#[derive(Default)]
+struct Load {
+    bytes: AtomicU64,
+    later: [AtomicU64; 4],
+    is_back: AtomicBool,
+}
+
 #[test]
-fn reads_go_on_when_the_server_was_killed_and_came_back() {
+fn reads_go_on_when_the_server_was_killed_under_load_and_came_back() {
     let site = Site::new();
-    let bytes = content(9, 6_000_000);
-    let mut server = signed(Kind::S3s, &site, &[("f", bytes.clone())]);
+    let names = ["f0", "f1", "f2", "f3"];
+    let files: Vec<_> = (0..).zip(names).map(|(n, name)| (name, content(n, 3_000_000))).collect();
+    let mut server = signed(Kind::S3s, &site, &files);
     // Little enough is remembered for the server to be asked.
-    let served = server.serve(&site, "one", &["--cache", "1MiB", "--timeout", "2"]);
-    let nfs = served.nfs;
-    let reader = std::thread::spawn(move || {
-        let mut client = Client::connect(nfs);
-        let root = client.mount(b"/").unwrap();
-        let (file, _) = client.lookup(&root, b"f").unwrap();
-        let (mut all, mut waited) = (Vec::new(), 0);
-        while all.len() < 6_000_000 {
-            match client.read(&file, all.len() as u64, 32768) {
-                Ok((data, _)) => {
-                    all.extend(data);
-                    std::thread::sleep(Duration::from_millis(5));
+    let served = server.serve(&site, "one", &["--cache", "1MiB", "--timeout", "1"]);
+    let (nfs, load) = (served.nfs, Arc::new(Load::default()));
+    let mut readers = Vec::new();
+    for (n, (name, bytes)) in files.into_iter().enumerate() {
+        let load = load.clone();
+        readers.push(std::thread::spawn(move || {
+            let mut client = Client::connect(nfs);
+            let file = client.find(name).unwrap();
+            // From front to back until all of it was read after the server came back.
+            loop {
+                let last = load.is_back.load(Ordering::SeqCst);
+                let mut all = Vec::new();
+                while all.len() < bytes.len() {
+                    match client.read(&file, all.len() as u64, 32768) {
+                        Ok((data, _)) => {
+                            load.bytes.fetch_add(data.len() as u64, Ordering::SeqCst);
+                            all.extend(data);
+                        }
+                        Err(JUKEBOX) => {
+                            load.later[n].fetch_add(1, Ordering::SeqCst);
+                            std::thread::sleep(Duration::from_millis(20));
+                        }
+                        Err(other) => panic!("{name}: {other:?} at {}", all.len()),
+                    }
                 }
-                Err(JUKEBOX) => {
-                    waited += 1;
-                    std::thread::sleep(Duration::from_millis(50));
+                assert!(all == bytes, "{name}");
+                if last {
+                    return;
                 }
-                Err(other) => panic!("{other:?} at {}", all.len()),
             }
-        }
-        (all, waited)
-    });
-    std::thread::sleep(Duration::from_millis(300));
+        }));
+    }
+    eventually("all of them are at it", || load.bytes.load(Ordering::SeqCst) > 5_000_000);
     server.kill();
-    std::thread::sleep(Duration::from_secs(3));
+    eventually("each hears that it has to wait", || {
+        load.later.iter().all(|later| later.load(Ordering::SeqCst) > 0)
+    });
     server.restart();
-    let (all, _) = reader.join().unwrap();
-    assert!(all == bytes);
+    load.is_back.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.join().unwrap();
+    }
 }
 
 #[tokio::test]
