@@ -102,6 +102,21 @@ pub(super) fn cause(error: &CarrierError) -> Cause {
     }
 }
 
+/// What a client hears of evidence that could not be read where nothing is wrong with it: the gateway or the
+/// store lacks something at the moment, or other evidence took its place.
+pub(super) fn excuse(error: &CarrierError) -> Option<ExportError> {
+    match error {
+        _ if exhausted(error) => Some(ExportError::Busy),
+        _ if replaced(error) => Some(ExportError::Stale),
+        _ => None,
+    }
+}
+
+/// Whether other evidence took the place of that which was read.
+pub(super) fn replaced(error: &CarrierError) -> bool {
+    matches!(error, CarrierError::Store(StoreError { kind: StoreErrorKind::Stale, .. }))
+}
+
 /// Whether evidence could not be read for something that the gateway or the store lacks at the moment.
 pub(super) fn exhausted(error: &CarrierError) -> bool {
     matches!(

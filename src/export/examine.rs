@@ -137,7 +137,7 @@ pub(super) async fn examine(
                 continue;
             }
             let Err(failure) = prover.compare_leaf(index, found).await else { continue };
-            if failure.later {
+            if failure.excuse.is_some() {
                 return Err(ExamineError::Evidence(failure.detail));
             }
             if let Some(level) = failure.level {
@@ -167,7 +167,7 @@ pub(super) async fn examine(
 fn note(blocks: &mut Vec<BadBlock>, count: &mut u64, failure: Failure) {
     *count += 1;
     if blocks.len() < TOLD_MAX {
-        let Failure { cause, block, level, expected, found, detail, later: _ } = failure;
+        let Failure { cause, block, level, expected, found, detail, excuse: _ } = failure;
         let detail = match (expected, found) {
             (Some(expected), Some(found)) => format!("expected {expected}, found {found}"),
             _ => detail,

@@ -201,9 +201,9 @@ impl Spares {
 
 impl Wrong {
     /// What a failure says of store number `source`; nothing where the store did not answer, which is told
-    /// elsewhere.
+    /// elsewhere, or has something new.
     pub(super) fn of(source: usize, failure: &Failure) -> Option<Self> {
-        if failure.later {
+        if failure.excuse.is_some() {
             return None;
         }
         let detail = match (&failure.expected, &failure.found) {

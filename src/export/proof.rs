@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use super::cache::{BlockCache, Span};
+use super::error::ExportError;
 use super::heal::Spares;
 use super::trust::{Proven, Tree, Unread};
 use super::verified::Verified;
@@ -22,8 +23,9 @@ pub(super) struct Failure {
     pub(super) expected: Option<Digest>,
     pub(super) found: Option<Digest>,
     pub(super) detail: String,
-    /// The store did not answer, which says nothing of what it has.
-    pub(super) later: bool,
+    /// What the client hears where this says nothing of what the store has: it did not answer, or other evidence
+    /// took the place of that which was read.
+    pub(super) excuse: Option<ExportError>,
 }
 
 /// One file's tree and the cache of what was proven of it.
@@ -88,7 +90,7 @@ impl Prover<'_> {
             expected: Some(expected),
             found: Some(found),
             detail: String::new(),
-            later: false,
+            excuse: None,
         }))
     }
 
@@ -187,9 +189,9 @@ impl Prover<'_> {
         };
         let bytes = match bytes {
             Ok(bytes) => self.compare(level, index, expected, bytes),
-            Err(Unread { finding, later }) => {
+            Err(Unread { finding, excuse }) => {
                 let failure = self.tree_failure(finding.cause, level, index, &finding.detail);
-                Err(Box::new(Failure { later, ..*failure }))
+                Err(Box::new(Failure { excuse, ..*failure }))
             }
         };
         let bytes = match bytes {
@@ -237,7 +239,7 @@ impl Prover<'_> {
             expected: None,
             found: None,
             detail: detail.to_owned(),
-            later: false,
+            excuse: None,
         })
     }
 }

@@ -74,8 +74,8 @@ impl Export {
                     // As for READ: by its name the tree may be well.
                     self.open_files.remove(&node.tag);
                 }
-                if failure.later {
-                    return Err(ExportError::Busy);
+                if let Some(excuse) = failure.excuse {
+                    return Err(excuse);
                 }
                 self.report_failure(&node, &failure, caller, false);
                 let first = first_below(&proven.geometry, &failure).max(*data_blocks.start());

@@ -68,7 +68,27 @@ impl Export {
         if let Some(view) = view {
             return self.read_mirrored(&node, view, offset, count, caller).await;
         }
-        let (file, attr) = self.opened(&node).await?;
+        let opened = self.opened(&node).await?;
+        match self.read_opened(&node, opened, offset, count, caller).await {
+            // Another version took the place of the one that is held open, as in a bucket. That one is read, all
+            // of it under its own evidence: nothing is kept of the first attempt.
+            Err(ExportError::Stale) => {
+                self.open_files.remove(&node.tag);
+                let opened = self.opened(&node).await?;
+                self.read_opened(&node, opened, offset, count, caller).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn read_opened(
+        &self,
+        node: &Node,
+        (file, attr): (Arc<OpenFile>, Attr),
+        offset: u64,
+        count: u32,
+        caller: &Caller,
+    ) -> Result<ReadReply, ExportError> {
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);
         }
@@ -76,15 +96,15 @@ impl Export {
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
             Decision::Allow => {}
             Decision::AllowUnproven(_) => {
-                self.report_finding(&node, finding, caller, true);
-                return self.read_unproven(&node, &file, attr, offset, count).await;
+                self.report_finding(node, finding, caller, true);
+                return self.read_unproven(node, &file, attr, offset, count).await;
             }
             Decision::Deny(cause) => {
-                self.report_finding(&node, finding, caller, false);
+                self.report_finding(node, finding, caller, false);
                 return Err(ExportError::Denied(cause));
             }
             Decision::Fail(cause) => {
-                self.report_finding(&node, finding, caller, false);
+                self.report_finding(node, finding, caller, false);
                 return Err(ExportError::Corrupt(cause));
             }
         }
@@ -96,12 +116,12 @@ impl Export {
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(size);
         let prover = Prover::new(proven, tree, &self.cache, file.spares.as_ref());
         let state = state(&attr, &file.verdict);
-        let mut reading = Reading::new(self, &node, &file, state, caller, prover);
+        let mut reading = Reading::new(self, node, &file, state, caller, prover);
         reading.run(offset, end).await?;
         let (data, read) = reading.finish()?;
         self.sink.emit(&Event::Read(read));
         let eof = offset.saturating_add(read.bytes) >= size;
-        Ok(ReadReply { data, eof, attr: self.shown(&node, attr, &file.verdict) })
+        Ok(ReadReply { data, eof, attr: self.shown(node, attr, &file.verdict) })
     }
 
     /// Warn mode: what the store says, as it says it.

@@ -235,9 +235,9 @@ impl<'a> Reading<'a> {
             if let Some(error) = self.lack.take() {
                 return self.give_up(error).map(|_| None);
             }
-            if failure.later {
+            if let Some(excuse) = failure.excuse {
                 self.export.open_files.remove(&self.node.tag);
-                return if self.payload.is_empty() { Err(ExportError::Busy) } else { Ok(None) };
+                return if self.payload.is_empty() { Err(excuse) } else { Ok(None) };
             }
             if failure.cause == Cause::Unreadable {
                 // What is held open of the evidence may be stale for good; by its name it may be well.
@@ -266,7 +266,7 @@ impl<'a> Reading<'a> {
         if let Some(error) = &self.lack {
             failure.cause = Cause::Unreadable;
             failure.detail = error.to_string();
-            failure.later = ExportError::from(error) == ExportError::Busy;
+            failure.excuse = Some(ExportError::from(error)).filter(|heard| *heard == ExportError::Busy);
         }
         Err(failure)
     }
@@ -365,7 +365,7 @@ pub(super) fn truncated(block: u64, have: u64, size: u64) -> Box<Failure> {
         expected: None,
         found: None,
         detail: format!("the store gave bytes up to {have} of {size}"),
-        later: false,
+        excuse: None,
     })
 }
 

@@ -309,7 +309,7 @@ impl Job<'_> {
             let mut block = 0;
             while block < self.proven.geometry.data_blocks() && self.proven.geometry.levels() > 0 {
                 if let Err(failure) = own.leaf(block).await {
-                    if failure.later || failure.cause == Cause::Unreadable {
+                    if failure.excuse.is_some() || failure.cause == Cause::Unreadable {
                         return Err(failure.detail);
                     }
                     bad.evidence = true;

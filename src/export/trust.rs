@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::cache::FileKey;
-use super::error::{ExportError, cause, exhausted};
+use super::error::{ExportError, cause, excuse, exhausted, replaced};
 use super::fingerprint::fingerprint;
 use super::heal::HEALED_FOR;
 use super::items::Items;
@@ -146,14 +146,14 @@ impl Tree {
                 let Finding { cause, detail } = finding(&error);
                 // It was there when it was opened.
                 let cause = if cause == Cause::Unsigned { Cause::MalformedEvidence } else { cause };
-                Unread { finding: Finding { cause, detail }, later: exhausted(&error) }
+                Unread { finding: Finding { cause, detail }, excuse: excuse(&error) }
             }),
             Self::Made(whole) => whole.read_tree(offset, len).await.map_err(|error| Unread {
                 finding: Finding {
                     cause: Cause::Unreadable,
                     detail: format!("the tree made from the file: {error}"),
                 },
-                later: false,
+                excuse: None,
             }),
         }
     }
@@ -167,8 +167,8 @@ impl Tree {
 /// Why a part of a tree could not be read.
 pub(super) struct Unread {
     pub(super) finding: Finding,
-    /// For want of something that may be there later.
-    pub(super) later: bool,
+    /// What the client hears where nothing is wrong with the tree.
+    pub(super) excuse: Option<ExportError>,
 }
 
 /// How far to go for a verdict.
@@ -263,7 +263,13 @@ impl Trust {
             made: now,
             checked: now,
         };
-        let open = match self.sources.get(source).carriers.open_for(path, size).await {
+        let carriers = &self.sources.get(source).carriers;
+        let open = match carriers.open_for(path, size).await {
+            // It was put there while it was opened.
+            Err(error) if replaced(&error) => carriers.open_for(path, size).await,
+            open => open,
+        };
+        let open = match open {
             Ok(open) => open,
             Err(error) if exhausted(&error) => return Err(ExportError::Busy),
             Err(error) => {

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use nfs_verity::config::load_keyring;
 use nfs_verity::event::{Event, Sink};
+use nfs_verity::policy::Mode;
+use nfs_verity::sign::FormatSet;
 use nfs_verity::store::{OpenOptions, Store, StoreAddress, StoreErrorKind, StorePath};
 use nfs_verity::wire::Reader;
 
 use crate::s3_server::{Kind, S3};
+use crate::scene::Gate;
 use crate::support::{Client, NFS, NFS3ERR_IO, Random, Site, Status, content, eventually};
 
 const JUKEBOX: Status = Status(10008);
@@ -215,6 +219,32 @@ async fn an_open_file_is_one_version_of_its_object() {
     // Maybe within the same second, which is all that the server tells.
     assert_eq!(before.fileid, after.fileid);
     assert_ne!((before.change, before.ctime), (after.change, after.ctime));
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_read_is_read_on_as_the_new_version() {
+    let site = Site::new();
+    let keyring = load_keyring(&site.trust(), FormatSet::NATIVE).unwrap();
+    let key = site.key().display().to_string();
+    let old = content(1, 1_000_000);
+    let news = [content(2, 1_000_000), content(3, 1_500_000), content(4, 900_000), old.clone()];
+    for (n, new) in news.iter().enumerate() {
+        let server = signed(Kind::Moto, &site, &[("f", old.clone())]);
+        // What was found out of names is believed for longer than the test takes, and nothing is in memory.
+        let store = open(&server.url("&anonymous=on&ttl=600")).await;
+        let gate = Gate::try_new(store, &keyring, Mode::Enforce, 0).await.unwrap();
+        let (handle, _) = gate.find("f").await.unwrap();
+        assert!(gate.read(&handle, 0, 10).await.unwrap().is_all_of(&old, 0, 10));
+        server.put("f", new);
+        // Another salt makes another tree, also of the same bytes.
+        server.run(&["sign", "--salt", "abcd", "--key", &key, &server.url("")]);
+        let size = new.len() as u64;
+        for (offset, count) in [(700_000, 50_000), (0, 10), (10, 600_000), (size - 10, 99)] {
+            let given = gate.read(&handle, offset, count).await.unwrap();
+            assert!(given.is_all_of(new, offset, count), "{n}: {given:?} at {offset}");
+        }
+        assert_eq!(gate.events.refused(), Vec::new(), "{n}: nothing is wrong with it");
+    }
 }
 
 #[tokio::test]
