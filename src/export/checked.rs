@@ -100,6 +100,13 @@ impl Store for Checked {
         })
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.before.look().await?;
+            self.inner.create_new(path, content).await
+        })
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.inner.remove(path)
     }

@@ -175,6 +175,10 @@ impl Store for Paced {
         self.inner.create(path, scratch)
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        self.inner.create_new(path, content)
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.inner.remove(path)
     }
@@ -199,6 +203,13 @@ impl StoreFile for PacedFile {
         Box::pin(async move {
             self.pacer.take(len as u64).await;
             self.inner.read_at(offset, len).await
+        })
+    }
+
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            self.pacer.take(len as u64).await;
+            self.inner.read_pieces(offset, len, piece).await
         })
     }
 

@@ -168,6 +168,10 @@ impl Store for Guarded {
         Box::pin(self.call("create", path, self.inner.create(path, scratch)))
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.call("create", path, self.inner.create_new(path, content)))
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.call("remove", path, self.inner.remove(path)))
     }
@@ -360,6 +364,10 @@ impl Store for Failover {
         Box::pin(async move { self.first("create", path)?.create(path, scratch).await })
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { self.first("create", path)?.create_new(path, content).await })
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.first("remove", path)?.remove(path).await })
     }
@@ -411,6 +419,14 @@ impl StoreFile for Renumbered {
         self.inner.list_xattrs()
     }
 
+    fn set_xattr<'a>(&'a self, name: &'a [u8], value: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.inner.set_xattr(name, value)
+    }
+
+    fn remove_xattr<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<()>> {
+        self.inner.remove_xattr(name)
+    }
+
     fn verity_metadata(
         &self,
         kind: MetadataKind,
@@ -422,5 +438,9 @@ impl StoreFile for Renumbered {
 
     fn measure_verity(&self) -> BoxFuture<'_, Result<Option<(u16, Bytes)>>> {
         self.inner.measure_verity()
+    }
+
+    fn enable_verity<'a>(&'a self, seal: &'a Seal) -> BoxFuture<'a, Result<()>> {
+        self.inner.enable_verity(seal)
     }
 }

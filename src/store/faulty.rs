@@ -308,6 +308,13 @@ impl Store for Faulty {
         })
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.control.pass("create", path).await?;
+            self.inner.create_new(path, content).await
+        })
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.control.pass("remove", path).await?;

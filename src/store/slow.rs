@@ -137,6 +137,13 @@ impl Store for Slow {
         })
     }
 
+    fn create_new<'a>(&'a self, path: &'a StorePath, content: &'a [u8]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.link.carry(content.len()).await;
+            self.link.pass(self.inner.create_new(path, content), nothing).await
+        })
+    }
+
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.link.pass(self.inner.remove(path), nothing))
     }

@@ -20,6 +20,7 @@ mod upstream_ahead;
 mod upstream_attacks;
 mod upstream_ports;
 mod upstream_recovery;
+mod wrappers;
 
 #[test]
 fn addresses_are_told_apart() {
