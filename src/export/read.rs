@@ -18,7 +18,7 @@ use super::verified::{Part, Payload};
 use super::{Export, gone};
 use crate::event::{Event, Read, Refusal};
 use crate::policy::{Decision, decide};
-use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile};
+use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, acting_as};
 
 /// The most that one READ returns.
 pub const READ_MAX: u32 = 1024 * 1024;
@@ -97,7 +97,8 @@ impl Export {
             Decision::Allow => {}
             Decision::AllowUnproven(_) => {
                 self.report_finding(node, finding, caller, true);
-                return self.read_unproven(node, &file, attr, offset, count).await;
+                let work = self.read_unproven(node, &file, attr, offset, count);
+                return acting_as(self.identity.acting(caller), work).await;
             }
             Decision::Deny(cause) => {
                 self.report_finding(node, finding, caller, false);

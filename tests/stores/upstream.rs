@@ -31,6 +31,10 @@ pub async fn open(url: &str, timeout: Duration) -> nfs_verity::store::Result<Arc
 }
 
 pub async fn export(store: Arc<dyn Store>, keyring: &Keyring) -> Result<Export, ExportError> {
+    export_in(Mode::Enforce, store, keyring).await
+}
+
+async fn export_in(mode: Mode, store: Arc<dyn Store>, keyring: &Keyring) -> Result<Export, ExportError> {
     let options = ExportOptions {
         store,
         replicas: Vec::new(),
@@ -38,7 +42,7 @@ pub async fn export(store: Arc<dyn Store>, keyring: &Keyring) -> Result<Export, 
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],
         keyring: keyring.clone(),
-        mode: Mode::Enforce,
+        mode,
         identity: Identity::default(),
         cache_bytes: 0,
         disk_cache: None,
@@ -423,9 +427,17 @@ async fn data_are_read_in_the_callers_name_where_it_is_set_up_so() {
     let shared: Arc<dyn Store> = Arc::new(memory.clone());
     seal(&shared, "f", b"secret", Params::default(), &key).await;
     let store = open(&server.url("&uid=5&gid=5&identity=caller"), PATIENT).await.unwrap();
+    let warning = export_in(Mode::Warn, store.clone(), &keyring).await.unwrap();
     let export = export(store, &keyring).await.unwrap();
     assert_eq!(read_all(&export, "f").await.unwrap(), b"secret");
     assert_eq!(last.load(Ordering::Relaxed), 1000);
     export.read_dir(export.root().as_bytes(), 0, 9, &somebody()).await.unwrap();
+    assert_eq!(last.load(Ordering::Relaxed), 1000);
+    // Nobody vouches for this, and it is served all the same.
+    memory.put("unsigned", b"secret, too").unwrap();
+    let (handle, _) = warning.resolve(b"unsigned", &somebody()).await.unwrap();
+    last.store(0, Ordering::Relaxed);
+    let reply = warning.read(handle.as_bytes(), 0, 100, &somebody()).await.unwrap();
+    assert_eq!(reply.data.into_parts().concat(), b"secret, too");
     assert_eq!(last.load(Ordering::Relaxed), 1000);
 }
