@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{ConfigError, Settings, TrustError, load_keyring};
+use crate::disk_cache::DiskCache;
 use crate::event::{Event, Sink};
 use crate::export::{Export, ExportOptions, Identity, WholeFiles};
 use crate::monitor::{Monitor, MonitorError, Options};
@@ -31,6 +32,9 @@ use crate::store::{StoreError, StorePath};
 use revocations::Revocations;
 use schedule::Schedule;
 use stores::Stores;
+
+/// How long the end waits for the disk cache's disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the gateway does not start, or does not take new settings.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +129,7 @@ pub struct Gateway {
     monitor_address: SocketAddr,
     keys: usize,
     scrubs: Option<Schedule>,
+    disk_cache: Option<Arc<DiskCache>>,
 }
 
 impl Gateway {
@@ -141,6 +146,7 @@ impl Gateway {
         let sink: Arc<dyn Sink> = monitor.clone();
         let stores = Stores::open(&settings, &sink).await?;
         let handle_key = handle_key::find(&settings, &state, &*stores.first).await?;
+        let disk_cache = stores::open_disk_cache(&settings, sink.clone()).await?;
         let export = Export::new(ExportOptions {
             store: stores.first.clone(),
             replicas: stores.replicas.clone(),
@@ -155,7 +161,7 @@ impl Gateway {
                 anonymous_gid: settings.anonymous_gid,
             },
             cache_bytes: settings.cache,
-            disk_cache: stores::open_disk_cache(&settings, sink.clone()).await?,
+            disk_cache: disk_cache.clone(),
             whole_files: WholeFiles { scratch: state.clone(), ..WholeFiles::default() },
             xattrs: settings.xattrs,
             proof_directory: settings.proof_directory.clone(),
@@ -201,6 +207,7 @@ impl Gateway {
             monitor_address,
             keys,
             scrubs,
+            disk_cache,
         })
     }
 
@@ -247,6 +254,10 @@ impl Gateway {
         if let Some(scrubbing) = scrubbing {
             // It notes where it stopped.
             let _ = tokio::time::timeout(Duration::from_secs(2), scrubbing).await;
+        }
+        if let Some(cache) = self.disk_cache {
+            // What was read last is still on its way to the disk, which may hang.
+            let _ = tokio::time::timeout(DISK_PATIENCE, cache.flush()).await;
         }
         if self.settings.rpcbind {
             // The port is closed either way.

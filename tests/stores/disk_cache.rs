@@ -16,7 +16,9 @@ use nfs_verity::store::{Memory, StorePath};
 use parking_lot::Mutex;
 
 use super::scene::{Gate, evidence, shared, small_blocks};
-use super::support::{Random, content, eventually, key_and_trust, seal, seed};
+use super::support::{
+    self, Client, NFS, Random, content, eventually, key_and_trust, receive_record, seal, seed, send_record,
+};
 
 async fn open(directory: &Path) -> DiskCache {
     DiskCache::open(directory, SIZE_MIN, Box::new(|error| panic!("{error}"))).await.unwrap()
@@ -147,6 +149,31 @@ async fn after_a_kill_what_is_found_is_right_and_its_size_holds() {
         cache.close().await;
     }
     assert!(found > 100, "{found}");
+}
+
+#[test]
+fn blocks_that_were_read_just_before_the_end_are_there_in_the_next_life() {
+    const SIZE: u32 = 24 << 20;
+    let site = support::Site::new();
+    let bytes = content(1, SIZE as usize);
+    site.put("f", &bytes);
+    site.sign(&[]);
+    let cache = site.path("cache");
+    let flags = ["--disk-cache", cache.to_str().unwrap(), "64MiB"];
+    let mut served = site.serve(&flags);
+    let mut client = Client::connect(served.nfs);
+    let file = client.find("f").unwrap();
+    // All at once, so that much of it waits for the disk when it ends.
+    let step = 1 << 20;
+    let calls: Vec<_> = (0..SIZE / step)
+        .map(|n| client.encode(NFS, 6, |w| _ = w.opaque(&file).u64(u64::from(n * step)).u32(step)))
+        .collect();
+    calls.iter().for_each(|call| send_record(&mut client.stream, call));
+    calls.iter().for_each(|_| assert!(receive_record(&mut client.stream).unwrap().len() > 1 << 20));
+    assert_eq!(served.stop(), Some(0));
+    let served = site.serve(&flags);
+    // Extents of 64 KiB, and the tree: 48 blocks and the one above them.
+    assert_eq!(served.metric("nfs_verity_disk_cache_entries"), f64::from(SIZE / (64 << 10) + 49));
 }
 
 #[tokio::test]
