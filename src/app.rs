@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{ConfigError, Settings, TrustError, load_keyring};
+use crate::config::{ConfigError, Settings, TrustError, Wait, load_keyring};
 use crate::disk_cache::DiskCache;
 use crate::event::{Event, Sink};
 use crate::export::{Export, ExportOptions, Identity, WholeFiles};
@@ -150,6 +150,7 @@ impl Gateway {
         let export = Export::new(ExportOptions {
             store: stores.first.clone(),
             replicas: stores.replicas.clone(),
+            waits: settings.wait == Wait::Hard,
             repair: stores.repair,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),

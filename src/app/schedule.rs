@@ -114,6 +114,7 @@ impl Schedule {
         let export = Export::new(ExportOptions {
             store: store.clone(),
             replicas: Vec::new(),
+            waits: false,
             repair: None,
             namespace: self.namespace.clone(),
             carriers: self.carriers.clone(),

@@ -75,6 +75,7 @@ pub(super) async fn offline_export(
 ) -> Result<Export, Trouble> {
     let options = ExportOptions {
         store,
+        waits: false,
         repair: (!replicas.is_empty()).then_some(repair),
         replicas,
         namespace: namespace.to_owned(),

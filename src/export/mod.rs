@@ -41,7 +41,7 @@ use crate::disk_cache::{DiskCache, DiskCacheError};
 use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
-use crate::store::{Failover, Guarded, Store, StoreError, StorePath};
+use crate::store::{Failover, Guarded, Patient, Store, StoreError, StorePath};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
@@ -71,6 +71,9 @@ pub struct ExportOptions {
     /// Other stores with the same tree, in the order in which they are asked for what the first has damaged
     /// or does not answer for. Where there are any, the numbers of objects are made of their paths.
     pub replicas: Vec<Arc<dyn Store>>,
+    /// Whether clients wait while none of the stores answers, where there are several; else they are told to come
+    /// back later. How one store alone is waited for is its own affair: see [`crate::store::Patient`].
+    pub waits: bool,
     /// Whether what is found damaged on one store, and whole on another, is written back there, and how.
     pub repair: Option<Repair>,
     /// The name of the tree that statements must be made for.
@@ -105,6 +108,8 @@ pub struct Export {
     store: Arc<dyn Store>,
     /// Data and evidence.
     sources: Arc<sources::Sources>,
+    /// The stores that are waited for while all of them are down.
+    waited_for: Vec<Guarded>,
     mode: Mode,
     identity: Identity,
     sink: Arc<dyn Sink>,
@@ -124,14 +129,18 @@ impl Export {
     /// Exports the store. Fails when the store's root cannot be looked at.
     pub async fn new(mut options: ExportOptions) -> Result<Self, StoreError> {
         let mut first = options.store.clone();
-        let mut replicas = Vec::new();
+        let (mut replicas, mut waited_for) = (Vec::new(), Vec::new());
         if !options.replicas.is_empty() {
             let guard = |store: &Arc<dyn Store>| Guarded::new(store.clone(), options.sink.clone());
             let main = guard(&options.store);
             replicas.extend(options.replicas.iter().map(guard));
-            let all = std::iter::once(main.clone()).chain(replicas.iter().cloned()).collect();
+            let all: Vec<_> = std::iter::once(main.clone()).chain(replicas.iter().cloned()).collect();
             first = Arc::new(main);
-            options.store = Arc::new(Failover::new(all));
+            options.store = Arc::new(Failover::new(all.clone()));
+            if options.waits {
+                options.store = Arc::new(Patient::hard(options.store));
+                waited_for = all;
+            }
         }
         let root = options.store.stat(&StorePath::root()).await?;
         if options.mode == Mode::Warn {
@@ -159,6 +168,7 @@ impl Export {
         Ok(Self {
             store: options.store,
             sources,
+            waited_for,
             mode: options.mode,
             identity: options.identity,
             trust,
@@ -188,6 +198,17 @@ impl Export {
     /// The keys that are trusted now, and what is revoked.
     pub fn keyring(&self) -> Keyring {
         self.trust.keyring()
+    }
+
+    /// Whether to ask again for what the `answer` is that nobody can say now: where clients wait, and no store
+    /// answered. Returns when one does.
+    async fn is_waited_for<T>(&self, answer: &Result<T, ExportError>) -> bool {
+        let down = !self.waited_for.is_empty() && self.waited_for.iter().all(Guarded::is_down);
+        let waits = down && matches!(answer, Err(ExportError::Busy));
+        if waits {
+            let _ = self.store.stat(&StorePath::root()).await;
+        }
+        waits
     }
 
     fn milliseconds(&self) -> u64 {

@@ -372,7 +372,13 @@ impl Export {
         size: u64,
         depth: Depth,
     ) -> Result<(Known, Option<Evidence>), ExportError> {
-        match self.trust.judge(&node.path, size, depth).await? {
+        let judged = loop {
+            let judged = self.trust.judge(&node.path, size, depth).await;
+            if !self.is_waited_for(&judged).await {
+                break judged?;
+            }
+        };
+        match judged {
             Judged::Known(Judgement { verdict, evidence, .. }) => {
                 self.keep(node, &verdict);
                 Ok((Known::Judged(verdict), evidence))

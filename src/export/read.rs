@@ -68,14 +68,29 @@ impl Export {
         if let Some(view) = view {
             return self.read_mirrored(&node, view, offset, count, caller).await;
         }
-        let opened = self.opened(&node).await?;
-        match self.read_opened(&node, opened, offset, count, caller).await {
+        loop {
+            let answer = self.read_by_name(&node, offset, count, caller).await;
+            if !self.is_waited_for(&answer).await {
+                return answer;
+            }
+        }
+    }
+
+    async fn read_by_name(
+        &self,
+        node: &Arc<Node>,
+        offset: u64,
+        count: u32,
+        caller: &Caller,
+    ) -> Result<ReadReply, ExportError> {
+        let opened = self.opened(node).await?;
+        match self.read_opened(node, opened, offset, count, caller).await {
             // Another version took the place of the one that is held open, as in a bucket. That one is read, all
             // of it under its own evidence: nothing is kept of the first attempt.
             Err(ExportError::Stale) => {
                 self.open_files.remove(&node.tag);
-                let opened = self.opened(&node).await?;
-                self.read_opened(&node, opened, offset, count, caller).await
+                let opened = self.opened(node).await?;
+                self.read_opened(node, opened, offset, count, caller).await
             }
             answer => answer,
         }

@@ -42,6 +42,7 @@ pub(super) fn export_of(store: Memory, mode: Mode) -> Arc<Export> {
     let options = ExportOptions {
         store: Arc::new(store),
         replicas: Vec::new(),
+        waits: false,
         repair: None,
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],

@@ -71,6 +71,7 @@ impl Scene {
         let options = ExportOptions {
             store,
             replicas: Vec::new(),
+            waits: false,
             repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],

@@ -194,6 +194,7 @@ impl Gate {
         let mut options = ExportOptions {
             store,
             replicas: Vec::new(),
+            waits: false,
             repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],

@@ -78,6 +78,7 @@ impl Scene {
         let options = ExportOptions {
             store: Arc::new(store.clone()),
             replicas: Vec::new(),
+            waits: false,
             repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],

@@ -38,6 +38,7 @@ async fn export_in(mode: Mode, store: Arc<dyn Store>, keyring: &Keyring) -> Resu
     let options = ExportOptions {
         store,
         replicas: Vec::new(),
+        waits: false,
         repair: None,
         namespace: String::new(),
         carriers: vec![CarrierKind::Sidecar],

@@ -250,6 +250,7 @@ fn export() -> Arc<Export> {
         let options = ExportOptions {
             store: Arc::new(store),
             replicas: Vec::new(),
+            waits: false,
             repair: None,
             namespace: String::new(),
             carriers: vec![CarrierKind::Sidecar],

@@ -1,12 +1,16 @@
 //! Stores that are away: the next answers, clients see one tree all the time, and who comes back is asked again.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::time::Duration;
 
 use nfs_verity::export::ExportError;
 use nfs_verity::store::{Fault, StoreErrorKind};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::super::scene::{Gate, OfStore, caller, eventually, within};
-use super::{FILE, NAMES, SIZE, Scene};
+use super::{FILE, NAMES, READ_MAX, SIZE, Scene};
 
 const AWAY: [StoreErrorKind; 3] =
     [StoreErrorKind::Unavailable, StoreErrorKind::Io, StoreErrorKind::Exhausted];
@@ -151,6 +155,68 @@ async fn clients_are_told_to_come_back_while_all_stores_are_down() {
     assert!(gate.events.refused().is_empty());
     scene.faulty.iter().for_each(super::Faulty::reset);
     eventually("all is well", async || scene.is_whole(&gate).await).await;
+}
+
+const SILENCE: Fault = Fault::Error(StoreErrorKind::Unavailable);
+
+#[tokio::test]
+async fn where_clients_wait_whichever_store_is_back_first_answers_them() {
+    for back in [0, 1] {
+        let scene = Scene::new().await;
+        let waiting = scene.gate_with(2, |options| (options.cache_bytes, options.waits) = (0, true));
+        let gate = waiting.await;
+        let handle = scene.handle(&gate).await;
+        gate.read(&handle, 0, 10).await.unwrap();
+        scene.faulty.iter().for_each(|faulty| faulty.fail_every(1, SILENCE));
+        let (root, caller) = (gate.export.root(), caller());
+        let mut asked = pin!(async {
+            tokio::join!(
+                gate.read(&handle, 100_000, 5000),
+                gate.attributes(&handle),
+                gate.find(FILE),
+                gate.access(&handle),
+                gate.export.read_dir(root.as_bytes(), 0, 9, &caller),
+            )
+        });
+        assert!(timeout(Duration::from_millis(200), &mut asked).await.is_err());
+        scene.faulty[back].reset();
+        let (read, attr, found, access, listed) = within(asked).await;
+        assert!(read.unwrap().is_all_of(&scene.content, 100_000, 5000));
+        assert_eq!((attr.unwrap().size, found.unwrap().0), (SIZE as u64, handle));
+        assert!(access.unwrap().read && !listed.unwrap().entries.is_empty());
+        assert!(gate.events.refused().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn where_clients_wait_they_never_hear_later_whenever_all_stores_go_away() {
+    let mut asked = JoinSet::new();
+    for n in 1..=12 {
+        asked.spawn(async move {
+            let scene = Scene::new().await;
+            let waiting = scene.gate_with(2, |options| (options.cache_bytes, options.waits) = (0, true));
+            let gate = waiting.await;
+            let handle = scene.handle(&gate).await;
+            scene.faulty.iter().for_each(super::Faulty::reset);
+            scene.faulty[1].fail_every(1, SILENCE);
+            (n..n + 500).for_each(|call| scene.faulty[0].fail_at(call, SILENCE));
+            let mut read = pin!(gate.read(&handle, 0, READ_MAX));
+            let (at_once, met) = match timeout(Duration::from_millis(200), &mut read).await {
+                Ok(read) => (read, scene.faulty[0].calls() >= n),
+                Err(_) => {
+                    scene.faulty[0].reset();
+                    (within(read).await, true)
+                }
+            };
+            let given = at_once.unwrap_or_else(|error| panic!("{error:?} from call {n} on"));
+            // What was proven before the store went away may be all of the answer.
+            assert!(given.is_of(&scene.content, 0, READ_MAX), "from call {n} on: {given:?}");
+            assert!(gate.events.refused().is_empty(), "from call {n} on");
+            met
+        });
+    }
+    let met = asked.join_all().await.into_iter().filter(|met| *met).count();
+    assert!(met > 4, "{met}");
 }
 
 #[tokio::test]
