@@ -206,6 +206,8 @@ pub struct Healed<'a> {
 pub enum Finding {
     /// A file does not verify, or cannot be read.
     Failed(Cause),
+    /// A replica does not have a file that the store has.
+    Missing,
     /// There is evidence for a file that is not there.
     Orphan,
     /// A file that was begun long ago, and never finished, lies among the evidence.
@@ -215,13 +217,14 @@ pub enum Finding {
 impl Finding {
     /// All findings, in the order in which documentation and metrics list them.
     pub fn all() -> impl Iterator<Item = Self> {
-        Cause::ALL.into_iter().map(Self::Failed).chain([Self::Orphan, Self::Leftover])
+        Cause::ALL.into_iter().map(Self::Failed).chain([Self::Missing, Self::Orphan, Self::Leftover])
     }
 
     /// The wording used everywhere.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Failed(cause) => cause.as_str(),
+            Self::Missing => "missing copy",
             Self::Orphan => "orphan evidence",
             Self::Leftover => "unfinished file",
         }
@@ -231,6 +234,7 @@ impl Finding {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::Failed(cause) => cause.remedy(),
+            Self::Missing => "copy the file and its evidence there (scrub --repair)",
             Self::Orphan => "restore the file, or remove what is left of it below .nfs-verity",
             Self::Leftover => "remove it (scrub --repair)",
         }
@@ -242,6 +246,8 @@ impl Finding {
 pub struct ScrubFinding<'a> {
     /// The path below the store's root, as bytes.
     pub path: &'a [u8],
+    /// The replica that it was found on; `None` for the store itself.
+    pub store: Option<&'a str>,
     /// What is wrong.
     pub finding: Finding,
     /// Facts for people; may be empty.
@@ -259,7 +265,7 @@ pub struct ScrubFinding<'a> {
 /// What a scrub found in all, with what it had found before it was interrupted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrubTotals {
-    /// Regular files looked at.
+    /// Regular files looked at; on replicas each copy is one.
     pub files: u64,
     /// Those of them that are proven to the last block.
     pub good: u64,

@@ -27,9 +27,8 @@ pub(super) struct Schedule {
     interval: Duration,
     rate: Option<NonZeroU64>,
     store: Arc<dyn Store>,
-    /// Whether there are replicas with good copies.
-    mends: bool,
-    /// Whether those are written back.
+    replicas: Vec<Arc<dyn Store>>,
+    /// Whether good copies are written back.
     repair: bool,
     name: String,
     namespace: String,
@@ -55,8 +54,8 @@ impl Schedule {
             interval,
             rate: rate.and_then(NonZeroU64::new),
             name: stores.first.describe(),
-            mends: !stores.replicas.is_empty(),
             repair: stores.repair.is_some(),
+            replicas: stores.replicas,
             store: stores.first,
             namespace: settings.namespace.clone(),
             carriers: settings.carrier.clone(),
@@ -110,10 +109,13 @@ impl Schedule {
         let monitor = self.monitor.clone();
         let clients: Clients = Arc::new(move || monitor.reads());
         let pace = Pace { rate: self.rate, clients: Some(clients) };
-        let store: Arc<dyn Store> = Arc::new(Paced::new(self.store.clone(), pace));
+        let paced = Paced::new(self.store.clone(), pace);
+        let beside = |store: &Arc<dyn Store>| Arc::new(paced.beside(store.clone())) as Arc<dyn Store>;
+        let replicas: Vec<_> = self.replicas.iter().map(beside).collect();
+        let store: Arc<dyn Store> = Arc::new(paced);
         let export = Export::new(ExportOptions {
             store: store.clone(),
-            replicas: Vec::new(),
+            replicas: replicas.clone(),
             waits: false,
             repair: None,
             namespace: self.namespace.clone(),
@@ -136,14 +138,13 @@ impl Schedule {
         Scrub::new(Options {
             export: Arc::new(export.await?),
             store,
+            replicas,
             name: self.name.clone(),
             namespace: self.namespace.clone(),
             jobs: 1,
             state: self.state.clone(),
-            mend: self.mends.then(|| {
-                let copies = Copies { export: self.served.clone(), repair: self.repair };
-                Arc::new(copies) as Arc<dyn Mend>
-            }),
+            mend: (self.repair && !self.replicas.is_empty())
+                .then(|| Arc::new(Copies { export: self.served.clone() }) as Arc<dyn Mend>),
             clean: self.repair,
         })
     }

@@ -35,14 +35,15 @@ Examples:
   nfs-verity scrub --store /srv/data --replica nfs://spare/data --repair --trust keys/
 
 One line for each finding: a file that does not verify, evidence without a file, an unfinished file that is a
-day old. Ctrl-C, a crash or kill -9 loses at most the files under way: called again, it goes on behind the last
+day old. With --replica each store's copy of a file is proven in turn, counts as a file, and is told with the
+store's name where it is damaged or missing. Ctrl-C, a crash or kill -9 loses at most the files under way: called again, it goes on behind the last
 one that is done and counts on. Exit status: 0 all good, 1 findings that are left or interrupted, 2 usage or
 configuration, 3 I/O trouble, or something could not be read.")]
 pub(super) struct ScrubArgs {
     /// The store: a directory, or a URL such as nfs://HOST/EXPORT or s3://BUCKET/PREFIX
     #[arg(long, value_name = "URL")]
     store: OsString,
-    /// A store with the same tree, where good copies are looked for; may be given several times
+    /// A store with the same tree, whose copies are proven, too; may be given several times
     #[arg(long, value_name = "URL")]
     replica: Vec<OsString>,
     #[command(flatten)]
@@ -88,39 +89,26 @@ pub(super) fn run(args: &ScrubArgs, out: &mut (impl Write + Send)) -> Result<Out
             .map_err(|source| Trouble::Io { context: "cannot wait for signals".into(), source })?;
         let options = OpenOptions { timeout: TIMEOUT, sink: Arc::new(Silent) };
         let settle = Duration::from_secs(args.repair_after.into());
-        let export = async |store: Arc<dyn Store>, replicas: Vec<Arc<dyn Store>>| {
-            let carriers = &args.carriers.carrier;
-            Ok::<_, Trouble>(Arc::new(
-                offline_export(
-                    store,
-                    (replicas, Repair { settle }),
-                    carriers,
-                    &args.namespace,
-                    keyring.clone(),
-                )
-                .await?,
-            ))
-        };
-        let opened = open_at(&store).await?;
-        let mut copies = Vec::new();
+        let paced = Paced::new(open_at(&store).await?, Pace { rate, clients: None });
+        let mut copies: Vec<Arc<dyn Store>> = Vec::new();
         for address in &replicas {
-            copies.push(address.open(&options).await?);
+            copies.push(Arc::new(paced.beside(address.open(&options).await?)));
         }
-        let mend: Option<Arc<dyn Mend>> = match copies.is_empty() {
-            true => None,
-            false => {
-                Some(Arc::new(Copies { export: export(opened.clone(), copies).await?, repair: args.repair }))
-            }
-        };
-        let paced: Arc<dyn Store> = Arc::new(Paced::new(opened, Pace { rate, clients: None }));
+        let store: Arc<dyn Store> = Arc::new(paced);
+        let carriers = &args.carriers.carrier;
+        let repair = (copies.clone(), Repair { settle });
+        let export = offline_export(store.clone(), repair, carriers, &args.namespace, keyring).await?;
+        let export = Arc::new(export);
+        let mends = args.repair && !copies.is_empty();
         let scrub = Scrub::new(Options {
-            export: export(paced.clone(), Vec::new()).await?,
-            store: paced,
+            mend: mends.then(|| Arc::new(Copies { export: export.clone() }) as Arc<dyn Mend>),
+            export,
+            store,
+            replicas: copies,
             name,
             namespace: args.namespace.clone(),
             jobs,
             state,
-            mend,
             clean: args.repair,
         })
         .map_err(trouble)?;
@@ -186,16 +174,20 @@ fn begin(after: Option<&[u8]>, note: &str) -> io::Result<()> {
 }
 
 fn tell_finding(json: bool, found: &ScrubFinding<'_>, out: &mut impl Write) -> io::Result<()> {
-    let ScrubFinding { path, finding, detail, block, level, blocks, repaired } = *found;
+    let ScrubFinding { path, store, finding, detail, block, level, blocks, repaired } = *found;
     let path = StorePath::parse(path).unwrap_or_else(|_| StorePath::root());
     if json {
         let json = serde_json::json!({
-            "path": path.to_string(), "finding": finding.as_str(), "detail": detail, "block": block,
+            "path": path.to_string(), "store": store, "finding": finding.as_str(), "detail": detail, "block": block,
             "level": level, "failing_blocks": blocks, "repaired": repaired,
         });
         return writeln!(out, "{json}");
     }
-    write!(out, "{path}: {}", finding.as_str())?;
+    write!(out, "{path}")?;
+    if let Some(store) = store {
+        write!(out, " on {store}")?;
+    }
+    write!(out, ": {}", finding.as_str())?;
     if let Some(block) = block {
         write!(out, " {block}")?;
         if let Some(level) = level {

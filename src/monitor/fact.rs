@@ -156,6 +156,9 @@ pub(super) struct Found {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
+    /// The replica, where it is on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
     finding: &'static str,
     detail: String,
     block: Option<u64>,
@@ -291,6 +294,7 @@ impl From<&ScrubFinding<'_>> for Fact {
         Self::ScrubFinding(Box::new(Found {
             path,
             path_hex,
+            store: found.store.map(|store| clip(store, CLIP)),
             finding: found.finding.as_str(),
             detail: clip(found.detail, CLIP),
             block: found.block,
@@ -420,8 +424,9 @@ impl Found {
     fn log(&self) {
         let Self { finding, block, level, failing_blocks, repaired, remedy, .. } = self;
         let detail = printable(self.detail.as_bytes());
+        let store = self.store.as_ref().map(|store| printable(store.as_bytes()));
         tracing::warn!(
-            path = %self.shown, finding, %detail, block, level, failing_blocks, repaired, remedy,
+            path = %self.shown, store, finding, %detail, block, level, failing_blocks, repaired, remedy,
             "a scrub came across"
         );
     }
@@ -538,6 +543,7 @@ mod tests {
             (
                 Fact::from(&ScrubFinding {
                     path: b"p",
+                    store: None,
                     finding: Finding::Orphan,
                     detail: "",
                     block: None,

@@ -1,7 +1,8 @@
 //! The whole tree proven in turn, so that damage is found before somebody asks for it.
 //!
 //! A scrub walks all names in order, proves every block of every file, and looks for evidence that has no file
-//! and for what was begun and never finished. Where it stops it goes on the next time. It tells events and
+//! and for what was begun and never finished. Where there are replicas, their copies of each file are proven in turn,
+//! so that a rotten one is found before it is needed. Where it stops it goes on the next time. It tells events and
 //! changes nothing by itself, but for unfinished files where it may; what puts files right is given to it.
 
 mod copies;
@@ -12,7 +13,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinHandle;
@@ -43,17 +43,19 @@ pub enum Mended {
     Left(String),
 }
 
-/// Finds good copies of what is damaged, and may put it right.
+/// Puts right what is damaged.
 pub trait Mend: Send + Sync + 'static {
-    /// Sees to the file `path`.
-    fn mend<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Mended>;
+    /// Sees to the file `path`. Gives what became of it on each store, the first and the replicas.
+    fn mend<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Vec<Mended>>;
 }
 
 /// What a [`Scrub`] is made of.
 pub struct Options {
     /// The store whose names are walked; [`Paced`] where clients or others share it.
     pub store: Arc<dyn Store>,
-    /// The export of it that proves the files, which no client uses.
+    /// Stores with the same tree, whose copies of the files are proven after the first store's.
+    pub replicas: Vec<Arc<dyn Store>>,
+    /// The export of all these that proves the files, which no client uses.
     pub export: Arc<Export>,
     /// The name of the store that its place is kept under.
     pub name: String,
@@ -150,7 +152,7 @@ impl Scrub {
             after: cursor.after.as_ref().map(StorePath::as_bytes),
             note: &note,
         });
-        let mut pass = Pass { scrub: &self, cursor, tell, noted: start };
+        let mut pass = Pass { scrub: &self, cursor, tell, noted: start, stores: vec![0] };
         let ended = {
             let mut stop = pin!(stop);
             tokio::select! {
@@ -190,9 +192,23 @@ impl<T> Drop for Task<T> {
 
 /// What was found out of one file.
 struct Examined {
+    /// None where the file went away since it was listed.
+    copies: Vec<Copy>,
+    /// What became of it on each store, where it was seen to.
+    mended: Vec<Mended>,
+}
+
+/// The file on one store.
+struct Copy {
+    store: usize,
     outcome: Result<Examination, ExamineError>,
     bytes: u64,
-    mended: Option<Mended>,
+}
+
+impl Copy {
+    fn is_good(&self) -> bool {
+        matches!(self.outcome, Ok(Examination::Good { .. }))
+    }
 }
 
 /// What comes next, in the order of the walk.
@@ -207,13 +223,16 @@ struct Pass<'a> {
     cursor: Cursor,
     tell: Tell<'a>,
     noted: Instant,
+    /// The numbers of those that answered.
+    stores: Vec<usize>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     async fn all(&mut self) -> Result<(), ScrubError> {
         // A store that is down has not lost its files.
         self.scrub.options.store.stat(&StorePath::root()).await?;
         if self.cursor.phase == Phase::Files {
+            self.find_replicas().await;
             self.files().await?;
             (self.cursor.phase, self.cursor.after) = (Phase::Evidence, None);
             self.keep()?;
@@ -225,6 +244,21 @@ impl Pass<'_> {
         self.leftovers().await?;
         (self.cursor.phase, self.cursor.after) = (Phase::Done, None);
         Ok(())
+    }
+
+    /// Leaves out replicas that are down, for otherwise each file would be a finding.
+    async fn find_replicas(&mut self) {
+        let scrub = self.scrub;
+        let root = StorePath::root();
+        for (store, replica) in (1..).zip(&scrub.options.replicas) {
+            match replica.stat(&root).await {
+                Ok(_) => self.stores.push(store),
+                Err(error) => {
+                    let finding = Finding::Failed(Cause::Unreadable);
+                    self.simple(&root, Some(store), finding, &error.to_string(), false);
+                }
+            }
+        }
     }
 
     async fn files(&mut self) -> Result<(), ScrubError> {
@@ -265,59 +299,84 @@ impl Pass<'_> {
 
     fn examine(&self, path: StorePath) -> Task<Examined> {
         let Options { export, mend, .. } = &self.scrub.options;
-        let (export, mend) = (export.clone(), mend.clone());
+        let (export, mend, stores) = (export.clone(), mend.clone(), self.stores.clone());
         Task(tokio::spawn(async move {
-            let bytes = AtomicU64::new(0);
-            let progress = |more| _ = bytes.fetch_add(more, Ordering::Relaxed);
-            let outcome = export.examine(&path, progress).await;
-            let mended = match (&outcome, mend) {
-                (Ok(Examination::Good { .. }), _) | (_, None) => None,
-                (Err(error), _) if is_gone(error) => None,
-                (_, Some(mend)) => Some(mend.mend(&path).await),
+            let mut copies = Vec::new();
+            for store in stores {
+                let mut bytes = 0;
+                let outcome = export.examine_on(store, &path, |more| bytes += more).await;
+                if store == 0 && outcome.as_ref().is_err_and(is_gone) {
+                    return Examined { copies, mended: Vec::new() };
+                }
+                copies.push(Copy { store, outcome, bytes });
+            }
+            let mended = match mend {
+                Some(mend) if !copies.iter().all(Copy::is_good) => mend.mend(&path).await,
+                Some(_) | None => Vec::new(),
             };
-            Examined { outcome, bytes: bytes.into_inner(), mended }
+            Examined { copies, mended }
         }))
     }
 
     fn file(&mut self, path: &StorePath, examined: Examined) {
-        let Examined { outcome, bytes, mended } = examined;
-        if outcome.as_ref().is_err_and(is_gone) {
-            return;
+        let Examined { copies, mut mended } = examined;
+        let names = self.scrub.options.export.stores();
+        let good = copies.iter().find(|copy| copy.is_good()).and_then(|copy| names.get(copy.store));
+        let elsewhere = match good {
+            _ if self.scrub.options.replicas.is_empty() => String::new(),
+            Some(name) => format!("a good copy is on {name}"),
+            None => "no store has a good copy".to_owned(),
+        };
+        for copy in copies {
+            let (repaired, more) = match mended.get_mut(copy.store) {
+                Some(Mended::Repaired(how)) => (true, std::mem::take(how)),
+                Some(Mended::Left(why)) => (false, std::mem::take(why)),
+                None => (false, elsewhere.clone()),
+            };
+            self.copy(path, copy, repaired, more);
         }
+    }
+
+    fn copy(&mut self, path: &StorePath, copy: Copy, repaired: bool, more: String) {
+        let Copy { store, outcome, bytes } = copy;
         let totals = &mut self.cursor.totals;
         totals.files += 1;
         totals.bytes = totals.bytes.saturating_add(bytes);
         (self.tell)(&Event::Scrubbed { bytes });
+        let failed = Finding::Failed;
         let (finding, detail, block, blocks) = match outcome {
             Ok(Examination::Good { .. }) => {
                 self.cursor.totals.good += 1;
                 return;
             }
-            Ok(Examination::Refused { cause, detail }) => (cause, detail, None, 0),
+            Ok(Examination::Refused { cause, detail }) => (failed(cause), detail, None, 0),
             Ok(Examination::Damaged { blocks, count }) => {
                 let first = blocks.into_iter().next();
                 let cause = first.as_ref().map_or(Cause::BadBlock, |block| block.cause);
                 let place = first.as_ref().map(|block| (block.block, block.level));
-                (cause, first.map(|block| block.detail).unwrap_or_default(), place, count)
+                (failed(cause), first.map(|block| block.detail).unwrap_or_default(), place, count)
             }
-            Err(error) => (Cause::Unreadable, error.to_string(), None, 0),
-        };
-        let (repaired, more) = match mended {
-            Some(Mended::Repaired(how)) => (true, how),
-            Some(Mended::Left(why)) => (false, why),
-            None => (false, String::new()),
+            Err(error) if is_gone(&error) => (Finding::Missing, String::new(), None, 0),
+            Err(error) => (failed(Cause::Unreadable), error.to_string(), None, 0),
         };
         let detail =
             [detail, more].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
         self.found(ScrubFinding {
             path: path.as_bytes(),
-            finding: Finding::Failed(finding),
+            store: self.replica(store),
+            finding,
             detail: &detail,
             block: block.map(|(block, _)| block),
             level: block.and_then(|(_, level)| level),
             blocks,
             repaired,
         });
+    }
+
+    /// The name of store number `store`, where that is a replica.
+    fn replica(&self, store: usize) -> Option<&'a str> {
+        let scrub = self.scrub;
+        (store > 0).then(|| scrub.options.export.stores().get(store).copied()).flatten()
     }
 
     fn found(&mut self, found: ScrubFinding<'_>) {
@@ -328,13 +387,21 @@ impl Pass<'_> {
         (self.tell)(&Event::ScrubFound(found));
     }
 
-    fn simple(&mut self, path: &StorePath, finding: Finding, detail: &str, repaired: bool) {
-        let (block, level, blocks) = (None, None, 0);
-        self.found(ScrubFinding { path: path.as_bytes(), finding, detail, block, level, blocks, repaired });
+    fn simple(
+        &mut self,
+        path: &StorePath,
+        store: Option<usize>,
+        finding: Finding,
+        detail: &str,
+        repaired: bool,
+    ) {
+        let store = store.and_then(|store| self.replica(store));
+        let (path, block, level, blocks) = (path.as_bytes(), None, None, 0);
+        self.found(ScrubFinding { path, store, finding, detail, block, level, blocks, repaired });
     }
 
     fn unreadable(&mut self, path: &StorePath, detail: &str) {
-        self.simple(path, Finding::Failed(Cause::Unreadable), detail, false);
+        self.simple(path, None, Finding::Failed(Cause::Unreadable), detail, false);
     }
 
     /// Something that could not be looked at. What is gone since it was listed is none of it.
@@ -362,12 +429,16 @@ impl Pass<'_> {
             let Ok(path) = StorePath::parse(&below) else { continue };
             match store.stat(&path).await {
                 Ok(attr) if attr.kind == Kind::Regular => {}
-                Ok(_) => {
-                    self.simple(&place, Finding::Orphan, "something else than a file has its name", false)
-                }
+                Ok(_) => self.simple(
+                    &place,
+                    None,
+                    Finding::Orphan,
+                    "something else than a file has its name",
+                    false,
+                ),
                 Err(error) => match error.kind {
                     StoreErrorKind::NotFound | StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => {
-                        self.simple(&place, Finding::Orphan, "", false);
+                        self.simple(&place, None, Finding::Orphan, "", false);
                     }
                     _ => self.trouble(&error),
                 },
@@ -402,9 +473,9 @@ impl Pass<'_> {
             }
             let removed = if *clean { Some(store.remove(&path).await) } else { None };
             match removed {
-                None => self.simple(&path, Finding::Leftover, "", false),
-                Some(Ok(())) => self.simple(&path, Finding::Leftover, "removed", true),
-                Some(Err(error)) => self.simple(&path, Finding::Leftover, &error.to_string(), false),
+                None => self.simple(&path, None, Finding::Leftover, "", false),
+                Some(Ok(())) => self.simple(&path, None, Finding::Leftover, "removed", true),
+                Some(Err(error)) => self.simple(&path, None, Finding::Leftover, &error.to_string(), false),
             }
             self.done_to(path)?;
         }

@@ -127,6 +127,11 @@ impl Paced {
     pub fn new(inner: Arc<dyn Store>, pace: Pace) -> Self {
         Self { inner, pacer: Arc::new(Pacer::new(pace)) }
     }
+
+    /// A layer over another store, which shares the pace.
+    pub fn beside(&self, inner: Arc<dyn Store>) -> Self {
+        Self { inner, pacer: self.pacer.clone() }
+    }
 }
 
 impl Store for Paced {

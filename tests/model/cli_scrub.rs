@@ -107,16 +107,86 @@ fn unfinished_files_are_removed_when_they_are_old_and_it_may() {
 
 #[test]
 fn a_good_copy_on_a_replica_is_named() {
-    let site = signed();
-    let replica = site.path("replica");
-    let copied = Command::new("cp").arg("-a").arg(site.tree()).arg(&replica).status().unwrap();
-    assert!(copied.success());
+    let (site, replica) = copied();
     flip(&site.tree().join("z"), 3);
     flip(&site.tree().join("a"), 3);
     flip(&replica.join("a"), 9000);
     let said = scrub(&site).arg("--replica").arg(&replica).ends(1).out;
     assert!(said.contains(&format!("a good copy is on local {}", replica.display())), "{said}");
-    assert!(said.contains("no replica has a good copy"), "{said}");
+    assert!(said.contains("no store has a good copy"), "{said}");
+}
+
+/// A site and a copy of its tree.
+fn copied() -> (Site, PathBuf) {
+    let site = signed();
+    let replica = site.path("replica");
+    let copied = Command::new("cp").arg("-a").arg(site.tree()).arg(&replica).status().unwrap();
+    assert!(copied.success());
+    (site, replica)
+}
+
+#[test]
+fn a_replica_that_rots_is_found_out_before_it_is_needed_and_repaired() {
+    let (site, replica) = copied();
+    flip(&replica.join("b/c"), 5 * 4096);
+    fs::remove_file(replica.join("z")).unwrap();
+    fs::remove_file(replica.join(".nfs-verity/z")).unwrap();
+    let with = || {
+        let mut scrub = scrub(&site);
+        scrub.arg("--replica").arg(&replica);
+        scrub
+    };
+    let name = format!("local {}", replica.display());
+    let lines = with().arg("--json").ends(1).json_lines();
+    let (summary, found) = lines.split_last().unwrap();
+    let found: Vec<_> = found.iter().map(|line| (&line["path"], &line["store"], &line["finding"])).collect();
+    assert_eq!(
+        found,
+        [
+            (&json!("b/c"), &json!(name), &json!("bad block")),
+            (&json!("z"), &json!(name), &json!("missing copy"))
+        ]
+    );
+    assert_eq!((&summary["files"], &summary["good"]), (&json!(10), &json!(8)), "each copy is a file");
+    let text = with().ends(1).out;
+    assert!(text.contains(&format!("b/c on {name}: bad block 5 (")), "{text}");
+    assert!(text.contains(&format!("a good copy is on local {}", site.tree().display())), "{text}");
+    // The other way round nothing is missing: the store decides which files there are.
+    let mut turned = command("scrub");
+    turned.arg("--store").arg(&replica).arg("--replica").arg(site.tree()).arg("--trust").arg(site.trust());
+    let found = turned.arg("--state").arg(site.path("turned")).arg("--json").ends(1).json_lines();
+    assert_eq!((found.len(), &found[0]["path"], &found[0]["store"]), (2, &json!("b/c"), &Value::Null));
+
+    let said = with().args(["--repair", "--repair-after", "0"]).ends(0).out;
+    assert_eq!(said.matches("; repaired\n").count(), 2, "{said}");
+    assert_eq!(with().ends(0).out, "10 files, 1000000 bytes: 10 good\n");
+}
+
+#[test]
+fn a_replica_that_cannot_be_asked_is_one_finding_and_the_store_is_scrubbed() {
+    let site = signed();
+    flip(&site.tree().join("b/c"), 5 * 4096);
+    let dead = "nfs://127.0.0.1:1/x?source=any";
+    let lines = scrub(&site).args(["--json", "--replica", dead]).ends(3).json_lines();
+    let found: Vec<_> = lines.iter().filter_map(|line| line["finding"].as_str()).collect();
+    assert_eq!(found, ["unreadable", "bad block"]);
+    assert!(lines[0]["store"].as_str().unwrap().contains("127.0.0.1"), "{lines:?}");
+    assert_eq!(lines.last().unwrap()["files"], 5);
+}
+
+#[test]
+fn a_gateway_scrubs_its_replicas_too() {
+    let (site, replica) = copied();
+    flip(&replica.join("b/c"), 5 * 4096);
+    let log = site.path("audit.log");
+    let flags = ["--scrub", "24h", "--replica", replica.to_str().unwrap()];
+    let served = site.serve(&[&flags[..], &["--audit-log", log.to_str().unwrap()]].concat());
+    eventually("it scrubs", || !events(&log, "scrub-ended").is_empty());
+    let found = events(&log, "scrub-finding");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0]["path"], &found[0]["finding"]), (&json!("b/c"), &json!("bad block")));
+    assert_eq!(found[0]["store"], format!("local {}", replica.display()));
+    assert_eq!(served.metric("nfs_verity_scrub_files_total"), 10.0);
 }
 
 /// A scrub that is slow, once it has kept its place behind some file.
