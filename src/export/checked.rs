@@ -32,6 +32,8 @@ impl AsItWas {
             let why = io::Error::other("it changed while it was repaired");
             StoreError::new(StoreErrorKind::Stale, "put it in place", &self.path, why)
         };
+        let source = self.trust.sources.get(self.source);
+        source.forget(&self.path);
         if let Some((seen, digest)) = &self.evidence {
             let size = self.attr.map_or(0, |attr| attr.size);
             let judged = self.trust.judge_on(self.source, &self.path, size, Depth::Full).await;
@@ -42,7 +44,8 @@ impl AsItWas {
             }
         }
         // The file itself last: whoever brings a new version brings the data first.
-        let now = match self.trust.sources.get(self.source).store.stat(&self.path).await {
+        source.forget(&self.path);
+        let now = match source.store.stat(&self.path).await {
             Ok(attr) => Some(attr),
             Err(error) if error.kind == StoreErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -110,6 +113,10 @@ impl Store for Checked {
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.inner.remove(path)
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.inner.forget(path);
+    }
 }
 
 struct CheckedWriter {
@@ -126,9 +133,15 @@ impl StoreWriter for CheckedWriter {
         self.inner.set_attributes(attributes)
     }
 
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        self.inner.prepare()
+    }
+
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            let Self { inner, before } = *self;
+            let Self { mut inner, before } = *self;
+            // What takes long comes before the look.
+            inner.prepare().await?;
             before.look().await?;
             inner.commit().await
         })

@@ -5,8 +5,9 @@
 //!
 //! What may be new is not taken for damaged. Where evidence is accepted it stays, and data are only put back to
 //! what it says. Where it is refused for what it says, and not for damage, all stays. Data that were written only
-//! lately stay, for somebody may be about to sign them. All that is looked at again in the call before the one
-//! that puts the good copy in place; what somebody puts there between the two is lost, for stores know no better.
+//! lately stay, for somebody may be about to sign them. All that is looked at again when the good copy is durable,
+//! in the call before the one that gives it its name; what somebody puts there between the two is lost where the
+//! store knows no better.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -188,7 +189,10 @@ impl Repairer {
 
     /// The file on store number `index`.
     async fn state(&self, index: usize, path: &StorePath) -> Left<State> {
-        let attr = match self.trust.sources.get(index).store.stat(path).await {
+        let source = self.trust.sources.get(index);
+        // What somebody has put there lately counts.
+        source.forget(path);
+        let attr = match source.store.stat(path).await {
             Ok(attr) => Some(attr),
             Err(error) if error.kind == StoreErrorKind::NotFound => None,
             Err(error) => return Err(left(error)),

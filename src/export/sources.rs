@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::fingerprint::Fingerprint;
 use super::trust::Finding;
-use crate::carrier::{CarrierKind, Carriers};
+use crate::carrier::{CarrierKind, Carriers, Sidecar};
 use crate::event::{Event, Healed, Sink};
 use crate::store::{Guarded, Renumbered, Result, Store, StoreFile, StorePath};
 
@@ -22,6 +22,16 @@ pub(super) struct Source {
     pub(super) carriers: Carriers,
     /// For people.
     pub(super) name: String,
+}
+
+impl Source {
+    /// Lets go of what is remembered of `path` and of its evidence.
+    pub(super) fn forget(&self, path: &StorePath) {
+        self.store.forget(path);
+        if let Ok(place) = Sidecar::place(path) {
+            self.store.forget(&place);
+        }
+    }
 }
 
 /// What is wrong on one store.

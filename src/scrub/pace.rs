@@ -187,6 +187,10 @@ impl Store for Paced {
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.inner.remove(path)
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.inner.forget(path);
+    }
 }
 
 struct PacedFile {

@@ -557,7 +557,7 @@ async fn a_new_file_takes_the_attributes_that_it_is_given() {
         assert_eq!(new.read_at(0, 9).await.unwrap().as_ref(), b"new");
         let attr = new.stat().await.unwrap();
         assert_eq!((attr.mode, attr.mtime), (attributes.mode, attributes.mtime));
-        assert_eq!((attr.uid, attr.gid), (attributes.uid, attributes.gid));
+        assert_eq!(Some((attr.uid, attr.gid)), attributes.owner);
         assert_eq!(Attributes::of(&*new).await.unwrap().xattrs, attributes.xattrs);
     }
 }
@@ -572,5 +572,28 @@ async fn a_file_that_is_not_sealed_has_no_metadata() {
             assert_eq!(file.verity_metadata(kind, 0, 4096).await.unwrap(), None);
         }
         assert_eq!(file.measure_verity().await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_ready_is_in_place_when_it_is_committed_and_not_before() {
+    for scene in Scene::all() {
+        scene.put("d/f", b"old");
+        for (commit, content) in [(false, &b"old"[..]), (true, b"new")] {
+            let mut writer = scene.store.create(&path("d/f"), &path("scratch")).await.unwrap();
+            writer.write_at(0, b"new").await.unwrap();
+            let old = scene.store.open(&path("d/f")).await.unwrap();
+            let attributes = Attributes { owner: None, ..Attributes::of(&*old).await.unwrap() };
+            writer.set_attributes(&attributes).await.unwrap();
+            writer.prepare().await.unwrap();
+            writer.prepare().await.unwrap();
+            assert_eq!(scene.content(&path("d/f")).await.unwrap().as_ref(), b"old");
+            match commit {
+                true => writer.commit().await.unwrap(),
+                false => drop(writer),
+            }
+            scene.store.forget(&path("d/f"));
+            assert_eq!(scene.content(&path("d/f")).await.unwrap().as_ref(), content);
+        }
     }
 }

@@ -175,6 +175,10 @@ impl Store for Guarded {
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.call("remove", path, self.inner.remove(path)))
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.inner.forget(path);
+    }
 }
 
 struct GuardedFile {
@@ -370,6 +374,10 @@ impl Store for Failover {
 
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.first("remove", path)?.remove(path).await })
+    }
+
+    fn forget(&self, path: &StorePath) {
+        self.members.iter().for_each(|member| member.forget(path));
     }
 }
 

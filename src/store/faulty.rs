@@ -321,6 +321,10 @@ impl Store for Faulty {
             self.inner.remove(path).await
         })
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.inner.forget(path);
+    }
 }
 
 struct FaultyFile {
@@ -516,6 +520,14 @@ impl StoreWriter for FaultyWriter {
             let fault = self.control.next();
             self.control.strike(fault, "copy attributes", &self.path, StoreErrorKind::Stale).await?;
             self.inner.set_attributes(attributes).await
+        })
+    }
+
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let fault = self.control.next();
+            self.control.strike(fault, "make durable", &self.path, StoreErrorKind::Stale).await?;
+            self.inner.prepare().await
         })
     }
 

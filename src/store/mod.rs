@@ -208,6 +208,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes what `path` names, a directory with all below it. Symbolic links are removed, not
     /// followed. The root is [`StoreErrorKind::Access`].
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>>;
+
+    /// Lets go of what is remembered of `path`: what is called next tells how things stand then.
+    fn forget(&self, path: &StorePath) {
+        let _ = path;
+    }
 }
 
 /// An open regular file. The same object for as long as it is held, whatever its name does.
@@ -319,11 +324,18 @@ pub trait StoreWriter: Send {
     /// Writes all of `data` at `offset`.
     fn write_at<'a>(&'a mut self, offset: u64, data: &'a [u8]) -> BoxFuture<'a, Result<()>>;
 
-    /// Gives the new file these attributes. The last call before [`StoreWriter::commit`], for what is
-    /// written moves times. What cannot be set is an error, unless it is so already.
+    /// Gives the new file these attributes. Nothing is written after it, for that moves times. What cannot
+    /// be set is an error, unless it is so already.
     fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
         let _ = attributes;
         Box::pin(async { unsupported("set attributes") })
+    }
+
+    /// Makes the content durable, so that [`StoreWriter::commit`] has little left to do. Nothing is written or
+    /// set after it, and that it is called twice does no harm. A store that can tell refuses the commit with
+    /// [`StoreErrorKind::Stale`] where something was put in the place after this call.
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// Makes the content durable and puts it in place atomically. A directory that stands there is

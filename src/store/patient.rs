@@ -227,6 +227,10 @@ impl Store for Patient {
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.inner.remove(path)
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.inner.forget(path);
+    }
 }
 
 struct PatientFile {

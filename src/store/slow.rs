@@ -147,6 +147,10 @@ impl Store for Slow {
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.link.pass(self.inner.remove(path), nothing))
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.inner.forget(path);
+    }
 }
 
 /// Every call takes time, so what may not wait has no answer.
@@ -227,6 +231,10 @@ impl StoreWriter for SlowWriter {
 
     fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.link.pass(self.inner.set_attributes(attributes), nothing))
+    }
+
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.pass(self.inner.prepare(), nothing))
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {

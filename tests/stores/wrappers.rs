@@ -79,6 +79,10 @@ impl Store for Spy {
     fn remove<'a>(&'a self, _: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         noted!(self, "Store", "remove", ())
     }
+
+    fn forget(&self, _: &StorePath) {
+        self.note("Store", "forget");
+    }
 }
 
 impl StoreFile for Spy {
@@ -147,6 +151,10 @@ impl StoreWriter for Spy {
         noted!(self, "StoreWriter", "set_attributes", ())
     }
 
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        noted!(self, "StoreWriter", "prepare", ())
+    }
+
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         noted!(self, "StoreWriter", "commit", ())
     }
@@ -179,6 +187,7 @@ async fn ask_everything(store: &dyn Store) {
     store.stat_fs().await.unwrap();
     assert!(store.create_new(&path, b"x").await.unwrap());
     store.remove(&path).await.unwrap();
+    store.forget(&path);
     let file = store.open(&path).await.unwrap();
     file.stat().await.unwrap();
     file.try_stat();
@@ -197,6 +206,7 @@ async fn ask_everything(store: &dyn Store) {
     let mut writer = store.create(&path, &path).await.unwrap();
     writer.write_at(0, b"x").await.unwrap();
     writer.set_attributes(&Attributes::of(&*file).await.unwrap()).await.unwrap();
+    writer.prepare().await.unwrap();
     writer.commit().await.unwrap();
 }
 

@@ -167,6 +167,7 @@ fn set_attributes(file: &OwnedFd, attributes: &Attributes) -> rustix::io::Result
 
 fn put_in_place(root: &Root, target: &StorePath, temporary: &Temporary) -> Result<()> {
     let failed = fail("commit", target);
+    // Costs next to nothing where it was done before.
     rustix::fs::fsync(&temporary.file).map_err(&failed)?;
     let parent = target.parent().unwrap_or_else(StorePath::root);
     let parent = make_directories(root, &parent, 0o755, true).map_err(&failed)?;
@@ -206,6 +207,16 @@ impl StoreWriter for LocalWriter {
                 (self.temporary.clone(), self.target.clone(), attributes.clone());
             on_pool("copy attributes", &self.target, move || {
                 set_attributes(&temporary.file, &attributes).map_err(fail("copy attributes", &target))
+            })
+            .await
+        })
+    }
+
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let (temporary, target) = (self.temporary.clone(), self.target.clone());
+            on_pool("make durable", &self.target, move || {
+                rustix::fs::fsync(&temporary.file).map_err(fail("make durable", &target))
             })
             .await
         })

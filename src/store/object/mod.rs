@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -165,6 +165,23 @@ impl Inner {
             Ok(answer) => Ok(Some(Version::of(&answer.meta, Some(&answer.attributes)))),
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// How an object is put in the place of what is at `key` now, and of nothing else. Where the server gives it
+    /// no name that could tell it from others, whatever is there is replaced.
+    async fn in_place_of(&self, key: &Path, path: &StorePath) -> Result<PutMode> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let meta = match self.within("stat", path, self.objects.get_opts(key, options)).await {
+            Ok(answer) => answer.meta,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(PutMode::Create),
+            Err(error) => return Err(error),
+        };
+        match meta.e_tag {
+            Some(tag) if !matches!(&*tag, "" | "\"\"") && !tag.starts_with("W/") => {
+                Ok(PutMode::Update(UpdateVersion { e_tag: Some(tag), version: meta.version }))
+            }
+            _ => Ok(PutMode::Overwrite),
         }
     }
 
@@ -445,5 +462,9 @@ impl Store for Bucket {
             self.0.forget(path);
             cleared
         })
+    }
+
+    fn forget(&self, path: &StorePath) {
+        self.0.forget(path);
     }
 }

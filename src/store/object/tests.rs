@@ -216,3 +216,64 @@ async fn two_gateways_give_the_same_numbers_and_cookies_whatever_else_is_there()
     all.retain(|entry| !entry.name.starts_with(b"more"));
     assert_eq!(list(&one).await, all);
 }
+
+/// A writer of more than is kept in memory, and one of less, with what they write.
+async fn writers(scene: &Scene) -> [(Box<dyn StoreWriter>, Vec<u8>); 2] {
+    let mut writers = Vec::new();
+    for size in [1000, 9_000_000] {
+        let mut writer = scene.store.create(&path("d/f"), &path("scratch")).await.unwrap();
+        writer.write_at(0, &bytes(size)).await.unwrap();
+        writers.push((writer, bytes(size)));
+    }
+    writers.try_into().ok().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_put_in_the_place_after_a_writer_was_made_ready_stays() {
+    for before in [None, Some(&b"before"[..])] {
+        for n in 0..2 {
+            for after in [None, Some(&b"after"[..])] {
+                let scene = remembering();
+                if let Some(before) = before {
+                    scene.put("d/f", before);
+                }
+                let [one, other] = writers(&scene).await;
+                let (mut writer, content) = if n == 0 { one } else { other };
+                writer.prepare().await.unwrap();
+                writer.prepare().await.unwrap();
+                if let Some(after) = after {
+                    scene.put("d/f", after);
+                }
+                let done = writer.commit().await;
+                let there = scene.store.open(&path("d/f")).await.unwrap().read_at(0, content.len()).await;
+                let there = there.unwrap();
+                match after {
+                    None => assert!(done.is_ok() && there == content),
+                    Some(after) => {
+                        assert_eq!(done.unwrap_err().kind, StoreErrorKind::Stale);
+                        assert_eq!(there, after);
+                    }
+                }
+            }
+        }
+    }
+    // Whoever does not ask for it replaces what is there.
+    let scene = remembering();
+    for (writer, content) in writers(&scene).await {
+        scene.put("d/f", b"after");
+        writer.commit().await.unwrap();
+        let there = scene.store.open(&path("d/f")).await.unwrap().read_at(0, content.len()).await;
+        assert!(there.unwrap() == content);
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_forgotten_is_asked_again() {
+    let scene = remembering();
+    scene.put("d/f", b"one");
+    assert_eq!(scene.store.stat(&path("d/f")).await.unwrap().size, 3);
+    scene.put("d/f", b"other");
+    assert_eq!(scene.store.stat(&path("d/f")).await.unwrap().size, 3);
+    scene.store.forget(&path("d/f"));
+    assert_eq!(scene.store.stat(&path("d/f")).await.unwrap().size, 5);
+}

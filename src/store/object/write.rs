@@ -8,12 +8,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{PutMultipartOptions, PutOptions};
+use object_store::{MultipartUpload, PutMode, PutMultipartOptions, PutOptions};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::super::{Attributes, BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter};
 use super::Inner;
-use super::fail::refuse;
+use super::fail::{fail, refuse, silent};
 use super::keys::Found;
 use super::version::Told;
 
@@ -35,11 +35,40 @@ pub(super) struct ObjectWriter {
     spool: Spool,
     size: u64,
     metadata: object_store::Attributes,
+    /// What it may take the place of, once that is settled.
+    mode: Option<PutMode>,
 }
 
 enum Spool {
     Memory(BytesMut),
     File(Arc<File>),
+    Sent(Parts),
+}
+
+/// Parts that are no object yet. They are given up when dropped, so that nobody pays for them.
+struct Parts {
+    store: Arc<Inner>,
+    path: StorePath,
+    upload: Option<Box<dyn MultipartUpload>>,
+}
+
+impl Parts {
+    /// What went wrong before is what is told.
+    async fn give_up(&mut self) {
+        if let Some(mut upload) = self.upload.take() {
+            let _ = self.store.within("give up", &self.path, upload.abort()).await;
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.upload.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (store, path) = (self.store.clone(), self.path.clone());
+        // Nobody is left to hear of a failure.
+        runtime.spawn(async move { store.within("give up", &path, upload.abort()).await });
+    }
 }
 
 impl ObjectWriter {
@@ -51,6 +80,7 @@ impl ObjectWriter {
             spool: Spool::Memory(BytesMut::new()),
             size: 0,
             metadata: object_store::Attributes::default(),
+            mode: None,
         }
     }
 
@@ -61,6 +91,9 @@ impl ObjectWriter {
         }
         if data.is_empty() {
             return Ok(());
+        }
+        if self.mode.is_some() {
+            return Err(io::Error::other("it was made ready before"));
         }
         if let Spool::Memory(bytes) = &mut self.spool {
             if end <= MEMORY {
@@ -90,45 +123,108 @@ impl ObjectWriter {
         Ok(())
     }
 
-    async fn finish(self) -> Result<()> {
-        let Self { store, path, key, spool, size, metadata } = self;
-        if matches!(store.look_up(&path).await?, Some(Found::Directory)) {
-            return Err(refuse(StoreErrorKind::IsADirectory, "commit", &path, "a directory stands there"));
+    /// Sends what does not go with the request that makes the object visible.
+    async fn send(&mut self) -> Result<()> {
+        let (store, path) = (&self.store, &self.path);
+        if matches!(store.look_up(path).await?, Some(Found::Directory)) {
+            return Err(refuse(StoreErrorKind::IsADirectory, "commit", path, "a directory stands there"));
         }
-        if store.obstacle(&path).await? {
-            return Err(refuse(StoreErrorKind::NotADirectory, "commit", &path, "a file is above it"));
+        if store.obstacle(path).await? {
+            return Err(refuse(StoreErrorKind::NotADirectory, "commit", path, "a file is above it"));
         }
+        if let Spool::File(file) = &self.spool {
+            let metadata = self.metadata.clone();
+            self.spool =
+                Spool::Sent(put_parts(store, path, &self.key, file.clone(), self.size, metadata).await?);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        if self.mode.is_none() {
+            self.send().await?;
+        }
+        let Self { store, path, key, spool, metadata, mode, .. } = self;
         let done = match spool {
-            Spool::Memory(bytes) => {
-                let options = PutOptions { attributes: metadata, ..PutOptions::default() };
-                let put = store.objects.put_opts(&key, bytes.freeze().into(), options);
-                store.within("commit", &path, put).await.map(drop)
-            }
-            Spool::File(file) => put_parts(&store, &path, &key, file, size, metadata).await,
+            Spool::Memory(bytes) => put(&store, &path, &key, bytes.freeze(), mode, metadata).await,
+            Spool::File(_) => Err(refuse(StoreErrorKind::Io, "commit", &path, "it was not sent")),
+            Spool::Sent(parts) => complete(parts, &key, mode).await,
         };
         store.forget(&path);
         done
     }
 }
 
-/// Puts `file` in parts. What came of an upload that fails is given up, so that nobody pays for it.
-async fn put_parts(
+/// Puts `bytes` in place by one request, under the condition of `mode` where there is one.
+async fn put(
     store: &Inner,
+    path: &StorePath,
+    key: &Path,
+    bytes: Bytes,
+    mode: Option<PutMode>,
+    metadata: object_store::Attributes,
+) -> Result<()> {
+    let once = async |mode| {
+        let options = PutOptions { mode, attributes: metadata.clone(), ..PutOptions::default() };
+        let put = store.objects.put_opts(key, bytes.clone().into(), options);
+        tokio::time::timeout(store.timeout, put).await.map_err(|_| silent("commit", path))
+    };
+    let answer = match once(mode.unwrap_or_default()).await? {
+        Err(error) if takes_no_conditions(&error) => once(PutMode::Overwrite).await?,
+        answer => answer,
+    };
+    match answer {
+        Err(object_store::Error::AlreadyExists { .. }) => Err(replaced(path)),
+        answer => answer.map(drop).map_err(fail("commit", path)),
+    }
+}
+
+/// Whether the server says that it knows no conditions.
+fn takes_no_conditions(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotImplemented { .. })
+        || error.to_string().contains("NotImplemented")
+}
+
+/// Makes the parts an object. That has no conditions, so that what is there is looked at in the request before it.
+async fn complete(mut parts: Parts, key: &Path, mode: Option<PutMode>) -> Result<()> {
+    let (store, path) = (parts.store.clone(), parts.path.clone());
+    if let Some(mode) = mode
+        && store.in_place_of(key, &path).await? != mode
+    {
+        parts.give_up().await;
+        return Err(replaced(&path));
+    }
+    let Some(upload) = &mut parts.upload else { return Ok(()) };
+    let done = store.within("commit", &path, upload.complete()).await;
+    match done {
+        Ok(_) => parts.upload = None,
+        Err(_) => parts.give_up().await,
+    }
+    done.map(drop)
+}
+
+fn replaced(path: &StorePath) -> StoreError {
+    refuse(StoreErrorKind::Stale, "commit", path, "something else has taken its place")
+}
+
+/// Sends `file` in parts.
+async fn put_parts(
+    store: &Arc<Inner>,
     path: &StorePath,
     key: &Path,
     file: Arc<File>,
     size: u64,
     metadata: object_store::Attributes,
-) -> Result<()> {
+) -> Result<Parts> {
     let options = PutMultipartOptions { attributes: metadata, ..PutMultipartOptions::default() };
     let begin = store.objects.put_multipart_opts(key, options);
-    let mut upload = store.within("commit", path, begin).await?;
+    let upload = store.within("commit", path, begin).await?;
+    let mut parts = Parts { store: store.clone(), path: path.clone(), upload: Some(upload) };
     // In steps that keep parts alike whatever the size, as some servers want.
     let part = PART.max(size.div_ceil(PARTS).next_multiple_of(1024 * 1024));
     let starts = (0..size.div_ceil(part)).map(|n| n * part);
-    let sent = {
+    if let Some(upload) = &mut parts.upload {
         // Parts have their order from the moment they are asked for, so that they are read one by one.
-        let upload = &mut upload;
         let requests = futures_util::stream::iter(starts).then(move |start| {
             let (file, len) = (file.clone(), usize::try_from(part.min(size - start)).unwrap_or(0));
             on_pool(move || {
@@ -144,17 +240,13 @@ async fn put_parts(
                 store.within("commit", path, request).await
             }
         });
-        requests.buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
-    };
-    let done = match sent {
-        Ok(()) => store.within("commit", path, upload.complete()).await.map(drop),
-        Err(error) => Err(error),
-    };
-    if done.is_err() {
-        // The first error is the one to tell.
-        let _ = store.within("give up", path, upload.abort()).await;
+        let sent = requests.buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await;
+        if let Err(error) = sent {
+            parts.give_up().await;
+            return Err(error);
+        }
     }
-    done
+    Ok(parts)
 }
 
 /// A file in the directory for temporary ones, which is gone when it is closed.
@@ -185,6 +277,16 @@ impl StoreWriter for ObjectWriter {
                 return Err(refuse(StoreErrorKind::Unsupported, "set attributes", &self.path, why));
             }
             self.metadata = Told::metadata(attributes);
+            Ok(())
+        })
+    }
+
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            if self.mode.is_none() {
+                self.send().await?;
+                self.mode = Some(self.store.in_place_of(&self.key, &self.path).await?);
+            }
             Ok(())
         })
     }

@@ -163,4 +163,9 @@ impl Store for Upstream {
             async move { write::remove(&self.session, path).await.map_err(|fault| fault.at("remove", path)) },
         )
     }
+
+    fn forget(&self, _: &StorePath) {
+        // The directories above may have been exchanged, too.
+        self.session.forget_all();
+    }
 }

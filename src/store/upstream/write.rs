@@ -34,6 +34,8 @@ pub(super) struct UpstreamWriter {
     temporary: Temporary,
     /// What the server says while it keeps what was written.
     verifier: Option<[u8; 8]>,
+    /// All that was written is durable.
+    durable: bool,
 }
 
 /// Removed when dropped, unless it got its place.
@@ -89,7 +91,13 @@ pub(super) async fn create(
     };
     let temporary =
         Temporary { session: session.clone(), scratch: scratch.handle, path: at, handle, placed: false };
-    Ok(UpstreamWriter { session: session.clone(), target: path.clone(), temporary, verifier: None })
+    Ok(UpstreamWriter {
+        session: session.clone(),
+        target: path.clone(),
+        temporary,
+        verifier: None,
+        durable: false,
+    })
 }
 
 fn new_name() -> String {
@@ -145,6 +153,7 @@ async fn make_directories(session: &Arc<Session>, path: &StorePath, private: boo
 
 impl UpstreamWriter {
     async fn write(&mut self, offset: u64, data: &[u8]) -> Outcome<()> {
+        self.durable = false;
         let step = self.session.mounted(self.session.deadline()).await?.wsize;
         let (session, handle) = (&self.session, &self.temporary.handle);
         let all = async |at_once| {
@@ -178,15 +187,24 @@ impl UpstreamWriter {
         }
     }
 
-    async fn place(mut self) -> Outcome<()> {
-        let session = self.session.clone();
+    async fn make_durable(&mut self) -> Outcome<()> {
+        if self.durable {
+            return Ok(());
+        }
         let mut args = Writer::default();
         args.opaque(self.temporary.handle.as_bytes()).u64(0).u32(0);
-        let deadline = session.deadline();
-        let durable = session.call(proto::COMMIT, args, deadline, |reply| proto::commit(reply)).await?.0;
+        let deadline = self.session.deadline();
+        let durable = self.session.call(proto::COMMIT, args, deadline, |reply| proto::commit(reply)).await?.0;
         if self.verifier.is_some() {
             self.expect(durable)?;
         }
+        self.durable = true;
+        Ok(())
+    }
+
+    async fn place(mut self) -> Outcome<()> {
+        let session = self.session.clone();
+        self.make_durable().await?;
         let parent = self.target.parent().unwrap_or_else(StorePath::root);
         let parent = make_directories(&session, &parent, false).await?;
         let deadline = session.deadline();
@@ -303,6 +321,13 @@ impl StoreWriter for UpstreamWriter {
     fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.set(attributes).await.map_err(|fault| fault.at("copy attributes", &self.target))
+        })
+    }
+
+    fn prepare(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let target = self.target.clone();
+            self.make_durable().await.map_err(|fault| fault.at("make durable", &target))
         })
     }
 

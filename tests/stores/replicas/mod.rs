@@ -64,6 +64,10 @@ impl Store for Named {
     fn remove<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<()>> {
         self.1.remove(path)
     }
+
+    fn forget(&self, path: &StorePath) {
+        self.1.forget(path);
+    }
 }
 
 /// A file of which nothing is in memory, as on a store that is far away.
