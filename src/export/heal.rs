@@ -24,8 +24,8 @@ use crate::verity::Digest;
 
 /// How long a store that had something damaged is passed over for the same file.
 pub(super) const HEALED_FOR: Duration = Duration::from_secs(10);
-/// How long what could not be opened on a store is not tried again.
-const MISSING_FOR: Duration = Duration::from_secs(1);
+/// How long what could not be opened on a store, or was damaged, is not opened again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The copies of one file on all stores, each opened when it is needed.
 pub(super) struct Spares {
@@ -51,6 +51,8 @@ enum Held<T> {
     #[default]
     Unknown,
     There(T),
+    /// Some of it was damaged, the first time at this moment.
+    Doubtful(T, Instant),
     Missing(Instant),
 }
 
@@ -59,9 +61,17 @@ impl<T: Clone> Held<T> {
     fn known(&self) -> Option<Option<T>> {
         match self {
             Self::There(held) => Some(Some(held.clone())),
-            Self::Missing(since) if since.elapsed() < MISSING_FOR => Some(None),
-            Self::Missing(_) | Self::Unknown => None,
+            Self::Doubtful(held, since) if since.elapsed() < AGAIN => Some(Some(held.clone())),
+            Self::Missing(since) if since.elapsed() < AGAIN => Some(None),
+            Self::Doubtful(..) | Self::Missing(_) | Self::Unknown => None,
         }
+    }
+
+    fn doubt(&mut self) {
+        *self = match std::mem::take(self) {
+            Self::There(held) => Self::Doubtful(held, Instant::now()),
+            other => other,
+        };
     }
 
     fn of(found: Option<T>) -> Self {
@@ -130,6 +140,14 @@ impl Spares {
         found
     }
 
+    /// Has what was found damaged on store number `source` opened again after a while: by its name it may be
+    /// well then.
+    fn doubt(&self, source: usize, doubt: impl FnOnce(&mut Copy)) {
+        if let Some(copy) = self.copies.get(source) {
+            doubt(&mut copy.lock());
+        }
+    }
+
     /// Lets go of what is held of store number `source`.
     fn forget(&self, source: usize) {
         if let Some(copy) = self.copies.get(source) {
@@ -164,7 +182,10 @@ impl Spares {
                 Ok(()) => return Some((data, source)),
                 // Not the data, but what it would be compared with.
                 Err(failure) if failure.level.is_some() => return None,
-                Err(failure) => wrong.extend(Wrong::of(source, &failure)),
+                Err(failure) => {
+                    wrong.extend(Wrong::of(source, &failure));
+                    self.doubt(source, |copy| copy.file.doubt());
+                }
             }
         }
         None
@@ -190,6 +211,7 @@ impl Spares {
             if found.as_ref() == Some(expected) {
                 return Some((bytes, source));
             }
+            self.doubt(source, |copy| copy.tree.doubt());
         }
         None
     }

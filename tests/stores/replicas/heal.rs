@@ -256,3 +256,20 @@ async fn what_clients_see_of_a_file_stays_whichever_store_has_it_whole() {
     let path = StorePath::parse(FILE.as_bytes()).unwrap();
     assert_eq!(before.mtime, scene.memory[0].stat(&path).await.unwrap().mtime);
 }
+
+#[tokio::test]
+async fn a_replica_that_was_put_right_helps_files_that_are_open() {
+    for tree in [false, true] {
+        let scene = Scene::new().await;
+        let gate = scene.gate_with(2, |options| options.cache_bytes = 0).await;
+        let handle = scene.handle(&gate).await;
+        let what = if tree { evidence(FILE) } else { FILE.to_owned() };
+        let good = scene.memory[1].bytes(&what).unwrap();
+        for memory in &scene.memory[..2] {
+            memory.mutate(&what, |bytes| bytes[if tree { 8192 } else { 0 }] ^= 1).unwrap();
+        }
+        gate.read(&handle, 0, 10).await.unwrap_err();
+        scene.memory[1].put(&what, &good).unwrap();
+        eventually("it is opened again", async || gate.read(&handle, 0, 10).await.is_ok()).await;
+    }
+}
