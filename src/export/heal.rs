@@ -19,7 +19,7 @@ use super::trust::{Depth, Finding, Judged, Judgement, Proven, Trust};
 use super::verified::Verified;
 use crate::carrier::TreeSource;
 use crate::event::Cause;
-use crate::store::{Kind, StoreErrorKind, StoreFile, StorePath};
+use crate::store::{Identity, Kind, StoreErrorKind, StoreFile, StorePath, acting_as};
 use crate::verity::Digest;
 
 /// How long a store that had something damaged is passed over for the same file.
@@ -32,7 +32,7 @@ pub(super) struct Spares {
     sources: Arc<Sources>,
     path: StorePath,
     /// Where the file was opened, and where its evidence was found.
-    home: usize,
+    pub(super) home: usize,
     tree: usize,
     copies: Vec<Mutex<Copy>>,
     /// The store that is read first at the moment, where that is not `home`.
@@ -155,21 +155,26 @@ impl Spares {
         }
     }
 
-    /// The data `from..to` from the first store but `one` that has it whole, and which that is. What is found
-    /// to be wrong on the way is added to `wrong`.
+    /// The data `from..to` from the first store but `one` that has it whole, and which that is; in the name of
+    /// `acting`, if it is for somebody. What is found to be wrong on the way is added to `wrong`.
     pub(super) async fn data(
         &self,
         prover: &mut Prover<'_>,
         one: usize,
-        from: u64,
-        to: u64,
+        (from, to): (u64, u64),
+        acting: Option<Identity>,
         wrong: &mut Vec<Wrong>,
     ) -> Option<(Bytes, usize)> {
         let len = usize::try_from(to - from).ok()?;
         let first = from / prover.block_size() as u64;
         for source in self.others(one) {
             let Some(file) = self.file(source).await else { continue };
-            let Ok(data) = read_at(&*file, from, len).await else {
+            let read = read_at(&*file, from, len);
+            let read = match acting.clone() {
+                Some(acting) => acting_as(acting, read).await,
+                None => read.await,
+            };
+            let Ok(data) = read else {
                 self.forget(source);
                 continue;
             };
@@ -267,7 +272,8 @@ impl Reading<'_> {
         let spares = self.file.spares.as_ref().filter(|_| failure.level.is_none())?;
         let (lead, _) = spares.lead();
         let mut wrong: Vec<_> = Wrong::of(lead, failure).into_iter().collect();
-        let (data, right) = spares.data(&mut self.prover, lead, from, to, &mut wrong).await?;
+        let acting = Some(self.acting());
+        let (data, right) = spares.data(&mut self.prover, lead, (from, to), acting, &mut wrong).await?;
         spares.tell(&wrong, right);
         spares.follow(right);
         // What was read ahead came from the one that is not read first any more.

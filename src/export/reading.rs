@@ -16,7 +16,7 @@ use super::trust::Finding;
 use super::verified::{Part, Payload, Verified};
 use crate::event::{Cause, Read};
 use crate::policy::{Decision, decide};
-use crate::store::{StoreError, StoreFile, acting_as};
+use crate::store::{Identity, StoreError, StoreErrorKind, StoreFile, acting_as};
 
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
 pub(super) const EXTENT: u64 = 64 * 1024;
@@ -291,7 +291,7 @@ impl<'a> Reading<'a> {
         }
         self.misses += 1;
         let all = usize::try_from(stop - from).unwrap_or(0);
-        let acting = self.export.identity.acting(self.caller);
+        let acting = self.acting();
         match acting_as(acting, file.read_pieces(from, all, piece)).await {
             Ok(pieces) => {
                 let places = (from..stop).step_by(piece);
@@ -323,11 +323,15 @@ impl<'a> Reading<'a> {
     async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         self.misses += 1;
         let len = usize::try_from(to - from).unwrap_or(0);
-        let acting = self.export.identity.acting(self.caller);
-        match acting_as(acting, read_at(&*self.read_from(), from, len)).await {
+        match acting_as(self.acting(), read_at(&*self.read_from(), from, len)).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) => self.lost(error),
         }
+    }
+
+    /// As whom data are read.
+    pub(super) fn acting(&self) -> Identity {
+        self.export.identity.acting(self.caller)
     }
 
     /// The file that is read first.
@@ -338,9 +342,10 @@ impl<'a> Reading<'a> {
     }
 
     /// What becomes of a READ whose store failed with `error`. Where others may have the bytes, none is what
-    /// the store has of them.
+    /// the store has of them; but what it does not give to this caller, no other gives in its place.
     fn lost(&mut self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
-        if self.file.spares.is_some() {
+        let spares = self.file.spares.as_ref();
+        if spares.is_some_and(|spares| error.kind != StoreErrorKind::Access || spares.lead().0 != spares.home) {
             self.lack = Some(error);
             return Ok(Some(Bytes::new()));
         }

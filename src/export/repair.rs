@@ -373,7 +373,7 @@ impl Job<'_> {
         let none = || format!("no store has the bytes from {at} to {to} whole");
         let spares = self.spares.as_ref().ok_or_else(none)?;
         let mut wrong = Vec::new();
-        if let Some((data, _)) = spares.data(prover, usize::MAX, at, to, &mut wrong).await {
+        if let Some((data, _)) = spares.data(prover, usize::MAX, (at, to), None, &mut wrong).await {
             return Ok(vec![data]);
         }
         let block_size = prover.block_size() as u64;
@@ -381,7 +381,7 @@ impl Job<'_> {
         while from < to {
             let end = (from + block_size).min(to);
             wrong.clear();
-            let block = spares.data(prover, usize::MAX, from, end, &mut wrong).await;
+            let block = spares.data(prover, usize::MAX, (from, end), None, &mut wrong).await;
             blocks.push(block.ok_or_else(none)?.0);
             from = end;
         }

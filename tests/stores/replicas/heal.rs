@@ -4,7 +4,7 @@
 use nfs_verity::event::Cause;
 use nfs_verity::export::{ExportError, READ_MAX};
 use nfs_verity::policy::Mode;
-use nfs_verity::store::{Memory, Store as _, StorePath};
+use nfs_verity::store::{Fault, Memory, Store as _, StoreErrorKind, StorePath};
 
 use super::super::scene::{Gate, OfStore, eventually, evidence, shared, small_blocks};
 use super::super::support::{content, key_and_trust, seal};
@@ -255,6 +255,29 @@ async fn what_clients_see_of_a_file_stays_whichever_store_has_it_whole() {
     assert_eq!(reply.attr, before);
     let path = StorePath::parse(FILE.as_bytes()).unwrap();
     assert_eq!(before.mtime, scene.memory[0].stat(&path).await.unwrap().mtime);
+}
+
+#[tokio::test]
+async fn what_a_store_refuses_to_a_caller_is_refused_and_not_taken_from_another() {
+    let mut refused = 0;
+    for n in 1..=3 {
+        let scene = Scene::new().await;
+        let gate = scene.gate_with(2, |options| options.cache_bytes = 0).await;
+        let handle = scene.handle(&gate).await;
+        gate.read(&handle, 0, 10).await.unwrap();
+        scene.faulty[0].reset();
+        scene.faulty[0].fail_at(n, Fault::Error(StoreErrorKind::Access));
+        match gate.read(&handle, 0, 10).await {
+            Err(error) => {
+                assert_eq!(error, ExportError::Permission);
+                assert!(gate.events.of_stores().is_empty(), "{n}");
+                refused += 1;
+            }
+            // What the gateway itself looks at.
+            Ok(given) => assert!(given.is_all_of(&scene.content, 0, 10), "{n}"),
+        }
+    }
+    assert_eq!(refused, 1);
 }
 
 #[tokio::test]
