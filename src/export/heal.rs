@@ -270,10 +270,9 @@ impl Reading<'_> {
         failure: &Failure,
     ) -> Option<Verified<Bytes>> {
         let spares = self.file.spares.as_ref().filter(|_| failure.level.is_none())?;
-        let (lead, _) = spares.lead();
-        let mut wrong: Vec<_> = Wrong::of(lead, failure).into_iter().collect();
-        let acting = Some(self.acting());
-        let (data, right) = spares.data(&mut self.prover, lead, (from, to), acting, &mut wrong).await?;
+        let mut wrong: Vec<_> = Wrong::of(self.source, failure).into_iter().collect();
+        let (acting, source) = (Some(self.acting()), self.source);
+        let (data, right) = spares.data(&mut self.prover, source, (from, to), acting, &mut wrong).await?;
         spares.tell(&wrong, right);
         spares.follow(right);
         // What was read ahead came from the one that is not read first any more.

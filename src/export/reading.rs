@@ -8,6 +8,7 @@ use super::Export;
 use super::cache::Span;
 use super::error::ExportError;
 use super::gone;
+use super::heal::Spares;
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
@@ -43,8 +44,11 @@ pub(super) struct Reading<'a> {
     payload: Payload,
     /// Where the wanted bytes end.
     end: u64,
-    /// Extents that were read together with one before them, not proven yet, the next one last.
+    /// The store that the last data are from, or that failed to give them.
+    pub(super) source: usize,
+    /// Extents that were read together with one before them, not proven yet, the next one last; and from where.
     pub(super) ahead: Vec<(u64, Bytes)>,
+    ahead_from: usize,
     /// The last block that failed, and the data block that it failed for.
     failure: Option<(u64, Box<Failure>)>,
     /// Why the store gave nothing, where others may have it.
@@ -82,7 +86,9 @@ impl<'a> Reading<'a> {
             prover,
             payload,
             end: 0,
+            source: 0,
             ahead: Vec::new(),
+            ahead_from: 0,
             failure: None,
             lack: None,
             blocks: 0,
@@ -275,7 +281,7 @@ impl<'a> Reading<'a> {
     /// for all that is wanted behind it, too.
     async fn fetch_extent(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
         if let Some((_, bytes)) = self.ahead.pop_if(|(next, _)| *next == from) {
-            (self.lack, self.misses) = (None, self.misses + 1);
+            (self.lack, self.misses, self.source) = (None, self.misses + 1, self.ahead_from);
             return Ok(Some(bytes));
         }
         self.ahead.clear();
@@ -295,7 +301,7 @@ impl<'a> Reading<'a> {
         match acting_as(acting, file.read_pieces(from, all, piece)).await {
             Ok(pieces) => {
                 let places = (from..stop).step_by(piece);
-                self.ahead = places.zip(pieces).collect();
+                (self.ahead, self.ahead_from) = (places.zip(pieces).collect(), self.source);
                 self.ahead.reverse();
                 Ok(Some(self.ahead.pop().map(|(_, bytes)| bytes).unwrap_or_default()))
             }
@@ -334,18 +340,19 @@ impl<'a> Reading<'a> {
         self.export.identity.acting(self.caller)
     }
 
-    /// The file that is read first.
+    /// The file that is read first, for now: others may find out meanwhile that another one is better.
     fn read_from(&mut self) -> Arc<dyn StoreFile> {
         self.lack = None;
-        let lead = self.file.spares.as_ref().and_then(|spares| spares.lead().1);
-        lead.unwrap_or_else(|| self.file.file.clone())
+        let (source, file) = self.file.spares.as_ref().map_or((0, None), Spares::lead);
+        self.source = source;
+        file.unwrap_or_else(|| self.file.file.clone())
     }
 
     /// What becomes of a READ whose store failed with `error`. Where others may have the bytes, none is what
     /// the store has of them; but what it does not give to this caller, no other gives in its place.
     fn lost(&mut self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
         let spares = self.file.spares.as_ref();
-        if spares.is_some_and(|spares| error.kind != StoreErrorKind::Access || spares.lead().0 != spares.home) {
+        if spares.is_some_and(|spares| error.kind != StoreErrorKind::Access || self.source != spares.home) {
             self.lack = Some(error);
             return Ok(Some(Bytes::new()));
         }

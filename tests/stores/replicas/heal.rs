@@ -1,6 +1,8 @@
 //! Damage: whatever one store did to data, tree or evidence, a good copy of it is served, and the event tells
 //! who was wrong.
 
+use std::sync::Arc;
+
 use nfs_verity::event::Cause;
 use nfs_verity::export::{ExportError, READ_MAX};
 use nfs_verity::policy::Mode;
@@ -255,6 +257,40 @@ async fn what_clients_see_of_a_file_stays_whichever_store_has_it_whole() {
     assert_eq!(reply.attr, before);
     let path = StorePath::parse(FILE.as_bytes()).unwrap();
     assert_eq!(before.mtime, scene.memory[0].stat(&path).await.unwrap().mtime);
+}
+
+#[tokio::test]
+async fn whoever_was_wrong_is_told_of_also_when_others_found_out_meanwhile() {
+    let mut n = 1;
+    loop {
+        let scene = Arc::new(Scene::new().await);
+        let gate = Arc::new(scene.gate_with(2, |options| options.cache_bytes = 0).await);
+        let handle = scene.handle(&gate).await;
+        gate.read(&handle, 0, 10).await.unwrap();
+        scene.memory[0].mutate(FILE, |bytes| bytes[70_000] ^= 1).unwrap();
+        gate.events.of_stores();
+        scene.faulty[0].reset();
+        scene.faulty[0].fail_at(n, Fault::Stall);
+        let slow = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.read(&handle, 70_000, 10).await }
+        });
+        let stalled = scene.faulty[0].until_stalled(1);
+        let stalled = tokio::time::timeout(std::time::Duration::from_millis(500), stalled).await.is_ok();
+        if !stalled {
+            // It takes no more calls than that.
+            assert!(slow.await.unwrap().is_ok() && n > 3, "{n}");
+            return;
+        }
+        gate.read(&handle, 70_000, 10).await.unwrap();
+        scene.faulty[0].release();
+        let given = slow.await.unwrap().unwrap();
+        assert!(given.is_all_of(&scene.content, 70_000, 10), "{n}");
+        for (store, from, _) in told(&gate) {
+            assert_eq!((&*store, &*from), (NAMES[0], NAMES[1]), "{n}");
+        }
+        n += 1;
+    }
 }
 
 #[tokio::test]
