@@ -15,6 +15,7 @@ mod fingerprint;
 mod handle;
 mod heal;
 mod items;
+mod line;
 mod names;
 mod nodes;
 mod permission;
@@ -152,7 +153,7 @@ impl Export {
         {
             options.sink.emit(&Event::Shadowed { name });
         }
-        let (damaged, line) = repair::line();
+        let (damaged, waiting) = line::line();
         let damaged = options.repair.is_some().then_some(damaged);
         let sources =
             sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), damaged);
@@ -163,7 +164,7 @@ impl Export {
         let settings = options.repair.unwrap_or_default();
         let repairer = repair::Repairer::new(trust.clone(), settings, options.sink.clone());
         if options.repair.is_some() && sources.are_many() {
-            tokio::spawn(repair::Repairer::work(Arc::downgrade(&repairer), line));
+            tokio::spawn(repair::Repairer::work(Arc::downgrade(&repairer), waiting));
         }
         Ok(Self {
             store: options.store,

@@ -13,14 +13,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use quick_cache::sync::Cache;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
 use super::Export;
 use super::cache::BlockCache;
 use super::checked::{AsItWas, Checked, accepted};
 use super::examine::{Examination, examine};
 use super::heal::Spares;
+use super::line::{Pauses, Waiting};
 use super::proof::Prover;
 use super::read::read_at;
 use super::trust::{Depth, Judged, Judgement, Proven, Tree, Trust};
@@ -29,11 +29,6 @@ use crate::event::{Cause, Event, Sink};
 use crate::store::{Attr, Attributes, Kind, Store, StoreErrorKind, StorePath};
 use crate::verity::TreeBuilder;
 
-/// Files that wait for being repaired, at most; what comes then is told again when it is read again.
-const WAITING: usize = 256;
-/// How long a file that was looked at is not looked at again for a reader's sake, and how many are remembered.
-const AGAIN: Duration = Duration::from_secs(60);
-const TRIED_MAX: usize = 4096;
 /// Bytes read, proven and written in one step: a multiple of every block size.
 const STEP: u64 = 1024 * 1024;
 /// Memory for blocks of the tree.
@@ -79,17 +74,12 @@ impl Export {
     }
 }
 
-/// The way to the [`Repairer`] for those who find damage.
-pub(super) fn line() -> (mpsc::Sender<StorePath>, mpsc::Receiver<StorePath>) {
-    mpsc::channel(WAITING)
-}
-
 /// Repairs files, one at a time.
 pub(super) struct Repairer {
     trust: Arc<Trust>,
     settings: Repair,
     sink: Arc<dyn Sink>,
-    tried: Cache<StorePath, Instant>,
+    pauses: Pauses,
     alone: Mutex<()>,
 }
 
@@ -114,17 +104,17 @@ fn left(error: impl std::fmt::Display) -> String {
 
 impl Repairer {
     pub(super) fn new(trust: Arc<Trust>, settings: Repair, sink: Arc<dyn Sink>) -> Arc<Self> {
-        let tried = Cache::new(TRIED_MAX);
-        Arc::new(Self { trust, settings, sink, tried, alone: Mutex::new(()) })
+        Arc::new(Self { trust, settings, sink, pauses: Pauses::new(), alone: Mutex::new(()) })
     }
 
     /// Repairs what comes along the line, until the export is gone.
-    pub(super) async fn work(repairer: Weak<Self>, mut damaged: mpsc::Receiver<StorePath>) {
-        while let Some(path) = damaged.recv().await {
+    pub(super) async fn work(repairer: Weak<Self>, mut damaged: Waiting) {
+        while let Some(path) = damaged.next().await {
             let Some(repairer) = repairer.upgrade() else { return };
-            if repairer.tried.get(&path).is_none_or(|at| at.elapsed() > AGAIN) {
-                repairer.tried.insert(path.clone(), Instant::now());
+            if repairer.pauses.is_over(&path, Instant::now()) {
                 repairer.repair(&path).await;
+                // From the end on: a repair may take longer than a pause.
+                repairer.pauses.begin(&path, Instant::now());
             }
         }
     }

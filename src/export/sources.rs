@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
-use tokio::sync::mpsc;
 
 use super::fingerprint::Fingerprint;
+use super::line::Line;
 use super::trust::Finding;
 use crate::carrier::{CarrierKind, Carriers, Sidecar};
 use crate::event::{Event, Healed, Sink};
@@ -51,7 +51,7 @@ pub(super) struct Sources {
     sink: Arc<dyn Sink>,
     told: Cache<u64, Instant>,
     /// Where damaged files are to be told, if they are repaired.
-    damaged: Option<mpsc::Sender<StorePath>>,
+    damaged: Option<Line>,
 }
 
 impl Sources {
@@ -61,7 +61,7 @@ impl Sources {
         replicas: &[Guarded],
         carriers: &[CarrierKind],
         sink: Arc<dyn Sink>,
-        damaged: Option<mpsc::Sender<StorePath>>,
+        damaged: Option<Line>,
     ) -> Self {
         let source = |store: Arc<dyn Store>| Source {
             carriers: Carriers::over(&store, carriers),
@@ -140,8 +140,7 @@ impl Sources {
             self.sink.emit(&Event::Healed(Healed { path, store, from, cause, detail, block, level }));
         }
         if let (Some(damaged), false) = (&self.damaged, wrong.is_empty()) {
-            // Where the line is full it is told again the next time that somebody reads it.
-            let _ = damaged.try_send(path.clone());
+            damaged.tell(path);
         }
     }
 }
