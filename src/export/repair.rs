@@ -150,6 +150,9 @@ impl Repairer {
         let (model, from) = match &here.judgement.verdict.outcome {
             Ok(_) => (None, index),
             Err(finding) => {
+                if here.judgement.is_later {
+                    return Err(format!("its evidence is of a later release: {}", finding.detail));
+                }
                 may_be_damage(finding.cause)
                     .map_err(|why| format!("{why}: {}: {}", finding.cause, finding.detail))?;
                 match self.accepted(index, path).await {

@@ -15,6 +15,7 @@ use super::heal::HEALED_FOR;
 use super::items::Items;
 use super::sources::Sources;
 use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
+use crate::carrier::bundle::BundleError;
 use crate::carrier::{CarrierError, CarrierKind, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
 use crate::sign::{Acceptance, Expected, HashName, Keyring, Rejection, Revoked, Signer, verify};
@@ -116,6 +117,8 @@ pub(super) struct Judgement {
     pub(super) tree: Option<Tree>,
     /// What was judged; `None` when it could not be read.
     pub(super) evidence: Option<Evidence>,
+    /// There is evidence of a later release, which may be whole.
+    pub(super) is_later: bool,
 }
 
 /// Evidence that only hashing all of the file can judge, which was not done.
@@ -273,9 +276,11 @@ impl Trust {
             Ok(open) => open,
             Err(error) if exhausted(&error) => return Err(ExportError::Busy),
             Err(error) => {
+                let is_later =
+                    matches!(error, CarrierError::Malformed { source: BundleError::Version(_), .. });
                 let outcome = Err(Arc::new(finding(&error).brief()));
                 let verdict = verdict(outcome, None, None, None);
-                return Ok(Judged::Known(Judgement { verdict, tree: None, evidence: None }));
+                return Ok(Judged::Known(Judgement { verdict, tree: None, evidence: None, is_later }));
             }
         };
         let seen = Seen::of(&open, source);
@@ -301,7 +306,7 @@ impl Trust {
         };
         let evidence = Some(open.evidence);
         let verdict = verdict(outcome, Some(seen), until, evidence.as_ref());
-        Ok(Judged::Known(Judgement { verdict, tree, evidence }))
+        Ok(Judged::Known(Judgement { verdict, tree, evidence, is_later: false }))
     }
 
     /// The evidence of `path` if it is what was `seen`.

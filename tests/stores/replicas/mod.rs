@@ -1,5 +1,6 @@
 //! Several stores with one tree: what one has damaged, or does not answer for, comes from the next.
 
+mod careful;
 mod down;
 mod heal;
 mod repair;

@@ -17,14 +17,14 @@ use super::super::support::{content, key_and_trust, seal};
 use super::heal::HARMS;
 use super::{FILE, NAMES, SIZE, Scene};
 
-const AT_ONCE: Repair = Repair { settle: Duration::ZERO };
+pub(super) const AT_ONCE: Repair = Repair { settle: Duration::ZERO };
 
-fn file() -> StorePath {
+pub(super) fn file() -> StorePath {
     StorePath::parse(FILE.as_bytes()).unwrap()
 }
 
 /// A gate that repairs when it is told to, over the first two stores.
-async fn mender(scene: &Scene) -> Gate {
+pub(super) async fn mender(scene: &Scene) -> Gate {
     let gate = Gate::with(scene.store(0), &scene.keyring, |options| {
         options.replicas = vec![scene.store(1)];
         options.repair = Some(AT_ONCE);
@@ -34,7 +34,7 @@ async fn mender(scene: &Scene) -> Gate {
 }
 
 /// Whether the store number `n` has all of the file, without help.
-async fn is_good(scene: &Scene, n: usize) -> bool {
+pub(super) async fn is_good(scene: &Scene, n: usize) -> bool {
     let gate = Gate::new(shared(&scene.memory[n]), &scene.keyring).await;
     let examined = gate.export.examine(&file(), |_| ()).await;
     let good = matches!(examined, Ok(Examination::Good { bytes, .. }) if bytes == SIZE as u64);
@@ -121,7 +121,7 @@ async fn who_reads_what_is_damaged_sets_off_its_repair() {
 }
 
 /// Puts the second version of the file, signed, on the store.
-async fn renew(scene: &Scene, memory: &Memory) -> (Vec<u8>, Vec<u8>) {
+pub(super) async fn renew(scene: &Scene, memory: &Memory) -> (Vec<u8>, Vec<u8>) {
     let newer = content(77, SIZE - 5);
     memory.put(FILE, &newer).unwrap();
     seal(&shared(memory), FILE, &newer, small_blocks(), &scene.key).await;
@@ -350,10 +350,10 @@ async fn data_that_were_just_written_are_left_to_whoever_may_be_signing_them() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Signs the file of `scene` in another carrier.
-async fn seal_in(carrier: &dyn Carrier, scene: &Scene) {
-    let (root_hash, tree) = reference::root_and_tree(&scene.content, &small_blocks());
-    let descriptor = Descriptor { params: small_blocks(), size: SIZE as u64, root_hash };
+/// Signs `content` as the file of `scene` in another carrier.
+pub(super) async fn seal_in(carrier: &dyn Carrier, scene: &Scene, content: &[u8]) {
+    let (root_hash, tree) = reference::root_and_tree(content, &small_blocks());
+    let descriptor = Descriptor { params: small_blocks(), size: content.len() as u64, root_hash };
     let statement = Statement {
         namespace: String::new(),
         path: FILE.as_bytes().to_vec(),
@@ -382,8 +382,8 @@ async fn evidence_in_or_behind_the_file_is_repaired_in_its_place() {
                 memory.remove(".nfs-verity").unwrap();
                 let store = shared(memory);
                 match kind {
-                    CarrierKind::Appended => seal_in(&Appended::new(store), &scene).await,
-                    _ => seal_in(&Xattr::new(Sidecar::new(store)), &scene).await,
+                    CarrierKind::Appended => seal_in(&Appended::new(store), &scene, &scene.content).await,
+                    _ => seal_in(&Xattr::new(Sidecar::new(store)), &scene, &scene.content).await,
                 }
             }
             match harm {
