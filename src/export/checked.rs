@@ -3,12 +3,22 @@
 use std::io;
 use std::sync::Arc;
 
-use super::trust::{Depth, Judged, Outcome, Seen, Trust};
+use super::trust::{Depth, Judged, Seen, Trust, Verdict};
+use crate::event::Cause;
 use crate::store::{
     Attr, Attributes, BoxFuture, DirPage, FsStat, Result, Store, StoreError, StoreErrorKind, StoreFile,
     StorePath, StoreWriter,
 };
 use crate::verity::FileDigest;
+
+/// What was seen of evidence, and what came of judging it.
+pub(super) type Said = (Option<Seen>, std::result::Result<FileDigest, Cause>);
+
+pub(super) fn said(verdict: &Verdict) -> Said {
+    let outcome = verdict.outcome.as_ref();
+    let digest = outcome.map(|proven| proven.descriptor.file_digest());
+    (verdict.seen, digest.map_err(|finding| finding.cause))
+}
 
 /// A file and its evidence on one store, as they have to be for something to be put in their place.
 pub(super) struct AsItWas {
@@ -17,12 +27,7 @@ pub(super) struct AsItWas {
     pub(super) path: StorePath,
     pub(super) attr: Option<Attr>,
     /// The evidence; `None` where that is gone with the file that it was part of.
-    pub(super) evidence: Option<(Option<Seen>, Option<FileDigest>)>,
-}
-
-/// The digest that is accepted, if any is.
-pub(super) fn accepted(outcome: &Outcome) -> Option<FileDigest> {
-    outcome.as_ref().ok().map(|proven| proven.descriptor.file_digest())
+    pub(super) evidence: Option<Said>,
 }
 
 impl AsItWas {
@@ -34,12 +39,11 @@ impl AsItWas {
         };
         let source = self.trust.sources.get(self.source);
         source.forget(&self.path);
-        if let Some((seen, digest)) = &self.evidence {
+        if let Some(before) = &self.evidence {
             let size = self.attr.map_or(0, |attr| attr.size);
             let judged = self.trust.judge_on(self.source, &self.path, size, Depth::Full).await;
             let Ok(Judged::Known(judgement)) = judged else { return Err(changed()) };
-            let verdict = judgement.verdict;
-            if verdict.seen != *seen || accepted(&verdict.outcome) != *digest {
+            if said(&judgement.verdict) != *before {
                 return Err(changed());
             }
         }

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::Export;
 use super::cache::BlockCache;
-use super::checked::{AsItWas, Checked, accepted};
+use super::checked::{AsItWas, Checked, said};
 use super::examine::{Examination, examine};
 use super::heal::Spares;
 use super::line::{Pauses, Waiting};
@@ -426,8 +426,6 @@ impl Job<'_> {
     /// The store, which puts nothing in place where the file is not as `attr` has it, or the evidence not as it
     /// was looked at; `replaced`: where the latter may be gone with the file.
     fn checked(&self, attr: Option<Attr>, replaced: bool) -> Arc<dyn Store> {
-        let verdict = &self.here.judgement.verdict;
-        let evidence = (verdict.seen, accepted(&verdict.outcome));
         Arc::new(Checked {
             inner: self.trust().sources.get(self.index).store.clone(),
             before: Arc::new(AsItWas {
@@ -435,7 +433,7 @@ impl Job<'_> {
                 source: self.index,
                 path: self.path.clone(),
                 attr,
-                evidence: (!replaced).then_some(evidence),
+                evidence: (!replaced).then(|| said(&self.here.judgement.verdict)),
             }),
         })
     }

@@ -1,10 +1,83 @@
 //! What a repair leaves alone: what is newer, what is of another version, what was removed, and rights.
 
-use nfs_verity::export::Mended;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::super::scene::evidence;
-use super::repair::{file, mender};
+use nfs_verity::carrier::CarrierKind;
+use nfs_verity::export::Mended;
+use nfs_verity::store::{Fault, Memory, StoreErrorKind};
+
+use super::super::scene::{Gate, evidence};
+use super::repair::{AT_ONCE, file, mender, renew};
 use super::{FILE, Scene};
+
+/// A gate that repairs when it is told to, over `count` stores with evidence in the sidecar or of this `kind`.
+async fn mender_of(scene: &Scene, count: usize, kind: CarrierKind) -> Gate {
+    scene
+        .gate_with(count, |options| {
+            options.carriers = vec![CarrierKind::Sidecar, kind];
+            options.repair = Some(AT_ONCE);
+            options.cache_bytes = 0;
+        })
+        .await
+}
+
+/// Calls to the first store that a repair of what `harm` does takes.
+async fn calls(scene: Scene, kind: CarrierKind) -> u64 {
+    let gate = mender_of(&scene, 2, kind).await;
+    scene.faulty[0].reset();
+    let mended = gate.export.repair(&file()).await;
+    assert!(matches!(mended[0], Mended::Repaired { .. }), "{mended:?}");
+    scene.faulty[0].calls()
+}
+
+/// Repairs, and lets `meanwhile` happen while the call number `n` to the first store is under way; whether it
+/// came to that.
+async fn while_at(
+    scene: &Arc<Scene>,
+    kind: CarrierKind,
+    n: u64,
+    meanwhile: impl AsyncFnOnce(),
+) -> (bool, Vec<Mended>) {
+    let gate = mender_of(scene, 2, kind).await;
+    scene.faulty[0].reset();
+    scene.faulty[0].fail_at(n, Fault::Stall);
+    let repair = tokio::spawn(async move { gate.export.repair(&file()).await });
+    let stalled = scene.faulty[0].until_stalled(1);
+    // Calls that cannot wait stall at the next one that can; the last may have none.
+    let stalled = tokio::time::timeout(Duration::from_millis(500), stalled).await.is_ok();
+    meanwhile().await;
+    scene.faulty[0].release();
+    (stalled, repair.await.unwrap())
+}
+
+#[tokio::test]
+async fn evidence_that_comes_and_cannot_be_read_at_once_is_not_taken_for_what_was_there() {
+    // The second version is there, and not signed yet.
+    let harmed = async || {
+        let scene = Scene::new().await;
+        renew(&scene, &scene.memory[0]).await;
+        scene.memory[0].remove(evidence(FILE)).unwrap();
+        scene
+    };
+    let mut overwritten = 0;
+    for n in 1..=calls(harmed().await, CarrierKind::Sidecar).await {
+        let scene = Arc::new(harmed().await);
+        let newer = scene.memory[0].bytes(FILE).unwrap();
+        let mut was_there = false;
+        let (stalled, _) = while_at(&scene, CarrierKind::Sidecar, n, async || {
+            was_there = scene.memory[0].bytes(FILE).unwrap() == newer;
+            let proof = Memory::new();
+            renew(&scene, &proof).await;
+            scene.memory[0].put(evidence(FILE), &proof.bytes(evidence(FILE)).unwrap()).unwrap();
+            scene.faulty[0].fail_at(n + 1, Fault::Error(StoreErrorKind::Io));
+        })
+        .await;
+        overwritten += usize::from(stalled && was_there && scene.memory[0].bytes(FILE).unwrap() != newer);
+    }
+    // What comes when the evidence was looked at: in the last call of the look, and in the one after it.
+    assert!(overwritten <= 2, "{overwritten}");
+}
 
 #[tokio::test]
 async fn evidence_of_a_later_release_is_left() {
