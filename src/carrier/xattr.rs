@@ -162,7 +162,10 @@ impl XattrWriter {
         let Self { sidecar, path, file, tree } = self;
         let encoded = values::encode(&path, evidence)?;
         let none = tree.tree_len() == 0;
-        let tree = tree.finish(&evidence.unsigned()).await?;
+        let mut tree = tree.finish(&evidence.unsigned()).await?;
+        if !none {
+            tree.prepare().await?;
+        }
         values::write(&file, &path, KIND, &encoded, evidence).await?;
         let beside = sidecar.open_any(&path).await;
         let same = |open: &OpenEvidence| open.evidence.descriptor == evidence.descriptor;

@@ -9,6 +9,7 @@
 //! in the call before the one that gives it its name; what somebody puts there between the two is lost where the
 //! store knows no better.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -434,6 +435,7 @@ impl Job<'_> {
                 path: self.path.clone(),
                 attr,
                 evidence: (!replaced).then(|| said(&self.here.judgement.verdict)),
+                begun: AtomicBool::new(false),
             }),
         })
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nfs_verity::carrier::CarrierKind;
+use nfs_verity::carrier::{Appended, BUNDLE_XATTR, CarrierKind, Sidecar, Xattr};
 use nfs_verity::export::Mended;
-use nfs_verity::store::{Fault, Memory, StoreErrorKind};
+use nfs_verity::store::{Fault, Memory, Store, StoreErrorKind};
 
-use super::super::scene::{Gate, evidence};
-use super::repair::{AT_ONCE, file, mender, renew};
-use super::{FILE, Scene};
+use super::super::scene::{Gate, evidence, shared};
+use super::super::support::content;
+use super::repair::{AT_ONCE, file, mender, renew, seal_in};
+use super::{FILE, SIZE, Scene};
 
 /// A gate that repairs when it is told to, over `count` stores with evidence in the sidecar or of this `kind`.
 async fn mender_of(scene: &Scene, count: usize, kind: CarrierKind) -> Gate {
@@ -20,6 +21,29 @@ async fn mender_of(scene: &Scene, count: usize, kind: CarrierKind) -> Gate {
             options.cache_bytes = 0;
         })
         .await
+}
+
+/// The scene with evidence in or behind the file.
+async fn scene_in(kind: CarrierKind) -> Scene {
+    let scene = Scene::new().await;
+    for memory in &scene.memory {
+        memory.remove(".nfs-verity").unwrap();
+        seal_as(kind, &scene, memory, &scene.content).await;
+    }
+    scene
+}
+
+async fn seal_as(kind: CarrierKind, scene: &Scene, memory: &Memory, content: &[u8]) {
+    let store = shared(memory);
+    match kind {
+        CarrierKind::Appended => seal_in(&Appended::new(store), scene, content).await,
+        _ => seal_in(&Xattr::new(Sidecar::new(store)), scene, content).await,
+    }
+}
+
+async fn bundle_of(memory: &Memory) -> Option<Vec<u8>> {
+    let file = memory.open(&file()).await.unwrap();
+    file.get_xattr(BUNDLE_XATTR, 65536).await.unwrap().map(|value| value.to_vec())
 }
 
 /// Calls to the first store that a repair of what `harm` does takes.
@@ -49,6 +73,38 @@ async fn while_at(
     meanwhile().await;
     scene.faulty[0].release();
     (stalled, repair.await.unwrap())
+}
+
+#[tokio::test]
+async fn evidence_in_the_attributes_of_a_newer_file_is_never_replaced() {
+    let harmed = async || {
+        let scene = scene_in(CarrierKind::Xattr).await;
+        scene.memory[0].put(FILE, &scene.content).unwrap();
+        scene
+    };
+    for n in 1..=calls(harmed().await, CarrierKind::Xattr).await {
+        let scene = Arc::new(harmed().await);
+        let newer = content(77, SIZE - 5);
+        let mut proof = None;
+        let (stalled, _) = while_at(&scene, CarrierKind::Xattr, n, async || {
+            // As rename does, with the evidence in it.
+            let other = Memory::new();
+            other.put(FILE, &newer).unwrap();
+            seal_as(CarrierKind::Xattr, &scene, &other, &newer).await;
+            proof = bundle_of(&other).await;
+            let mut writer = scene.memory[0].create(&file(), &Sidecar::scratch()).await.unwrap();
+            let there = other.open(&file()).await.unwrap();
+            writer.write_at(0, &newer).await.unwrap();
+            let attributes = nfs_verity::store::Attributes::of(&*there).await.unwrap();
+            writer.set_attributes(&attributes).await.unwrap();
+            writer.commit().await.unwrap();
+        })
+        .await;
+        if stalled {
+            assert!(scene.memory[0].bytes(FILE).unwrap() == newer, "{n}");
+            assert!(bundle_of(&scene.memory[0]).await == proof, "{n}");
+        }
+    }
 }
 
 #[tokio::test]
