@@ -114,6 +114,7 @@ impl Appended {
         mut writer: Box<dyn StoreWriter>,
     ) -> Result<(), CarrierError> {
         writer.set_attributes(&Attributes::of(&*source.file).await?).await?;
+        writer.prepare().await?;
         let before = Stamp::of(KIND, &source.attr);
         let (held, named) = (source.file.stat().await?, self.store.stat(path).await?);
         if Stamp::of(KIND, &held) != before || named.fileid != source.attr.fileid {
@@ -193,15 +194,10 @@ impl Carrier for Appended {
     ) -> BoxFuture<'a, Result<Box<dyn EvidenceWriter>, CarrierError>> {
         Box::pin(async move {
             let source = self.rewritable(path).await?;
-            let store_writer = self.store.create(path, &Sidecar::scratch()).await?;
-            let writer: Box<dyn EvidenceWriter> = Box::new(AppendedWriter {
-                appended: self.clone(),
-                path: path.clone(),
-                source,
-                writer: store_writer,
-                tree_offset,
-                runs: Runs::default(),
-            });
+            let writer = self.store.create(path, &Sidecar::scratch()).await?;
+            let trailer = Trailer::new(path, source.data_size(), tree_offset);
+            let writer: Box<dyn EvidenceWriter> =
+                Box::new(AppendedWriter { appended: self.clone(), source, writer, trailer });
             Ok(writer)
         })
     }
@@ -225,46 +221,82 @@ impl Carrier for Appended {
     }
 }
 
-struct AppendedWriter {
-    appended: Appended,
+/// The trailer of a file that is being written, data and all.
+pub struct Trailer {
     path: StorePath,
-    source: Source,
-    writer: Box<dyn StoreWriter>,
+    data_size: u64,
     tree_offset: u64,
     runs: Runs,
 }
 
-impl AppendedWriter {
-    fn base(&self) -> u64 {
-        self.source.data_size().saturating_add(self.tree_offset)
+impl Trailer {
+    /// Behind `data_size` bytes of data of `path`; for `tree_offset` see [`bundle::tree_offset`].
+    pub fn new(path: &StorePath, data_size: u64, tree_offset: u64) -> Self {
+        Self { path: path.clone(), data_size, tree_offset, runs: Runs::default() }
     }
 
-    async fn commit(mut self, evidence: &Evidence) -> Result<(), CarrierError> {
-        let (data_size, base) = (self.source.data_size(), self.base());
-        let tree_len = self.runs.size();
+    fn base(&self) -> u64 {
+        self.data_size.saturating_add(self.tree_offset)
+    }
+
+    /// [`EvidenceWriter::push`].
+    pub fn push(&mut self, offset: u64, block: &[u8]) {
+        self.runs.push(offset, block);
+    }
+
+    /// [`EvidenceWriter::flush`] into the file.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn flush(&mut self, writer: &mut dyn StoreWriter) -> Result<(), CarrierError> {
+        let base = self.base();
+        Ok(self.runs.flush(writer, base).await?)
+    }
+
+    /// Writes all that is left, and the rest of the trailer.
+    ///
+    /// # Errors
+    /// [`CarrierError::Malformed`] for evidence that no bundle can hold, and the store's.
+    pub async fn finish(
+        mut self,
+        writer: &mut dyn StoreWriter,
+        evidence: &Evidence,
+    ) -> Result<(), CarrierError> {
+        let (data_size, base, tree_len) = (self.data_size, self.base(), self.runs.size());
         let head = Head { evidence: evidence.clone(), tree_offset: self.tree_offset, tree_len };
-        let encoded =
-            head.encode().map_err(|source| CarrierError::Malformed { path: self.path.clone(), source })?;
-        copy(&self.source, &mut *self.writer, &self.path).await?;
-        self.runs.finish(&mut *self.writer, base).await?;
-        self.writer.write_at(data_size, &encoded).await?;
+        let encoded = head.encode().map_err(|source| CarrierError::Malformed { path: self.path, source })?;
+        self.runs.finish(writer, base).await?;
+        writer.write_at(data_size, &encoded).await?;
         let bundle_len = (encoded.len() as u64).saturating_add(tree_len);
         let footer = Footer { data_size, bundle_len };
-        self.writer.write_at(data_size.saturating_add(bundle_len), &footer.encode()).await?;
-        self.appended.replace(&self.path, &self.source, self.writer).await
+        Ok(writer.write_at(data_size.saturating_add(bundle_len), &footer.encode()).await?)
+    }
+}
+
+struct AppendedWriter {
+    appended: Appended,
+    source: Source,
+    writer: Box<dyn StoreWriter>,
+    trailer: Trailer,
+}
+
+impl AppendedWriter {
+    async fn commit(self, evidence: &Evidence) -> Result<(), CarrierError> {
+        let Self { appended, source, mut writer, trailer } = self;
+        let path = trailer.path.clone();
+        copy(&source, &mut *writer, &path).await?;
+        trailer.finish(&mut *writer, evidence).await?;
+        appended.replace(&path, &source, writer).await
     }
 }
 
 impl EvidenceWriter for AppendedWriter {
     fn push(&mut self, offset: u64, block: &[u8]) {
-        self.runs.push(offset, block);
+        self.trailer.push(offset, block);
     }
 
     fn flush(&mut self) -> BoxFuture<'_, Result<(), CarrierError>> {
-        Box::pin(async move {
-            let base = self.base();
-            Ok(self.runs.flush(&mut *self.writer, base).await?)
-        })
+        Box::pin(self.trailer.flush(&mut *self.writer))
     }
 
     fn commit<'a>(self: Box<Self>, evidence: &'a Evidence) -> BoxFuture<'a, Result<(), CarrierError>> {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use appended::Appended;
+pub use appended::{Appended, Trailer};
 pub use error::{CarrierError, Refusal};
 pub use evidence::{Evidence, Observed};
 pub use footer::Footer;
@@ -38,7 +38,7 @@ pub use kernel::Kernel;
 pub use list::Carriers;
 pub use sidecar::{SIDECAR_DIRECTORY, Sidecar};
 pub use tree::{TreeSource, copy_tree};
-pub use values::{BUNDLE_XATTR, SECURITY_IMA, USER_IMA};
+pub use values::{BUNDLE_XATTR, SECURITY_IMA, USER_IMA, bundle_xattr};
 pub use xattr::Xattr;
 
 use crate::store::{Attr, BoxFuture, StorePath, Time};

@@ -87,6 +87,14 @@ pub(super) fn encode(path: &StorePath, evidence: &Evidence) -> Result<Vec<u8>, C
     Ok(bytes)
 }
 
+/// The attribute that holds `evidence`, for a file that is about to be put in place.
+///
+/// # Errors
+/// [`CarrierError::Malformed`] for evidence that no bundle can hold.
+pub fn bundle_xattr(path: &StorePath, evidence: &Evidence) -> Result<(Vec<u8>, Bytes), CarrierError> {
+    Ok((BUNDLE_XATTR.to_vec(), encode(path, evidence)?.into()))
+}
+
 /// Sets `user.nfs-verity` to `bundle`, which [`encode`] made of `evidence`, and `user.ima` and
 /// `security.ima` to the first signature that `evmctl` and the kernel can check.
 pub(super) async fn write(

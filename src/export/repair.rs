@@ -25,10 +25,10 @@ use super::line::{Pauses, Waiting};
 use super::proof::Prover;
 use super::read::read_at;
 use super::trust::{Depth, Judged, Judgement, Proven, Tree, Trust};
-use crate::carrier::{CarrierKind, Carriers, Evidence, Sidecar, bundle};
+use crate::carrier::{CarrierKind, Carriers, Evidence, Sidecar, Trailer, bundle, bundle_xattr};
 use crate::event::{Cause, Event, Sink};
 use crate::store::{Attr, Attributes, Kind, Store, StoreErrorKind, StorePath};
-use crate::verity::TreeBuilder;
+use crate::verity::{Digest, TreeBuilder, VerityError};
 
 /// Bytes read, proven and written in one step: a multiple of every block size.
 const STEP: u64 = 1024 * 1024;
@@ -255,19 +255,26 @@ impl Job<'_> {
         if !bad.data && !bad.evidence {
             return Ok(Mended::Well);
         }
-        if bad.data {
-            self.is_settled()?;
-            self.write_data().await?;
-        }
-        // What stands in the file itself went with it.
         let carrier = self.carrier();
-        let evidence = bad.evidence || (bad.data && carrier != CarrierKind::Sidecar);
-        if evidence {
-            self.write_evidence(carrier, bad.data).await?;
+        let written = match bad.data {
+            true => {
+                self.is_settled()?;
+                Some(self.write_data(carrier).await?)
+            }
+            false => None,
+        };
+        // What stands in the file itself comes with it, but for its seal.
+        let rest = match carrier {
+            CarrierKind::Sidecar | CarrierKind::Xattr => bad.evidence,
+            CarrierKind::Kernel => true,
+            CarrierKind::Appended => !bad.data,
+        };
+        if rest {
+            self.write_evidence(carrier, written.as_ref()).await?;
         }
         self.prove_again().await?;
         Ok(Mended::Repaired {
-            what: match (bad.data, evidence) {
+            what: match (bad.data, bad.evidence || carrier != CarrierKind::Sidecar) {
                 (true, true) => "data and evidence",
                 (true, false) => "data",
                 (false, _) => "evidence",
@@ -382,9 +389,27 @@ impl Job<'_> {
         Ok(blocks)
     }
 
-    async fn write_data(&self) -> Left<()> {
-        let store = self.checked(self.here.attr, false);
+    /// The evidence that is written.
+    fn evidence(&self) -> Left<Evidence> {
+        let evidence = self.source.evidence.clone().ok_or("its evidence is gone")?;
+        let descriptor = Some(Bytes::copy_from_slice(&self.proven.descriptor.encode()));
+        // What a signer saw was another file.
+        Ok(Evidence { descriptor, observed: None, ..evidence })
+    }
+
+    /// Writes the data, and with them whatever of the evidence can stand in the same file: it has both or
+    /// neither. Gives the attributes that the file was given.
+    async fn write_data(&self, carrier: CarrierKind) -> Left<Attributes> {
+        let store = self.checked(self.here.attr, true);
+        let evidence = self.evidence()?;
         let mut writer = store.create(self.path, &Sidecar::scratch()).await.map_err(left)?;
+        let mut trailer = match carrier {
+            CarrierKind::Appended => {
+                let builder = TreeBuilder::new(self.proven.descriptor.params, self.size()).map_err(left)?;
+                Some((builder, Trailer::new(self.path, self.size(), bundle::tree_offset(&evidence, 0))))
+            }
+            CarrierKind::Sidecar | CarrierKind::Kernel | CarrierKind::Xattr => None,
+        };
         let mut prover = self.prover();
         let mut at = 0;
         while at < self.size() {
@@ -392,12 +417,54 @@ impl Job<'_> {
             for piece in self.data(&mut prover, at, to).await? {
                 writer.write_at(at, &piece).await.map_err(left)?;
                 at += piece.len() as u64;
+                if let Some((builder, trailer)) = &mut trailer {
+                    let mut push = |offset, block: &[u8]| {
+                        trailer.push(offset, block);
+                        Ok::<_, VerityError>(())
+                    };
+                    builder.update(&piece, &mut push).map_err(left)?;
+                    trailer.flush(&mut *writer).await.map_err(left)?;
+                }
             }
             tokio::task::yield_now().await;
         }
-        let attributes = self.attributes().await?;
-        writer.set_attributes(&attributes).await.map_err(left)?;
-        writer.commit().await.map_err(left)
+        if let Some((builder, mut trailer)) = trailer {
+            let mut push = |offset, block: &[u8]| {
+                trailer.push(offset, block);
+                Ok::<_, VerityError>(())
+            };
+            self.is_right(builder.finish(&mut push).map_err(left)?)?;
+            trailer.finish(&mut *writer, &evidence).await.map_err(left)?;
+        }
+        let mut attributes = self.attributes().await?;
+        let mut set = None;
+        if matches!(carrier, CarrierKind::Xattr | CarrierKind::Kernel) {
+            let (name, value) = bundle_xattr(self.path, &evidence).map_err(left)?;
+            let mut all = attributes.clone();
+            all.xattrs.retain(|(other, _)| *other != name);
+            all.xattrs.push((name, value));
+            set = Some(writer.set_attributes(&all).await);
+        }
+        match set {
+            Some(Ok(())) => {}
+            // Where there is no room for that, it comes afterwards if it can.
+            Some(Err(error))
+                if !matches!(error.kind, StoreErrorKind::NoSpace | StoreErrorKind::Unsupported) =>
+            {
+                return Err(left(error));
+            }
+            Some(Err(_)) | None => writer.set_attributes(&attributes).await.map_err(left)?,
+        }
+        writer.commit().await.map_err(left)?;
+        attributes.xattrs.clear();
+        Ok(attributes)
+    }
+
+    fn is_right(&self, root: Digest) -> Left<()> {
+        match root == self.proven.descriptor.root_hash {
+            true => Ok(()),
+            false => Err("its tree came out wrong".to_owned()),
+        }
     }
 
     /// The attributes of the file that is replaced, but for the time of its content, which is that of the
@@ -425,8 +492,8 @@ impl Job<'_> {
     }
 
     /// The store, which puts nothing in place where the file is not as `attr` has it, or the evidence not as it
-    /// was looked at; `replaced`: where the latter may be gone with the file.
-    fn checked(&self, attr: Option<Attr>, replaced: bool) -> Arc<dyn Store> {
+    /// was looked at, unless that is gone with the file.
+    fn checked(&self, attr: Option<Attr>, with_evidence: bool) -> Arc<dyn Store> {
         Arc::new(Checked {
             inner: self.trust().sources.get(self.index).store.clone(),
             before: Arc::new(AsItWas {
@@ -434,26 +501,33 @@ impl Job<'_> {
                 source: self.index,
                 path: self.path.clone(),
                 attr,
-                evidence: (!replaced).then(|| said(&self.here.judgement.verdict)),
+                evidence: with_evidence.then(|| said(&self.here.judgement.verdict)),
                 begun: AtomicBool::new(false),
             }),
         })
     }
 
-    /// Writes the evidence with a tree that is made of the data, which are proven on the way.
-    async fn write_evidence(&self, kind: CarrierKind, replaced: bool) -> Left<()> {
-        let attr = match replaced {
-            true => Some(self.trust().sources.get(self.index).store.stat(self.path).await.map_err(left)?),
-            false => self.here.attr,
+    /// Writes the evidence with a tree that is made of the data, which are proven on the way; `written`: the
+    /// attributes of the file, if it was written before.
+    async fn write_evidence(&self, kind: CarrierKind, written: Option<&Attributes>) -> Left<()> {
+        let attr = match written {
+            Some(written) => {
+                let source = self.trust().sources.get(self.index);
+                source.forget(self.path);
+                let now = source.store.stat(self.path).await.map_err(left)?;
+                // No store keeps more than seconds for certain.
+                if now.size != self.size() || now.mtime.seconds != written.mtime.seconds {
+                    return Err("it changed while it was repaired".to_owned());
+                }
+                Some(now)
+            }
+            None => self.here.attr,
         };
         // Evidence in the file itself went with the file that was replaced.
-        let store = self.checked(attr, replaced && kind != CarrierKind::Sidecar);
+        let store = self.checked(attr, written.is_none() || kind == CarrierKind::Sidecar);
         let carriers = Carriers::over(&store, &[kind]);
         let carrier = carriers.get(kind).ok_or_else(|| format!("there is no {kind} carrier for it"))?;
-        let evidence = self.source.evidence.clone().ok_or("its evidence is gone")?;
-        let descriptor = Some(Bytes::copy_from_slice(&self.proven.descriptor.encode()));
-        // What a signer saw was another file.
-        let evidence = Evidence { descriptor, observed: None, ..evidence };
+        let evidence = self.evidence()?;
         let offset = bundle::tree_offset(&evidence, 0);
         let mut writer = carrier.create(self.path, offset).await.map_err(left)?;
         let mut builder = TreeBuilder::new(self.proven.descriptor.params, self.size()).map_err(left)?;
@@ -465,7 +539,7 @@ impl Job<'_> {
                 at += piece.len() as u64;
                 let mut push = |offset, block: &[u8]| {
                     writer.push(offset, block);
-                    Ok::<_, crate::verity::VerityError>(())
+                    Ok::<_, VerityError>(())
                 };
                 builder.update(&piece, &mut push).map_err(left)?;
                 writer.flush().await.map_err(left)?;
@@ -474,12 +548,9 @@ impl Job<'_> {
         }
         let mut push = |offset, block: &[u8]| {
             writer.push(offset, block);
-            Ok::<_, crate::verity::VerityError>(())
+            Ok::<_, VerityError>(())
         };
-        let root = builder.finish(&mut push).map_err(left)?;
-        if root != self.proven.descriptor.root_hash {
-            return Err("its tree came out wrong".to_owned());
-        }
+        self.is_right(builder.finish(&mut push).map_err(left)?)?;
         writer.commit(&evidence).await.map_err(left)
     }
 

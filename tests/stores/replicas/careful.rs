@@ -136,6 +136,34 @@ async fn evidence_that_comes_and_cannot_be_read_at_once_is_not_taken_for_what_wa
 }
 
 #[tokio::test]
+async fn data_and_the_evidence_in_their_file_come_together() {
+    for kind in [CarrierKind::Appended, CarrierKind::Xattr] {
+        let harmed = async || {
+            let scene = scene_in(kind).await;
+            scene.memory[0].put(FILE, &content(5, SIZE)).unwrap();
+            scene
+        };
+        for n in 1..=calls(harmed().await, kind).await {
+            let scene = harmed().await;
+            let old = scene.memory[0].bytes(FILE).unwrap();
+            let gate = mender_of(&scene, 2, kind).await;
+            scene.faulty[0].reset();
+            scene.faulty[0].fail_at(n, Fault::Error(StoreErrorKind::Io));
+            gate.export.repair(&file()).await;
+            let now = scene.memory[0].bytes(FILE).unwrap();
+            if now != old {
+                assert!(now.starts_with(&scene.content), "{kind} {n}");
+                let is_signed = match kind {
+                    CarrierKind::Appended => now.len() > SIZE,
+                    _ => bundle_of(&scene.memory[0]).await == bundle_of(&scene.memory[1]).await,
+                };
+                assert!(is_signed, "{kind} {n}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn evidence_of_a_later_release_is_left() {
     let scene = Scene::new().await;
     scene.memory[0].mutate(evidence(FILE), |bytes| bytes[8] += 1).unwrap();
