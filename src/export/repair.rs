@@ -148,37 +148,55 @@ impl Repairer {
         if here.attr.is_some_and(|attr| attr.kind != Kind::Regular) {
             return Err("something else than a regular file has its name".to_owned());
         }
-        let (model, from) = match &here.judgement.verdict.outcome {
-            Ok(_) => (None, index),
-            Err(finding) => {
-                if here.judgement.is_later {
-                    return Err(format!("its evidence is of a later release: {}", finding.detail));
-                }
-                may_be_damage(finding.cause)
-                    .map_err(|why| format!("{why}: {}: {}", finding.cause, finding.detail))?;
-                match self.accepted(index, path).await {
-                    Some((model, from)) => (Some(model), from),
-                    None => return Err(format!("no store has evidence for it: {}", finding.cause)),
-                }
-            }
+        let Err(finding) = &here.judgement.verdict.outcome else {
+            let job = self.job(index, path, &here, (&here.judgement, index))?;
+            return job.put_right(job.look().await?).await;
         };
-        let source = model.as_ref().unwrap_or(&here.judgement);
+        if here.judgement.is_later {
+            return Err(format!("its evidence is of a later release: {}", finding.detail));
+        }
+        may_be_damage(finding.cause)
+            .map_err(|why| format!("{why}: {}: {}", finding.cause, finding.detail))?;
+        let models = self.accepted(index, path).await;
+        for (model, from) in &models {
+            let job = self.job(index, path, &here, (model, *from))?;
+            let bad = job.look().await;
+            // With one version elsewhere that is what there has to be; of several, that which is here already.
+            match bad {
+                Ok(bad) if models.len() == 1 || !bad.data => return job.put_right(bad).await,
+                Err(why) if models.len() == 1 => return Err(why),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        match models.len() {
+            0 => Err(format!("no store has evidence for it: {}", finding.cause)),
+            _ => Err("other stores have several versions of it, and what is here is none of them".to_owned()),
+        }
+    }
+
+    /// The work on what is `here`, with accepted evidence and the number of the store that it is from.
+    fn job<'a>(
+        &'a self,
+        index: usize,
+        path: &'a StorePath,
+        here: &'a State,
+        (source, from): (&'a Judgement, usize),
+    ) -> Left<Job<'a>> {
         let (Ok(proven), Some(tree)) = (&source.verdict.outcome, &source.tree) else {
             return Err("its evidence is not accepted any more".to_owned());
         };
-        let job = Job {
+        Ok(Job {
             repairer: self,
             path,
             index,
-            here: &here,
+            here,
             source,
             proven,
             tree,
             from,
             spares: Spares::new(&self.trust.sources, path, from, from),
             cache: BlockCache::in_memory(TREE_BYTES),
-        };
-        job.run().await
+        })
     }
 
     /// The file on store number `index`.
@@ -198,16 +216,21 @@ impl Repairer {
         }
     }
 
-    /// The first accepted evidence on another store than number `index`.
-    async fn accepted(&self, index: usize, path: &StorePath) -> Option<(Judgement, usize)> {
+    /// Accepted evidence on other stores than number `index`: of each version the first.
+    async fn accepted(&self, index: usize, path: &StorePath) -> Vec<(Judgement, usize)> {
+        let (mut found, mut digests) = (Vec::new(), Vec::new());
         for other in (0..self.trust.sources.len()).filter(|other| *other != index) {
             if let Ok(State { judgement, .. }) = self.state(other, path).await
-                && judgement.verdict.outcome.is_ok()
+                && let Ok(proven) = &judgement.verdict.outcome
             {
-                return Some((judgement, other));
+                let digest = proven.descriptor.file_digest();
+                if !digests.contains(&digest) {
+                    digests.push(digest);
+                    found.push((judgement, other));
+                }
             }
         }
-        None
+        found
     }
 }
 
@@ -250,8 +273,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn run(&self) -> Left<Mended> {
-        let bad = self.look().await?;
+    async fn put_right(&self, bad: Bad) -> Left<Mended> {
         if !bad.data && !bad.evidence {
             return Ok(Mended::Well);
         }

@@ -136,6 +136,31 @@ async fn evidence_that_comes_and_cannot_be_read_at_once_is_not_taken_for_what_wa
 }
 
 #[tokio::test]
+async fn of_several_versions_elsewhere_the_one_that_is_here_is_meant() {
+    for damaged in [false, true] {
+        let scene = Scene::new().await;
+        let (newer, proof) = renew(&scene, &scene.memory[0]).await;
+        renew(&scene, &scene.memory[2]).await;
+        scene.memory[0].remove(evidence(FILE)).unwrap();
+        if damaged {
+            scene.memory[0].mutate(FILE, |bytes| bytes[70_000] ^= 1).unwrap();
+        }
+        let before = scene.memory[0].bytes(FILE).unwrap();
+        let mended = mender_of(&scene, 3, CarrierKind::Xattr).await.export.repair(&file()).await;
+        assert!(scene.memory[0].bytes(FILE).unwrap() == before, "{mended:?}");
+        if damaged {
+            assert!(
+                matches!(&mended[0], Mended::Left { reason } if reason.contains("versions")),
+                "{mended:?}"
+            );
+            continue;
+        }
+        assert_eq!(mended[0], Mended::Repaired { what: "evidence", bytes: 0 });
+        assert!(before == newer && scene.memory[0].bytes(evidence(FILE)).unwrap().len() == proof.len());
+    }
+}
+
+#[tokio::test]
 async fn data_and_the_evidence_in_their_file_come_together() {
     for kind in [CarrierKind::Appended, CarrierKind::Xattr] {
         let harmed = async || {
