@@ -45,7 +45,7 @@ impl Stores {
         let stores = Self {
             first,
             replicas,
-            repair: settings.repair.then_some(Repair { settle: settings.repair_after }),
+            repair: settings.repair.then_some(Repair { settle: settings.repair_after, restore: false }),
         };
         if settings.wait == Wait::Hard {
             stores.wait(&**sink).await;

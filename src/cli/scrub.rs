@@ -50,7 +50,7 @@ pub(super) struct ScrubArgs {
     trust: TrustArgs,
     #[command(flatten)]
     carriers: CarrierArgs,
-    /// Put right what can be: from the replicas, and remove old unfinished files
+    /// Put right what can be: from the replicas, missing files too, and remove old unfinished files
     #[arg(long)]
     repair: bool,
     /// Seconds that data must lie untouched before --repair takes them for damaged, for new ones may be about to
@@ -96,7 +96,7 @@ pub(super) fn run(args: &ScrubArgs, out: &mut (impl Write + Send)) -> Result<Out
         }
         let store: Arc<dyn Store> = Arc::new(paced);
         let carriers = &args.carriers.carrier;
-        let repair = (copies.clone(), Repair { settle });
+        let repair = (copies.clone(), Repair { settle, restore: true });
         let export = offline_export(store.clone(), repair, carriers, &args.namespace, keyring).await?;
         let export = Arc::new(export);
         let mends = args.repair && !copies.is_empty();

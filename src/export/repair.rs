@@ -40,11 +40,13 @@ const TREE_BYTES: u64 = 4 * 1024 * 1024;
 pub struct Repair {
     /// Data that were written less than this ago are left alone: their evidence may be on its way.
     pub settle: Duration,
+    /// A file that is on other stores alone is put back. Nobody can tell a lost one from one that was removed.
+    pub restore: bool,
 }
 
 impl Default for Repair {
     fn default() -> Self {
-        Self { settle: Duration::from_secs(10 * 60) }
+        Self { settle: Duration::from_secs(10 * 60), restore: false }
     }
 }
 
@@ -145,8 +147,16 @@ impl Repairer {
     /// Looks at the file on store number `index`, and puts it right.
     async fn mend(&self, index: usize, path: &StorePath) -> Left<Mended> {
         let here = self.state(index, path).await?;
-        if here.attr.is_some_and(|attr| attr.kind != Kind::Regular) {
-            return Err("something else than a regular file has its name".to_owned());
+        match here.attr {
+            Some(attr) if attr.kind != Kind::Regular => {
+                return Err("something else than a regular file has its name".to_owned());
+            }
+            None if !self.settings.restore => {
+                return Err(
+                    "it is not there, and may have been removed; scrub --repair puts it back".to_owned()
+                );
+            }
+            Some(_) | None => {}
         }
         let Err(finding) = &here.judgement.verdict.outcome else {
             let job = self.job(index, path, &here, (&here.judgement, index))?;
@@ -490,12 +500,22 @@ impl Job<'_> {
     }
 
     /// The attributes of the file that is replaced, but for the time of its content, which is that of the
-    /// content's; those of another copy where nothing is replaced.
+    /// content's. Where nothing is replaced, those of another copy, but for what could give somebody more than
+    /// the content: its owner, and bits beside the permissions.
     async fn attributes(&self) -> Left<Attributes> {
         let sources = &self.trust().sources;
+        let digest = self.proven.descriptor.file_digest();
         let mut model = None;
         for other in (0..sources.len()).filter(|other| *other != self.index) {
-            if let Ok(file) = sources.get(other).store.open(self.path).await
+            // One of another version knows nothing of this one.
+            let is_same = other == self.from
+                || self
+                    .repairer
+                    .state(other, self.path)
+                    .await
+                    .is_ok_and(|State { judgement, .. }| said(&judgement.verdict).1 == Ok(digest));
+            if is_same
+                && let Ok(file) = sources.get(other).store.open(self.path).await
                 && let Ok(attributes) = Attributes::of(&*file).await
             {
                 model = Some(attributes);
@@ -503,9 +523,10 @@ impl Job<'_> {
             }
         }
         if self.here.attr.is_none() {
-            // Extended attributes are a matter of each store.
             let model = model.ok_or("no store tells its attributes")?;
-            return Ok(Attributes { xattrs: Vec::new(), ..model });
+            // Extended attributes are a matter of each store.
+            let (mode, owner, xattrs) = (model.mode & 0o777, None, Vec::new());
+            return Ok(Attributes { mode, owner, xattrs, ..model });
         }
         let file = sources.get(self.index).store.open(self.path).await.map_err(left)?;
         let own = Attributes::of(&*file).await.map_err(left)?;
@@ -537,8 +558,9 @@ impl Job<'_> {
                 let source = self.trust().sources.get(self.index);
                 source.forget(self.path);
                 let now = source.store.stat(self.path).await.map_err(left)?;
-                // No store keeps more than seconds for certain.
-                if now.size != self.size() || now.mtime.seconds != written.mtime.seconds {
+                // No store keeps more than seconds for certain, and some buckets not even those.
+                let is_ours = kind == CarrierKind::Sidecar || now.mtime.seconds == written.mtime.seconds;
+                if now.size != self.size() || !is_ours {
                     return Err("it changed while it was repaired".to_owned());
                 }
                 Some(now)

@@ -15,10 +15,8 @@ const ALL_MAX: usize = 1024 * 1024;
 pub struct Attributes {
     /// Permission bits, at most 0o7777.
     pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
+    /// Owner and group; `None` for those of the process that writes.
+    pub owner: Option<(u32, u32)>,
     /// Last access.
     pub atime: Time,
     /// Last change of the content.
@@ -49,6 +47,6 @@ impl Attributes {
             xattrs.push((name, value));
         }
         let crate::store::Attr { mode, uid, gid, atime, mtime, .. } = attr;
-        Ok(Self { mode, uid, gid, atime, mtime, xattrs })
+        Ok(Self { mode, owner: Some((uid, gid)), atime, mtime, xattrs })
     }
 }

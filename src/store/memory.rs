@@ -365,8 +365,11 @@ impl StoreWriter for MemoryWriter {
             tree.place(&target, Body::file(content)).map_err(&failed)?;
             if let Some(attributes) = attributes {
                 let mut state = tree.file(&target).map_err(&failed)?.state.write();
-                let Attributes { mode, uid, gid, atime: _, mtime, xattrs } = attributes;
-                (state.meta.mode, state.meta.uid, state.meta.gid, state.meta.mtime) = (mode, uid, gid, mtime);
+                let Attributes { mode, owner, atime: _, mtime, xattrs } = attributes;
+                (state.meta.mode, state.meta.mtime) = (mode, mtime);
+                if let Some(owner) = owner {
+                    (state.meta.uid, state.meta.gid) = owner;
+                }
                 state.xattrs = xattrs.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
             }
             Ok(())

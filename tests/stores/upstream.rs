@@ -276,7 +276,7 @@ async fn ganesha_is_written_listed_and_proven() {
     let mut writer = store.create(&path("link"), &path(".scratch")).await.unwrap();
     let mut attributes =
         nfs_verity::store::Attributes::of(&*store.open(&path("target")).await.unwrap()).await.unwrap();
-    (attributes.mode, attributes.uid, attributes.gid) = (0o4751, 7, 8);
+    (attributes.mode, attributes.owner) = (0o4751, Some((7, 8)));
     attributes.mtime = nfs_verity::store::Time { seconds: 1_000_000_000, nanos: 5 };
     writer.write_at(0, b"mine").await.unwrap();
     writer.set_attributes(&attributes).await.unwrap();

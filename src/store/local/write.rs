@@ -141,8 +141,9 @@ fn write_all(file: &OwnedFd, offset: u64, mut data: &[u8]) -> rustix::io::Result
 /// Owner first, for changing it takes capabilities and set-id bits away; times last.
 fn set_attributes(file: &OwnedFd, attributes: &Attributes) -> rustix::io::Result<()> {
     let found = rustix::fs::fstat(file)?;
-    let (uid, gid) = (attributes.uid, attributes.gid);
-    if (found.st_uid, found.st_gid) != (uid, gid) {
+    if let Some((uid, gid)) = attributes.owner
+        && (found.st_uid, found.st_gid) != (uid, gid)
+    {
         rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     for (name, value) in &attributes.xattrs {

@@ -188,8 +188,7 @@ async fn what_a_bucket_cannot_keep_of_attributes_is_refused_unless_it_is_so_alre
     let scene = remembering();
     let attributes = crate::store::Attributes {
         mode: 0o644,
-        uid: 0,
-        gid: 0,
+        owner: Some((0, 0)),
         atime: Default::default(),
         mtime: Default::default(),
         xattrs: Vec::new(),

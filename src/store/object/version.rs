@@ -132,13 +132,14 @@ impl Told {
 
     /// What s3fs and rclone read again.
     pub(super) fn metadata(from: &Attributes) -> object_store::Attributes {
-        let pairs = [
-            ("mode", (REGULAR | from.mode).to_string()),
-            ("uid", from.uid.to_string()),
-            ("gid", from.gid.to_string()),
-            ("mtime", write_time(from.mtime)),
-        ];
-        pairs.into_iter().map(|(name, value)| (Attribute::Metadata(name.into()), value)).collect()
+        let owner = from.owner.map(|(uid, gid)| [("uid", uid.to_string()), ("gid", gid.to_string())]);
+        let rest = [("mode", (REGULAR | from.mode).to_string()), ("mtime", write_time(from.mtime))];
+        owner
+            .into_iter()
+            .flatten()
+            .chain(rest)
+            .map(|(name, value)| (Attribute::Metadata(name.into()), value))
+            .collect()
     }
 }
 

@@ -270,7 +270,8 @@ impl StoreWriter for ObjectWriter {
     fn set_attributes<'a>(&'a mut self, attributes: &'a Attributes) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let look = &self.store.look;
-            let alike = (attributes.mode, attributes.uid, attributes.gid) == (look.mode, look.uid, look.gid);
+            let owner = attributes.owner.unwrap_or((look.uid, look.gid));
+            let alike = (attributes.mode, owner) == (look.mode, (look.uid, look.gid));
             // Times are the server's, where metadata are not looked at: they are kept for whoever does.
             if !attributes.xattrs.is_empty() || (!look.metadata && !alike) {
                 let why = "an object has no extended attributes, and mode and owner only with metadata=on";

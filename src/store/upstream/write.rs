@@ -248,8 +248,10 @@ impl UpstreamWriter {
         let deadline = self.session.deadline();
         let handle = &self.temporary.handle;
         let now = self.session.getattr(handle, deadline).await?;
-        let Attributes { mode, uid, gid, atime, mtime, .. } = *attributes;
-        if (now.uid, now.gid) != (uid, gid) {
+        let Attributes { mode, owner, atime, mtime, .. } = *attributes;
+        if let Some((uid, gid)) = owner
+            && (now.uid, now.gid) != (uid, gid)
+        {
             // By itself, and first: changing the owner takes bits of the mode away.
             let mut args = Writer::default();
             args.opaque(handle.as_bytes()).u32(0).bool(true).u32(uid).bool(true).u32(gid);

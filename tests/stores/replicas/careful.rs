@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nfs_verity::carrier::{Appended, BUNDLE_XATTR, CarrierKind, Sidecar, Xattr};
-use nfs_verity::export::Mended;
+use nfs_verity::export::{Mended, Repair};
 use nfs_verity::store::{Fault, Memory, Store, StoreErrorKind};
 
 use super::super::scene::{Gate, evidence, shared};
 use super::super::support::content;
-use super::repair::{AT_ONCE, file, mender, renew, seal_in};
+use super::repair::{AT_ONCE, file, is_good, mender, renew, seal_in};
 use super::{FILE, SIZE, Scene};
 
 /// A gate that repairs when it is told to, over `count` stores with evidence in the sidecar or of this `kind`.
@@ -186,6 +186,25 @@ async fn data_and_the_evidence_in_their_file_come_together() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_stays_so_unless_it_is_asked_for_and_gets_no_rights_from_elsewhere() {
+    let scene = Scene::new().await;
+    scene.memory[0].remove(FILE).unwrap();
+    scene.memory[1].set_attr(FILE, 0o4755, 7, 8).unwrap();
+    let gate = scene
+        .gate_with(2, |options| options.repair = Some(Repair { settle: Duration::ZERO, restore: false }))
+        .await;
+    let mended = gate.export.repair(&file()).await;
+    assert!(matches!(&mended[0], Mended::Left { reason } if reason.contains("removed")), "{mended:?}");
+    assert_eq!((scene.memory[0].bytes(FILE), &mended[1]), (None, &Mended::Well));
+    scene.memory[0].put("new", b"").unwrap();
+    let new = scene.memory[0].stat(&nfs_verity::store::StorePath::parse(b"new").unwrap()).await.unwrap();
+    let mended = mender(&scene).await.export.repair(&file()).await;
+    assert!(is_good(&scene, 0).await, "{mended:?}");
+    let attr = scene.memory[0].stat(&file()).await.unwrap();
+    assert_eq!((attr.mode, attr.uid, attr.gid), (0o755, new.uid, new.gid));
 }
 
 #[tokio::test]

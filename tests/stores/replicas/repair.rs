@@ -17,7 +17,7 @@ use super::super::support::{content, key_and_trust, seal};
 use super::heal::HARMS;
 use super::{FILE, NAMES, SIZE, Scene};
 
-pub(super) const AT_ONCE: Repair = Repair { settle: Duration::ZERO };
+pub(super) const AT_ONCE: Repair = Repair { settle: Duration::ZERO, restore: true };
 
 pub(super) fn file() -> StorePath {
     StorePath::parse(FILE.as_bytes()).unwrap()
