@@ -19,7 +19,7 @@ use super::trust::{Depth, Finding, Judged, Judgement, Proven, Trust};
 use super::verified::Verified;
 use crate::carrier::TreeSource;
 use crate::event::Cause;
-use crate::store::{Identity, Kind, StoreErrorKind, StoreFile, StorePath, acting_as};
+use crate::store::{Identity, Kind, StoreError, StoreErrorKind, StoreFile, StorePath, acting_as};
 use crate::verity::Digest;
 
 /// How long a store that had something damaged is passed over for the same file.
@@ -174,9 +174,13 @@ impl Spares {
                 Some(acting) => acting_as(acting, read).await,
                 None => read.await,
             };
-            let Ok(data) = read else {
-                self.forget(source);
-                continue;
+            let data = match read {
+                Ok(data) => data,
+                Err(error) => {
+                    wrong.extend(Wrong::unread(source, &error, first));
+                    self.forget(source);
+                    continue;
+                }
             };
             let checked = if data.len() == len {
                 prover.check(first, &data).await.map_err(|(_, failure)| failure)
@@ -196,13 +200,14 @@ impl Spares {
         None
     }
 
-    /// The block `index` of tree level `level` from the first store but that where the evidence was found.
+    /// The block `index` of tree level `level` from the first store but that where the evidence was found. What
+    /// is found to be wrong on the way is added to `wrong`.
     async fn tree_block(
         &self,
         proven: &Proven,
-        level: usize,
-        index: u64,
+        (level, index): (usize, u64),
         expected: &Digest,
+        wrong: &mut Vec<Wrong>,
     ) -> Option<(Bytes, usize)> {
         let offset = proven.geometry.tree_block_offset(level, index)?;
         for source in self.others(self.tree) {
@@ -216,6 +221,10 @@ impl Spares {
             if found.as_ref() == Some(expected) {
                 return Some((bytes, source));
             }
+            let hex = |digest: Option<&Digest>| digest.map(ToString::to_string).unwrap_or_default();
+            let detail = format!("expected {}, found {}", hex(Some(expected)), hex(found.as_ref()));
+            let finding = Finding { cause: Cause::BadTreeBlock, detail };
+            wrong.push(Wrong { source, finding, block: Some(index), level: u8::try_from(level).ok() });
             self.doubt(source, |copy| copy.tree.doubt());
         }
         None
@@ -227,6 +236,16 @@ impl Spares {
 }
 
 impl Wrong {
+    /// What it says of store number `source` that its bytes for data block `block` could not be read.
+    fn unread(source: usize, error: &StoreError, block: u64) -> Option<Self> {
+        // A store that does not answer is told of elsewhere, and a caller who may not read is no damage.
+        if matches!(ExportError::from(error), ExportError::Busy | ExportError::Permission) {
+            return None;
+        }
+        let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };
+        Some(Self { source, finding, block: Some(block), level: None })
+    }
+
     /// What a failure says of store number `source`; nothing where the store did not answer, which is told
     /// elsewhere, or has something new.
     pub(super) fn of(source: usize, failure: &Failure) -> Option<Self> {
@@ -252,8 +271,8 @@ impl Prover<'_> {
         failure: &Failure,
     ) -> Option<Bytes> {
         let spares = self.spares?;
-        let (bytes, right) = spares.tree_block(self.proven, level, index, expected).await?;
-        let wrong: Vec<_> = Wrong::of(spares.tree, failure).into_iter().collect();
+        let mut wrong: Vec<_> = Wrong::of(spares.tree, failure).into_iter().collect();
+        let (bytes, right) = spares.tree_block(self.proven, (level, index), expected, &mut wrong).await?;
         spares.tell(&wrong, right);
         Some(bytes)
     }

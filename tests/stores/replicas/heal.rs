@@ -332,3 +332,35 @@ async fn a_replica_that_was_put_right_helps_files_that_are_open() {
         eventually("it is opened again", async || gate.read(&handle, 0, 10).await.is_ok()).await;
     }
 }
+
+#[tokio::test]
+async fn replicas_that_are_wrong_on_the_way_are_told_of_too() {
+    for (what, at, cause) in
+        [(FILE.to_owned(), 0, Cause::BadBlock), (evidence(FILE), 8192, Cause::BadTreeBlock)]
+    {
+        let scene = Scene::new().await;
+        for memory in &scene.memory[..2] {
+            memory.mutate(&what, |bytes| bytes[at] ^= 1).unwrap();
+        }
+        let gate = scene.gate(3).await;
+        gate.read_at(FILE, 0, 10).await.unwrap();
+        let mut told = told(&gate);
+        told.sort();
+        let of = |n: usize| (NAMES[n].to_owned(), NAMES[2].to_owned(), cause);
+        assert_eq!(told, [of(0), of(1)]);
+    }
+    // One that cannot be read.
+    let mut seen = 0;
+    for n in 1..=6 {
+        let scene = Scene::new().await;
+        scene.memory[0].mutate(FILE, |bytes| bytes[0] ^= 1).unwrap();
+        let gate = scene.gate(3).await;
+        let handle = scene.handle(&gate).await;
+        scene.faulty[1].reset();
+        scene.faulty[1].fail_at(n, Fault::Error(StoreErrorKind::Io));
+        gate.read(&handle, 0, 10).await.unwrap();
+        let all = told(&gate);
+        seen += usize::from(all.iter().any(|told| (&*told.0, told.2) == (NAMES[1], Cause::Unreadable)));
+    }
+    assert!(seen > 0);
+}
