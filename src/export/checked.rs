@@ -56,7 +56,7 @@ impl AsItWas {
         source.forget(&self.path);
         if let Some(before) = &self.evidence {
             let size = self.attr.map_or(0, |attr| attr.size);
-            let judged = self.trust.judge_on(self.source, &self.path, size, Depth::Full).await;
+            let judged = self.trust.judge_on(self.source, &self.path, size, Depth::Patient).await;
             let Ok(Judged::Known(judgement)) = judged else { return Err(self.changed()) };
             if said(&judgement.verdict) != *before {
                 return Err(self.changed());

@@ -104,7 +104,7 @@ pub(super) async fn examine(
 ) -> Result<Examination, ExamineError> {
     let file = trust.sources.get(source).store.open(path).await?;
     let attr = stat(&*file).await?;
-    let judged = trust.judge_on(source, path, attr.size, Depth::Full).await;
+    let judged = trust.judge_on(source, path, attr.size, Depth::Patient).await;
     let judged = judged.map_err(ExamineError::Busy)?;
     let Judged::Known(Judgement { verdict, tree, .. }) = judged else {
         return Err(ExamineError::Busy(ExportError::Busy));

@@ -220,7 +220,7 @@ impl Repairer {
             Err(error) => return Err(left(error)),
         };
         let size = attr.map_or(0, |attr| attr.size);
-        match self.trust.judge_on(index, path, size, Depth::Full).await.map_err(left)? {
+        match self.trust.judge_on(index, path, size, Depth::Patient).await.map_err(left)? {
             Judged::Known(judgement) => Ok(State { attr, judgement }),
             Judged::Unhashed(_) => Err("it was not hashed".to_owned()),
         }

@@ -177,8 +177,10 @@ pub(super) struct Unread {
 /// How far to go for a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// All of a file may be hashed.
+    /// All of a file may be hashed, and whoever waits for that too long is told to come back.
     Full,
+    /// The same for as long as it takes.
+    Patient,
     /// Nothing is hashed that was not: a listing must not read every file.
     Glance,
 }
@@ -440,8 +442,8 @@ impl Trust {
         let store = &*self.sources.get(source).store;
         match depth {
             Depth::Glance => self.wholes.known(store, wanted).await.map_err(|error| Stop::from(&error)),
-            Depth::Full => {
-                let hashed = self.wholes.hash(store, wanted, reason).await;
+            Depth::Full | Depth::Patient => {
+                let hashed = self.wholes.hash(store, wanted, reason, depth == Depth::Patient).await;
                 hashed.map(Some).map_err(|error| Stop::from(&*error))
             }
         }

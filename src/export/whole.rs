@@ -195,12 +195,14 @@ impl Wholes {
         Ok(Key::new(wanted, &attr).and_then(|key| self.done.get(&key)))
     }
 
-    /// Hashes all data of a file, in the state it is in, unless that was done already.
+    /// Hashes all data of a file, in the state it is in, unless that was done already. Whoever is not `patient`
+    /// hears after a while that it takes longer.
     pub(super) async fn hash(
         self: &Arc<Self>,
         store: &dyn Store,
         wanted: Wanted<'_>,
         reason: &'static str,
+        patient: bool,
     ) -> Result<Arc<Whole>, Arc<WholeError>> {
         let file = store.open(wanted.path).await.map_err(WholeError::from)?;
         let attr = stat(&*file).await.map_err(WholeError::from)?;
@@ -213,7 +215,11 @@ impl Wholes {
         }
         let job = Job { file, attr, key: key.clone(), reason };
         let mut outcome = self.join(key, job)?;
-        let waited = tokio::time::timeout(self.options.patience, outcome.wait_for(Option::is_some)).await;
+        let done = outcome.wait_for(Option::is_some);
+        let waited = match patient {
+            true => Ok(done.await),
+            false => tokio::time::timeout(self.options.patience, done).await,
+        };
         match waited {
             Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(Arc::new(WholeError::Busy))),
             // Not done yet, or whoever did it is gone.

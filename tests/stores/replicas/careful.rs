@@ -217,3 +217,21 @@ async fn evidence_of_a_later_release_is_left() {
     assert!(matches!(&mended[0], Mended::Left { reason } if reason.contains("later release")), "{mended:?}");
     assert!((scene.memory[0].bytes(FILE), scene.memory[0].bytes(evidence(FILE))) == before);
 }
+
+#[tokio::test]
+async fn a_repair_waits_for_files_that_have_to_be_hashed_as_a_whole() {
+    let scene = scene_in(CarrierKind::Xattr).await;
+    for memory in &scene.memory {
+        // Without the tree.
+        memory.remove(".nfs-verity").unwrap();
+    }
+    scene.memory[0].mutate(FILE, |bytes| bytes[70_000] ^= 1).unwrap();
+    let gate = scene.gate_with(2, |options| {
+        options.carriers = vec![CarrierKind::Xattr];
+        options.repair = Some(AT_ONCE);
+        options.whole_files.patience = Duration::ZERO;
+    });
+    let mended = gate.await.export.repair(&file()).await;
+    assert!(matches!(mended[0], Mended::Repaired { .. }) && mended[1] == Mended::Well, "{mended:?}");
+    assert!(scene.memory[0].bytes(FILE).unwrap() == scene.content);
+}
