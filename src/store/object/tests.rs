@@ -276,3 +276,36 @@ async fn what_is_to_be_forgotten_is_asked_again() {
     scene.store.forget(&path("d/f"));
     assert_eq!(scene.store.stat(&path("d/f")).await.unwrap().size, 5);
 }
+
+#[tokio::test]
+async fn what_is_replaced_gives_on_the_metadata_that_nobody_looks_at() {
+    use object_store::{Attribute, PutOptions};
+    let key = Path::parse("pre/fix/d/f").unwrap();
+    let name = |name: &'static str| Attribute::Metadata(name.into());
+    for metadata in [false, true] {
+        let scene = Scene::with("pre/fix/", Look { metadata, ..Look::default() });
+        for size in [1000, 9_000_000] {
+            let pairs = [(Attribute::ContentType, "text/x"), (name("mode"), "33152"), (name("uid"), "7")];
+            let attributes = pairs.into_iter().collect();
+            let options = PutOptions { attributes, ..PutOptions::default() };
+            scene.objects.put_opts(&key, "old".into(), options).await.unwrap();
+            scene.store.forget(&path("d/f"));
+            let file = scene.store.open(&path("d/f")).await.unwrap();
+            let own = crate::store::Attributes::of(&*file).await.unwrap();
+            let mut writer = scene.store.create(&path("d/f"), &path("scratch")).await.unwrap();
+            writer.write_at(0, &bytes(size)).await.unwrap();
+            let mtime = crate::store::Time { seconds: 1_600_000_000, nanos: 0 };
+            writer.set_attributes(&crate::store::Attributes { mtime, ..own }).await.unwrap();
+            writer.commit().await.unwrap();
+            let now = scene.objects.get(&key).await.unwrap().attributes;
+            let of = |attribute| now.get(&attribute).map(|value| value.to_string()).unwrap_or_default();
+            assert_eq!(of(Attribute::ContentType), "text/x", "{metadata} {size}");
+            assert_eq!(
+                (of(name("mode")), of(name("uid"))),
+                ("33152".into(), "7".into()),
+                "{metadata} {size}"
+            );
+            assert!(of(name("mtime")).starts_with("1600000000."), "{metadata} {size}");
+        }
+    }
+}

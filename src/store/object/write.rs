@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{MultipartUpload, PutMode, PutMultipartOptions, PutOptions};
+use object_store::{Attribute, GetOptions, MultipartUpload, PutMode, PutMultipartOptions, PutOptions};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::super::{Attributes, BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter};
@@ -123,8 +123,32 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Keeps of the metadata of the object that is replaced what was not given: all but the time, where those
+    /// of files are not looked at, for then what was given are the defaults of the address.
+    async fn keep_metadata(&mut self) -> Result<()> {
+        if self.metadata.is_empty() {
+            return Ok(());
+        }
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let head = self.store.objects.get_opts(&self.key, options);
+        let mut kept = match self.store.within("stat", &self.path, head).await {
+            Ok(answer) => answer.attributes,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for (name, value) in &self.metadata {
+            let is_meant = self.store.look.metadata || *name == Attribute::Metadata("mtime".into());
+            if is_meant || kept.get(name).is_none() {
+                kept.insert(name.clone(), value.clone());
+            }
+        }
+        self.metadata = kept;
+        Ok(())
+    }
+
     /// Sends what does not go with the request that makes the object visible.
     async fn send(&mut self) -> Result<()> {
+        self.keep_metadata().await?;
         let (store, path) = (&self.store, &self.path);
         if matches!(store.look_up(path).await?, Some(Found::Directory)) {
             return Err(refuse(StoreErrorKind::IsADirectory, "commit", path, "a directory stands there"));
