@@ -1,7 +1,7 @@
 //! Listings of keys: in pages, with the keys passed over that are no names, and bounded whatever the server says.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::time::Duration;
 
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -15,6 +15,10 @@ use super::version::Version;
 
 /// The most names of one directory.
 pub(super) const NAMES_MAX: usize = 1_000_000;
+/// The most memory for one directory.
+pub(super) const LISTING_MAX: u64 = 256 * 1024 * 1024;
+/// The most keys of one directory that are no names, such as those that are too long.
+const UNNAMED_MAX: usize = 100_000;
 /// The most keys that are no names and are passed over in one listing: each costs requests of its own.
 const STRANGE_MAX: usize = 100;
 /// Keys asked for at once when a page cannot be read for one of them.
@@ -202,34 +206,50 @@ pub(super) async fn list(
     timeout: Duration,
 ) -> Result<Listing> {
     let mut names: HashMap<Box<str>, Found> = HashMap::new();
+    let (mut bytes, mut unnamed) = (256, 0);
     let mut pager = Pager::new(pages, prefix, true, path, timeout);
     while let Some(page) = pager.next(None).await? {
         for directory in &page.directories {
-            if let Some(name) = name_below(directory.as_ref(), prefix) {
-                // A file of the same name cannot be reached.
-                names.insert(name.into(), Found::Directory);
+            let Some(name) = name_below(directory.as_ref(), prefix) else {
+                unnamed += 1;
+                continue;
+            };
+            // A file of the same name cannot be reached.
+            if names.insert(name.into(), Found::Directory).is_none() {
+                bytes += memory(name, None);
             }
         }
         for meta in &page.objects {
-            if let Some(name) = name_below(meta.location.as_ref(), prefix) {
-                names.entry(name.into()).or_insert_with(|| Found::File(Version::of(meta, None)));
+            let Some(name) = name_below(meta.location.as_ref(), prefix) else {
+                unnamed += 1;
+                continue;
+            };
+            if let hash_map::Entry::Vacant(place) = names.entry(name.into()) {
+                let version = Version::of(meta, None);
+                bytes += memory(name, Some(&version));
+                place.insert(Found::File(version));
             }
         }
-        if names.len() > NAMES_MAX {
-            let why = format!("it holds more than {NAMES_MAX} names");
+        if names.len() > NAMES_MAX || bytes > LISTING_MAX || unnamed > UNNAMED_MAX {
+            let why = format!("it holds more than {NAMES_MAX} names, or too much that is none");
             return Err(refuse(StoreErrorKind::TooLarge, "list", path, why));
         }
     }
     let entry = |(name, found): (Box<str>, Found)| Entry { cookie: cookie_of(&name), name, found };
     let mut entries: Vec<_> = names.into_iter().map(entry).collect();
     entries.sort_unstable_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
-    let (mut last, mut bytes) = (DOT_DOT, 256);
+    let mut last = DOT_DOT;
     for entry in &mut entries {
         entry.cookie = entry.cookie.max(last + 1);
         last = entry.cookie;
-        bytes += 160 + entry.name.len() as u64;
     }
     Ok(Listing { entries, bytes })
+}
+
+/// What a name takes.
+fn memory(name: &str, version: Option<&Version>) -> u64 {
+    let etag = version.and_then(|version| version.etag.as_ref()).map_or(0, |etag| 16 + etag.len());
+    160 + (name.len() + etag) as u64
 }
 
 /// The name of a key below `prefix`, if it can be one. What ends with a slash was cut already.

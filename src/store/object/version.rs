@@ -13,6 +13,9 @@ use super::address::Look;
 const TYPE_BITS: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 
+/// The longest ETag; nobody has a use for a longer one, and it would be kept for each key.
+const ETAG_MAX: usize = 256;
+
 /// One version of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
@@ -36,9 +39,10 @@ pub(super) struct Told {
 impl Version {
     pub(super) fn of(meta: &ObjectMeta, attributes: Option<&object_store::Attributes>) -> Self {
         Self {
-            size: meta.size,
+            // No file is larger, whatever a server says.
+            size: meta.size.min(i64::MAX.unsigned_abs()),
             // An empty one, as some servers give to all, tells no versions apart.
-            etag: meta.e_tag.as_deref().filter(|tag| !matches!(*tag, "" | "\"\"")).map(quoted),
+            etag: meta.e_tag.as_deref().filter(|tag| is_etag(tag)).map(quoted),
             modified: meta.last_modified.timestamp(),
             told: attributes.map(Told::of).unwrap_or_default(),
         }
@@ -109,6 +113,10 @@ pub(super) fn directory(path: &StorePath, look: &Look) -> Attr {
         ctime: time,
         change: Attr::change_of(time),
     }
+}
+
+fn is_etag(tag: &str) -> bool {
+    !matches!(tag, "" | "\"\"") && tag.len() <= ETAG_MAX
 }
 
 /// Some servers leave the quotes out in listings.
@@ -200,6 +208,21 @@ mod tests {
         assert_eq!(read_time("12.5"), Some(Time { seconds: 12, nanos: 500_000_000 }));
         for text in ["", "x", "1.x", "1.-5", "1.1234567890", "9999999999999999999999"] {
             assert_eq!(read_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_of_a_version_is_bounded() {
+        let version = |size, etag: &str| {
+            let location = object_store::path::Path::from("f");
+            let last_modified = Default::default();
+            let e_tag = Some(etag.to_owned());
+            Version::of(&ObjectMeta { location, last_modified, size, e_tag, version: None }, None)
+        };
+        assert_eq!(version(u64::MAX, "a").size, i64::MAX.unsigned_abs());
+        assert_eq!(version(5, &"x".repeat(256)).etag.unwrap().len(), 258);
+        for etag in ["", "\"\"", &"x".repeat(257)] {
+            assert_eq!(version(5, etag).etag, None);
         }
     }
 
