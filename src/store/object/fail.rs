@@ -1,5 +1,6 @@
 //! What went wrong with a request, as the kinds of errors of a store.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::io;
 
@@ -34,8 +35,32 @@ pub(super) fn silent(operation: &'static str, path: &StorePath) -> StoreError {
 /// `error` in one line of bounded length.
 pub(super) fn word(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
-    let shown = text.chars().map(|c| if super::super::is_plain(c) { c } else { ' ' });
+    let answer = answer(&text);
+    let shown = answer.chars().map(|c| if super::super::is_plain(c) { c } else { ' ' });
     shown.take(WORD_MAX).collect()
+}
+
+/// What the server said, without what it was asked: the key may be as long as all that is shown, and may say
+/// anything.
+fn said(text: &str) -> &str {
+    let request = text.split_once("Error performing ").map(|(_, request)| request);
+    request.and_then(|request| request.split_once(" - ")).map_or(text, |(_, said)| said)
+}
+
+/// The same for people: of what is said in XML, the status, the code and the message.
+fn answer(text: &str) -> Cow<'_, str> {
+    let answer = said(text);
+    let answer = answer.strip_prefix("Server returned non-2xx status code: ").unwrap_or(answer);
+    let element = |name: &str| {
+        let (_, rest) = answer.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0)
+    };
+    match (answer.split_once(": "), element("Code")) {
+        (Some((status, _)), Some(code)) => {
+            format!("{status}: {code}: {}", element("Message").unwrap_or_default()).into()
+        }
+        _ => answer.into(),
+    }
 }
 
 pub(super) fn kind_of(error: &Error) -> StoreErrorKind {
@@ -70,5 +95,43 @@ fn may_pass(error: &Error) -> bool {
     let text = error.to_string();
     ["status code: 5", "status code: 429", "status code: 408", "SlowDown", "InternalError"]
         .iter()
-        .any(|sign| text.contains(sign))
+        .any(|sign| said(&text).contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(key: &str, said: &str) -> String {
+        format!(
+            "The operation lacked the necessary privileges to complete for path {key}: Error performing GET \
+             https://host/bucket/{key} in 3.1ms, after 3 retries, max_retries: 3, retry_timeout: 10s  - {said}"
+        )
+    }
+
+    #[test]
+    fn the_cause_is_told_however_long_the_key_is() {
+        let body = "<?xml version=\"1.0\"?>\n<Error><Code>RequestTimeTooSkewed</Code>\
+                    <Message>The difference is too large.</Message></Error>";
+        let said = format!("Server returned non-2xx status code: 403 Forbidden: {body}");
+        let told = word(&error(&"k".repeat(900), &said));
+        assert_eq!(told, "403 Forbidden: RequestTimeTooSkewed: The difference is too large.");
+        assert_eq!(
+            word(&error("k", "HTTP error: error sending request")),
+            "HTTP error: error sending request"
+        );
+        let told = word(&error("k", "Server returned non-2xx status code: 404 Not Found: no\nXML"));
+        assert_eq!(told, "404 Not Found: no XML");
+        assert_eq!(word(&"x".repeat(1000)).len(), WORD_MAX);
+        assert_eq!(word(&"Error performing nothing"), "Error performing nothing");
+    }
+
+    #[test]
+    fn a_key_that_says_something_does_not_decide_what_is_wrong() {
+        let generic = |key: &str, said: &str| Error::Generic { store: "S3", source: error(key, said).into() };
+        let said = "Server returned non-2xx status code: 400 Bad Request: ";
+        assert_eq!(kind_of(&generic("status code: 500", said)), StoreErrorKind::Io);
+        let said = "Server returned non-2xx status code: 503 Service Unavailable: ";
+        assert_eq!(kind_of(&generic("k", said)), StoreErrorKind::Unavailable);
+    }
 }
