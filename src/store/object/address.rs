@@ -105,6 +105,9 @@ impl Address {
         };
         match key {
             "endpoint" if ["http://", "https://"].iter().any(|scheme| value.starts_with(scheme)) => {
+                if value.contains(['?', '#']) {
+                    return Err("a query is no part of an endpoint, and nothing secret belongs into a URL");
+                }
                 if value.contains('@') {
                     return Err("user and password do not belong into a URL");
                 }
@@ -186,6 +189,7 @@ mod tests {
             "s3://b/?metadata=yes",
             "s3://b/?endpoint=ftp://h",
             "s3://b/?endpoint=http://u:p@h",
+            "s3://b/?endpoint=http://h/%3Fsig=hush",
             "s3://b/?nothing=1",
         ] {
             assert!(address(text).is_err(), "{text}");

@@ -1,15 +1,16 @@
 //! The client of a bucket, with credentials from where they are kept: the environment, the files of the AWS tools,
 //! or the role of the machine. Never from the address.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::list::PaginatedListStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 
 use super::address::{Address, Provider};
 use super::fail::word;
@@ -20,13 +21,16 @@ const FILE_MAX: u64 = 1024 * 1024;
 
 type Client = (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>);
 
-/// The client for the bucket at `address`, each request of which ends within `timeout`.
+/// The client for the bucket at `address`. What is asked in vain is asked again within `timeout`; how long an answer
+/// may take is for who asks.
 pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, String> {
     let plain = address.endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
-    let options = ClientOptions::new()
-        .with_timeout(timeout)
-        .with_connect_timeout(timeout.min(Duration::from_secs(5)))
-        .with_allow_http(plain);
+    // Set one by one: the environment may say more, such as a proxy. Who asks watches the time, and the connector.
+    let mut options = vec![(ClientConfigKey::Timeout, "1day"), (ClientConfigKey::ConnectTimeout, "5s")];
+    if plain {
+        options.push((ClientConfigKey::AllowHttp, "true"));
+    }
+    let http = Bounded::new(timeout);
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(50),
         max_backoff: Duration::from_secs(1),
@@ -51,11 +55,13 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, St
             if let Some(region) = &address.region {
                 builder = builder.with_region(region);
             }
-            let builder = builder
+            let set = |builder: AmazonS3Builder, (key, value): (_, &str)| {
+                builder.with_config(AmazonS3ConfigKey::Client(key), value)
+            };
+            let builder = (options.into_iter().fold(builder, set))
                 .with_bucket_name(bucket)
                 .with_virtual_hosted_style_request(address.virtual_hosted)
-                .with_client_options(options)
-                .with_http_connector(Bounded::default())
+                .with_http_connector(http)
                 .with_retry(retry);
             both(if address.anonymous { builder.with_skip_signature(true) } else { builder }.build())
         }
@@ -64,10 +70,11 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, St
             if let Some(endpoint) = &address.endpoint {
                 builder = builder.with_base_url(endpoint);
             }
-            let builder = builder
-                .with_client_options(options)
-                .with_http_connector(Bounded::default())
-                .with_retry(retry);
+            let set = |builder: GoogleCloudStorageBuilder, (key, value): (_, &str)| {
+                builder.with_config(GoogleConfigKey::Client(key), value)
+            };
+            let builder =
+                (options.into_iter().fold(builder, set)).with_http_connector(http).with_retry(retry);
             both(if address.anonymous { builder.with_skip_signature(true) } else { builder }.build())
         }
         Provider::Azure => {
@@ -75,10 +82,11 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Client, St
             if let Some(endpoint) = &address.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
             }
-            let builder = builder
-                .with_client_options(options)
-                .with_http_connector(Bounded::default())
-                .with_retry(retry);
+            let set = |builder: MicrosoftAzureBuilder, (key, value): (_, &str)| {
+                builder.with_config(AzureConfigKey::Client(key), value)
+            };
+            let builder =
+                (options.into_iter().fold(builder, set)).with_http_connector(http).with_retry(retry);
             both(if address.anonymous { builder.with_skip_signature(true) } else { builder }.build())
         }
     }
@@ -90,11 +98,18 @@ fn both(built: object_store::Result<impl ObjectStore + PaginatedListStore>) -> R
 }
 
 /// Keys as they stand in a profile.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Profile {
     key_id: String,
     secret: String,
     token: Option<String>,
+}
+
+/// No secret gets into a log.
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile").finish_non_exhaustive()
+    }
 }
 
 /// The profile of the files of the AWS tools, unless the environment has other credentials.
@@ -185,6 +200,7 @@ mod tests {
         assert_eq!(parse(TEXT, "other").unwrap(), Some(profile("O", "s", Some("t"))));
         assert_eq!(parse(TEXT, "none").unwrap(), None);
         parse(TEXT, "empty").unwrap_err();
+        assert_eq!(format!("{:?}", profile("A", "hush", Some("hush"))), "Profile { .. }");
     }
 
     #[test]

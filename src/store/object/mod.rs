@@ -18,6 +18,8 @@ mod keys;
 pub(super) mod scene;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_http;
 mod version;
 mod write;
 
