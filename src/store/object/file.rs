@@ -14,6 +14,7 @@ use super::super::{Attr, BoxFuture, READ_MAX, Result, StoreErrorKind, StoreFile,
 use super::Inner;
 use super::ahead::Reader;
 use super::fail::{fail, refuse, silent};
+use super::keys::Found;
 use super::version::Version;
 
 pub(super) struct ObjectFile {
@@ -59,7 +60,11 @@ impl Object {
     }
 
     /// The bytes `start..end`, given to `take` as they come. `start` lies before `end`, and both within the size.
-    pub(super) async fn get(&self, start: u64, end: u64, mut take: impl FnMut(&[u8])) -> Result<()> {
+    pub(super) async fn get(&self, start: u64, end: u64, take: impl FnMut(&[u8])) -> Result<()> {
+        self.store.note(self.request(start, end, take).await)
+    }
+
+    async fn request(&self, start: u64, end: u64, mut take: impl FnMut(&[u8])) -> Result<()> {
         let until = tokio::time::Instant::now() + self.store.timeout;
         let options = GetOptions {
             // Some servers take a range of all for none.
@@ -125,9 +130,15 @@ impl StoreFile for ObjectFile {
                 return attr;
             }
             let object = &*self.object;
-            let now = Instant::now();
-            match object.store.head(&object.key, &object.path).await? {
-                Some(version) if version.is(&object.version) => *self.seen.lock() = now,
+            let (at, found) = object.store.known(&object.path).await?;
+            let version = match found {
+                Some(Found::File(version)) => Some(version),
+                // What is below its name takes nothing from who has it open.
+                Some(Found::Directory) => object.store.head(&object.key, &object.path).await?,
+                None => None,
+            };
+            match version {
+                Some(version) if version.is(&object.version) => *self.seen.lock() = at,
                 _ => object.is_gone(),
             }
             Ok(object.attr())
@@ -135,7 +146,9 @@ impl StoreFile for ObjectFile {
     }
 
     fn try_stat(&self) -> Option<Result<Attr>> {
-        let known = self.object.gone.load(Ordering::Relaxed) || self.object.store.fresh(*self.seen.lock(), 1);
+        let object = &*self.object;
+        let is_known = || object.store.fresh(*self.seen.lock(), 1) && !object.store.is_away();
+        let known = object.gone.load(Ordering::Relaxed) || is_known();
         known.then(|| Ok(self.object.attr()))
     }
 

@@ -12,6 +12,7 @@ mod ahead;
 mod credentials;
 mod fail;
 mod file;
+mod flights;
 mod http;
 mod keys;
 #[cfg(test)]
@@ -20,11 +21,16 @@ pub(super) mod scene;
 mod tests;
 #[cfg(test)]
 mod tests_http;
+#[cfg(test)]
+mod tests_looks;
+#[cfg(test)]
+mod tests_pages;
 mod version;
 mod write;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -32,17 +38,19 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use tokio::sync::Semaphore;
 
 use super::address::cannot_open;
 use super::{
-    Attr, BoxFuture, DirEntry, DirPage, FsStat, Kind, NAME_MAX, OpenOptions, Result, Store, StoreError,
-    StoreErrorKind, StoreFile, StorePath, StoreWriter, fileid_of_path,
+    Attr, BoxFuture, DirEntry, DirPage, FsStat, Kind, NAME_MAX, OpenOptions, Result, Store, StoreErrorKind,
+    StoreFile, StorePath, StoreWriter, fileid_of_path,
 };
 pub use address::Address;
 use address::Look;
 use ahead::Ahead;
 use fail::{fail, refuse, silent};
+use flights::Flights;
 use keys::{DOT, DOT_DOT, Found, Listing, Pager};
 use version::Version;
 
@@ -50,8 +58,10 @@ use version::Version;
 const KEY_MAX: usize = 1024;
 /// Objects of which it is remembered what they are, or that they are not there.
 const HEADS: usize = 1 << 16;
-/// Memory for listings.
-const LISTINGS: u64 = 256 * 1024 * 1024;
+/// Memory for listings: a little more than one may take, for the cache lets nothing in that would fill it.
+const LISTINGS: u64 = keys::LISTING_MAX / 16 * 17;
+/// Directories that are listed at the same time.
+const LISTED_AT_ONCE: usize = 16;
 /// A listing that is being read through may be this many times as old as what is looked up anew.
 const PATIENCE: u32 = 12;
 
@@ -84,9 +94,25 @@ struct Inner {
     timeout: Duration,
     objects: Arc<dyn ObjectStore>,
     pages: Arc<dyn PaginatedListStore>,
-    heads: Cache<StorePath, (Instant, Option<Found>)>,
+    heads: Cache<StorePath, Known>,
+    looks: Arc<Flights<Known>>,
     listings: Cache<StorePath, (Instant, Arc<Listing>), BySize>,
+    lists: Arc<Flights<Arc<Listing>>>,
+    list_slots: Semaphore,
     ahead: Arc<Ahead>,
+    /// The last request was not answered.
+    away: AtomicBool,
+}
+
+/// What was found somewhere, and when.
+type Known = (Instant, Option<Found>);
+
+/// What a listing says of a name.
+enum Listed {
+    Known(Known),
+    /// It is a file, and no directory is there.
+    File,
+    Unknown,
 }
 
 #[derive(Clone)]
@@ -107,6 +133,19 @@ impl Bucket {
         pages: Arc<dyn PaginatedListStore>,
         timeout: Duration,
     ) -> Self {
+        // In one piece: each of several would hold but its part, which the largest listing exceeds.
+        let options = quick_cache::OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(1024)
+            .weight_capacity(LISTINGS)
+            .build();
+        let listings = match options {
+            Ok(options) => {
+                Cache::with_options(options, BySize, Default::default(), DefaultLifecycle::default())
+            }
+            // Capacity is all that could be lacking.
+            Err(_) => Cache::with_weighter(1024, LISTINGS, BySize),
+        };
         Self(Arc::new(Inner {
             name,
             prefix: prefix.to_owned(),
@@ -115,8 +154,12 @@ impl Bucket {
             objects,
             pages,
             heads: Cache::new(HEADS),
-            listings: Cache::with_weighter(1024, LISTINGS, BySize),
+            looks: Arc::default(),
+            listings,
+            lists: Arc::default(),
+            list_slots: Semaphore::new(LISTED_AT_ONCE),
             ahead: Arc::new(Ahead::default()),
+            away: AtomicBool::new(false),
         }))
     }
 }
@@ -144,8 +187,45 @@ impl Inner {
         path: &StorePath,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T> {
-        let answer = tokio::time::timeout(self.timeout, request).await;
-        answer.map_err(|_| silent(operation, path))?.map_err(fail(operation, path))
+        self.within_time(operation, path, self.timeout, request).await
+    }
+
+    /// What `request` gives within `time`.
+    async fn within_time<T>(
+        &self,
+        operation: &'static str,
+        path: &StorePath,
+        time: Duration,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T> {
+        let answer = tokio::time::timeout(time, request).await;
+        self.note(match answer {
+            Ok(answer) => answer.map_err(fail(operation, path)),
+            Err(_) => Err(silent(operation, path)),
+        })
+    }
+
+    /// Takes note of whether the server answers.
+    fn note<T>(&self, answer: Result<T>) -> Result<T> {
+        let away = matches!(&answer, Err(error) if error.kind == StoreErrorKind::Unavailable);
+        self.away.store(away, Ordering::Relaxed);
+        answer
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// Fails while the server is away. What is remembered is true for as long as it is true, but it does not show
+    /// that anybody is there, which those who wait for that would take it for.
+    async fn present(&self) -> Result<()> {
+        if !self.is_away() {
+            return Ok(());
+        }
+        match self.has_below("", &StorePath::root()).await {
+            Err(error) if error.kind == StoreErrorKind::Unavailable => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether any key starts with `prefix`.
@@ -153,12 +233,13 @@ impl Inner {
         let all = format!("{}{prefix}", self.prefix);
         let options = PaginatedListOptions { max_keys: Some(1), ..Default::default() };
         let list = self.pages.list_paginated(Some(&all).filter(|p| !p.is_empty()).map(|p| &**p), options);
-        match tokio::time::timeout(self.timeout, list).await.map_err(|_| silent("list", path))? {
-            Ok(page) => Ok(!page.result.objects.is_empty() || page.page_token.is_some()),
+        self.note(match tokio::time::timeout(self.timeout, list).await {
+            Ok(Ok(page)) => Ok(!page.result.objects.is_empty() || page.page_token.is_some()),
             // A key that is no name is a key.
-            Err(object_store::Error::InvalidPath { .. }) => Ok(true),
-            Err(error) => Err(fail("list", path)(error)),
-        }
+            Ok(Err(object_store::Error::InvalidPath { .. })) => Ok(true),
+            Ok(Err(error)) => Err(fail("list", path)(error)),
+            Err(_) => Err(silent("list", path)),
+        })
     }
 
     async fn head(&self, key: &Path, path: &StorePath) -> Result<Option<Version>> {
@@ -192,21 +273,47 @@ impl Inner {
     }
 
     /// What is at `path` itself, whatever stands above it.
-    async fn look_up(&self, path: &StorePath) -> Result<Option<Found>> {
+    async fn look_up(self: &Arc<Self>, path: &StorePath) -> Result<Option<Found>> {
+        Ok(self.known(path).await?.1)
+    }
+
+    /// The same, and when it was so.
+    async fn known(self: &Arc<Self>, path: &StorePath) -> Result<Known> {
         if path.is_root() {
-            return Ok(Some(Found::Directory));
+            self.present().await?;
+            return Ok((Instant::now(), Some(Found::Directory)));
         }
-        let Some(key) = self.key(path) else { return Ok(None) };
-        if let Some((at, found)) = self.heads.get(path)
-            && self.fresh(at, 1)
-        {
-            return Ok(found);
+        let Some(key) = self.key(path) else { return Ok((Instant::now(), None)) };
+        let remembered = self.heads.get(path).filter(|(at, _)| self.fresh(*at, 1));
+        let listed = remembered.map_or_else(|| self.listed(path), Listed::Known);
+        if let Listed::Known(known) = listed {
+            self.present().await?;
+            return Ok(known);
         }
-        if let Some(found) = self.listed(path) {
-            return Ok(found);
+        let ask = {
+            let (inner, path) = (self.clone(), path.clone());
+            async move {
+                let found = match listed {
+                    Listed::File => inner.head(&key, &path).await?.map(Found::File),
+                    Listed::Known(_) | Listed::Unknown => inner.ask(&key, &path).await?,
+                };
+                Ok((Instant::now(), found))
+            }
+        };
+        if self.look.ttl.is_zero() {
+            return ask.await;
         }
+        let keep = {
+            let (inner, path) = (self.clone(), path.clone());
+            move |known: &Known| inner.heads.insert(path, known.clone())
+        };
+        self.looks.join("stat", path, ask, keep).await
+    }
+
+    /// What the server says that is at `path`.
+    async fn ask(&self, key: &Path, path: &StorePath) -> Result<Option<Found>> {
         let below = format!("{}/", String::from_utf8_lossy(path.as_bytes()));
-        let (mut head, mut below) = (Box::pin(self.head(&key, path)), Box::pin(self.has_below(&below, path)));
+        let (mut head, mut below) = (Box::pin(self.head(key, path)), Box::pin(self.has_below(&below, path)));
         // Some servers fail to tell what stands at a directory's name, which then does not matter.
         let (version, is_directory) = tokio::select! {
             is_directory = &mut below => match is_directory? {
@@ -218,23 +325,24 @@ impl Inner {
                 false => (version?, false),
             },
         };
-        let found = if is_directory { Some(Found::Directory) } else { version.map(Found::File) };
-        self.heads.insert(path.clone(), (Instant::now(), found.clone()));
-        Ok(found)
+        Ok(if is_directory { Some(Found::Directory) } else { version.map(Found::File) })
     }
 
-    /// What a listing that is not old says of `path`, where it says enough.
-    fn listed(&self, path: &StorePath) -> Option<Option<Found>> {
-        let (at, listing) = self.listings.get(&path.parent()?)?;
-        let found = self.fresh(at, 1).then(|| listing.find(std::str::from_utf8(path.name()).ok()?))?;
-        match found {
-            Some(Found::File(version)) if self.look.metadata || version.etag.is_none() => None,
-            found => Some(found.cloned()),
+    /// What a listing that is not old says of `path`.
+    fn listed(&self, path: &StorePath) -> Listed {
+        let listing = path.parent().and_then(|parent| self.listings.get(&parent));
+        let (Some((at, listing)), Ok(name)) = (listing, std::str::from_utf8(path.name())) else {
+            return Listed::Unknown;
+        };
+        match listing.find(name) {
+            _ if !self.fresh(at, 1) => Listed::Unknown,
+            Some(Found::File(version)) if self.look.metadata || version.etag.is_none() => Listed::File,
+            found => Listed::Known((at, found.cloned())),
         }
     }
 
     /// The same, where nothing there is an error that tells why.
-    async fn find(&self, operation: &'static str, path: &StorePath) -> Result<Found> {
+    async fn find(self: &Arc<Self>, operation: &'static str, path: &StorePath) -> Result<Found> {
         if let Some(found) = self.look_up(path).await? {
             return Ok(found);
         }
@@ -245,7 +353,7 @@ impl Inner {
     }
 
     /// Whether an object stands where `path` has a directory.
-    async fn obstacle(&self, path: &StorePath) -> Result<bool> {
+    async fn obstacle(self: &Arc<Self>, path: &StorePath) -> Result<bool> {
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| !directory.is_root()) {
             match self.look_up(&directory).await {
@@ -270,33 +378,43 @@ impl Inner {
     }
 
     /// The names of `path`; `going_on` with a listing that was begun.
-    async fn listing(&self, path: &StorePath, going_on: bool) -> Result<Arc<Listing>> {
+    async fn listing(self: &Arc<Self>, path: &StorePath, going_on: bool) -> Result<Arc<Listing>> {
         let times = if going_on { PATIENCE } else { 1 };
-        if let Some((at, listing)) = self.listings.get(path) {
-            if self.fresh(at, times) {
-                return Ok(listing);
-            }
-            self.listings.remove(path);
+        if let Some((at, listing)) = self.listings.get(path)
+            && self.fresh(at, times)
+        {
+            return Ok(listing);
         }
         let Some(prefix) = self.prefix_of(path) else {
             return Err(refuse(StoreErrorKind::NotFound, "list", path, "no key can have this name"));
         };
-        let list = async {
-            let now = Instant::now();
-            Ok::<_, StoreError>((now, Arc::new(keys::list(&*self.pages, &prefix, path, self.timeout).await?)))
+        let list = {
+            let (inner, path) = (self.clone(), path.clone());
+            async move {
+                let _slot = inner.list_slots.acquire().await;
+                let listing = keys::list(&*inner.pages, &prefix, &path, inner.timeout).await;
+                Ok(Arc::new(inner.note(listing)?))
+            }
         };
         if self.look.ttl.is_zero() {
-            return Ok(list.await?.1);
+            return list.await;
         }
-        // Whoever else wants it waits for the same one.
-        Ok(self.listings.get_or_insert_async(path, list).await?.1)
+        let keep = {
+            let (inner, path) = (self.clone(), path.clone());
+            // As old as its end: one that took long would be old from the start.
+            move |listing: &Arc<Listing>| inner.listings.insert(path, (Instant::now(), listing.clone()))
+        };
+        self.lists.join("list", path, list, keep).await
     }
 
     /// Forgets what was known of `path` and of the directories above it, which the gateway itself has changed.
     fn forget(&self, path: &StorePath) {
         let mut at = Some(path.clone());
         while let Some(path) = at {
+            // In this order: what is under way finds that nobody wants it, or is removed.
+            self.looks.forget(&path);
             self.heads.remove(&path);
+            self.lists.forget(&path);
             self.listings.remove(&path);
             at = path.parent();
         }
@@ -396,6 +514,7 @@ impl Store for Bucket {
 
     fn stat_fs(&self) -> BoxFuture<'_, Result<FsStat>> {
         Box::pin(async {
+            self.0.present().await?;
             // A bucket has no end, and tells none.
             let (bytes, files) = (1 << 60, 1 << 48);
             Ok(FsStat {

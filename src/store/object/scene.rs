@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,9 +14,10 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Done,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Done, UploadPart,
 };
 use parking_lot::Mutex;
+use tokio::sync::RwLock;
 
 use super::super::Store;
 use super::Bucket;
@@ -25,7 +26,31 @@ use super::address::Look;
 /// Keys in one page.
 const PAGE: usize = 300;
 
-struct Paged(InMemory);
+/// What a bucket does beyond what it should.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// It answers that it has no time.
+    pub(super) down: AtomicBool,
+    pub(super) heads: AtomicUsize,
+    pub(super) lists: AtomicUsize,
+    /// Answers to HEAD and to listings, which are made already, are held back while this is locked.
+    pub(super) held: RwLock<()>,
+    /// Parts that were asked for, how long each takes, and uploads that were given up.
+    pub(super) parts: AtomicUsize,
+    pub(super) part_takes: Mutex<Duration>,
+    pub(super) given_up: AtomicUsize,
+}
+
+impl Control {
+    fn check(&self) -> Done<()> {
+        match self.down.load(Ordering::Relaxed) {
+            true => Err(object_store::Error::Generic { store: "S3", source: "status code: 503".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+struct Paged(InMemory, Arc<Control>);
 
 #[async_trait]
 impl PaginatedListStore for Paged {
@@ -34,6 +59,8 @@ impl PaginatedListStore for Paged {
         prefix: Option<&str>,
         options: PaginatedListOptions,
     ) -> object_store::Result<PaginatedListResult> {
+        self.1.lists.fetch_add(1, Ordering::Relaxed);
+        self.1.check()?;
         let prefix = prefix.unwrap_or_default();
         let after = options.page_token.or(options.offset);
         let mut all: Vec<ObjectMeta> = self.0.list(None).try_collect().await?;
@@ -63,6 +90,7 @@ impl PaginatedListStore for Paged {
                 None => result.objects.push(meta),
             }
         }
+        let _ = self.1.held.read().await;
         Ok(PaginatedListResult { result, page_token })
     }
 }
@@ -73,7 +101,33 @@ pub(super) struct Counted {
     inner: InMemory,
     /// The ranges of bytes that were asked for.
     pub(super) reads: Mutex<Vec<Range<u64>>>,
-    pub(super) heads: AtomicUsize,
+    pub(super) control: Arc<Control>,
+}
+
+/// Parts that take their time.
+#[derive(Debug)]
+struct Parts(Box<dyn MultipartUpload>, Arc<Control>);
+
+#[async_trait]
+impl MultipartUpload for Parts {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let put = self.0.put_part(data);
+        self.1.parts.fetch_add(1, Ordering::Relaxed);
+        let time = *self.1.part_takes.lock();
+        Box::pin(async move {
+            tokio::time::sleep(time).await;
+            put.await
+        })
+    }
+
+    async fn complete(&mut self) -> Done<PutResult> {
+        self.0.complete().await
+    }
+
+    async fn abort(&mut self) -> Done<()> {
+        self.1.given_up.fetch_add(1, Ordering::Relaxed);
+        self.0.abort().await
+    }
 }
 
 impl fmt::Display for Counted {
@@ -93,17 +147,23 @@ impl ObjectStore for Counted {
         to: &Path,
         options: PutMultipartOptions,
     ) -> Done<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(to, options).await
+        Ok(Box::new(Parts(self.inner.put_multipart_opts(to, options).await?, self.control.clone())))
     }
 
     async fn get_opts(&self, from: &Path, options: GetOptions) -> Done<GetResult> {
         match (&options.range, options.head) {
-            (_, true) => _ = self.heads.fetch_add(1, Ordering::Relaxed),
+            (_, true) => _ = self.control.heads.fetch_add(1, Ordering::Relaxed),
             (Some(GetRange::Bounded(range)), _) => self.reads.lock().push(range.clone()),
             (None, _) => self.reads.lock().push(0..u64::MAX),
             (range, _) => panic!("{range:?}"),
         }
-        self.inner.get_opts(from, options).await
+        self.control.check()?;
+        let is_head = options.head;
+        let answer = self.inner.get_opts(from, options).await;
+        if is_head {
+            let _ = self.control.held.read().await;
+        }
+        answer
     }
 
     fn delete_stream(&self, keys: BoxStream<'static, Done<Path>>) -> BoxStream<'static, Done<Path>> {
@@ -138,9 +198,9 @@ impl Scene {
 
     pub(super) fn with(prefix: &str, look: Look) -> Self {
         let objects = InMemory::new();
-        let pages = Arc::new(Paged(objects.clone()));
-        let counted =
-            Arc::new(Counted { inner: objects.clone(), reads: Mutex::default(), heads: AtomicUsize::new(0) });
+        let control = Arc::<Control>::default();
+        let pages = Arc::new(Paged(objects.clone(), control.clone()));
+        let counted = Arc::new(Counted { inner: objects.clone(), reads: Mutex::default(), control });
         let timeout = Duration::from_secs(10);
         let store = Bucket::new("bucket".into(), prefix, look, counted.clone(), pages, timeout);
         Self { store: Arc::new(store), objects, counted }

@@ -3,19 +3,19 @@ use std::sync::atomic::Ordering;
 use super::scene::Scene;
 use super::*;
 
-fn path(text: impl AsRef<[u8]>) -> StorePath {
+pub(super) fn path(text: impl AsRef<[u8]>) -> StorePath {
     StorePath::parse(text.as_ref()).unwrap()
 }
 
-fn bytes(len: usize) -> Vec<u8> {
+pub(super) fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect()
 }
 
-fn remembering() -> Scene {
+pub(super) fn remembering() -> Scene {
     Scene::with("pre/fix/", Look { ttl: Duration::from_secs(3600), ..Look::default() })
 }
 
-async fn names(store: &dyn Store, directory: &str) -> Vec<Vec<u8>> {
+pub(super) async fn names(store: &dyn Store, directory: &str) -> Vec<Vec<u8>> {
     let page = store.read_dir(&path(directory), 0, 1000).await.unwrap();
     let mut names: Vec<_> = page.entries.into_iter().map(|entry| entry.name).collect();
     names.sort();
@@ -129,7 +129,7 @@ async fn what_is_known_is_not_asked_again_until_it_is_old() {
         scene.store.stat(&path("d/f7")).await.unwrap();
         assert!(scene.store.stat(&path("d/none")).await.is_err());
     }
-    let heads = || scene.counted.heads.load(Ordering::Relaxed);
+    let heads = || scene.counted.control.heads.load(Ordering::Relaxed);
     let asked = heads();
     assert!(asked <= 3, "{asked}");
     assert_eq!(names(&*scene.store, "d").await.len(), 500);
