@@ -2,7 +2,7 @@
 //! request; whoever wants the same chunk waits for the same request. Reads here and there are asked for as they
 //! are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +20,15 @@ const CHUNK: u64 = 1024 * 1024;
 const GROUP: u64 = 4;
 /// The most chunks that are fetched before they are asked for, for one reader of a file.
 const DEPTH: u64 = 16;
-/// Chunks that are kept, of all files together.
-const KEPT: usize = 64;
+/// Bytes that are kept, of all files together.
+const KEPT: u64 = 96 * CHUNK;
+/// What a chunk takes beyond its bytes.
+const OVERHEAD: u64 = 1024;
+/// Chunks that are fetched before they are asked for, for all readers together. Less than is kept: of what was
+/// fetched some is being read, by calls that are answered out of order.
+const SHARED: u64 = 48;
+/// Chunks last reached, by which it is told how many readers there are.
+const LATELY: usize = 64;
 /// Chunks under way, of all files together.
 const UNDER_WAY: usize = 48;
 /// Readers of one file that are told apart.
@@ -41,12 +48,25 @@ pub(super) struct Ahead {
     files: AtomicU64,
 }
 
+/// A file, and the number of a chunk in it.
+type Place = (u64, u64);
+
 #[derive(Default)]
 struct Chunks {
-    /// By file and number, with the moment of the last use.
-    by_place: HashMap<(u64, u64), (u64, watch::Receiver<Outcome>)>,
-    by_use: BTreeMap<u64, (u64, u64)>,
+    by_place: BTreeMap<Place, Chunk>,
+    /// What goes next comes first: what was read to its end, and then what was not used for the longest time.
+    by_use: BTreeMap<(bool, u64), Place>,
     clock: u64,
+    bytes: u64,
+    /// Who came to another chunk last: file and reader.
+    lately: VecDeque<(u64, u64)>,
+}
+
+struct Chunk {
+    bytes: u64,
+    /// Whether it is still to be read, and the moment of the last use.
+    used: (bool, u64),
+    outcome: watch::Receiver<Outcome>,
 }
 
 impl Default for Ahead {
@@ -60,36 +80,61 @@ impl Default for Ahead {
 }
 
 impl Chunks {
-    fn get(&mut self, place: (u64, u64)) -> Option<watch::Receiver<Outcome>> {
+    /// The chunk at `place`, for who reads it `to_its_end` or not.
+    fn get(&mut self, place: Place, to_its_end: bool) -> Option<watch::Receiver<Outcome>> {
         self.clock += 1;
-        let (used, chunk) = self.by_place.get_mut(&place)?;
-        self.by_use.remove(used);
-        *used = self.clock;
-        self.by_use.insert(self.clock, place);
-        Some(chunk.clone())
+        let chunk = self.by_place.get_mut(&place)?;
+        // Whoever reads on keeps what was read elsewhere: here it stays for calls that come out of order.
+        if chunk.used.0 {
+            self.by_use.remove(&chunk.used);
+            chunk.used = (!to_its_end, self.clock);
+            self.by_use.insert(chunk.used, place);
+        }
+        Some(chunk.outcome.clone())
     }
 
-    fn insert(&mut self, place: (u64, u64), chunk: watch::Receiver<Outcome>) {
+    fn insert(&mut self, place: Place, len: u64, outcome: watch::Receiver<Outcome>) {
         self.remove(place);
         self.clock += 1;
-        self.by_use.insert(self.clock, place);
-        self.by_place.insert(place, (self.clock, chunk));
-        while self.by_place.len() > KEPT
-            && let Some((_, oldest)) = self.by_use.pop_first()
+        let chunk = Chunk { bytes: len + OVERHEAD, used: (true, self.clock), outcome };
+        self.bytes += chunk.bytes;
+        self.by_use.insert(chunk.used, place);
+        self.by_place.insert(place, chunk);
+        while self.bytes > KEPT
+            && let Some((_, oldest)) = self.by_use.first_key_value()
         {
-            self.by_place.remove(&oldest);
+            self.remove(*oldest);
         }
     }
 
-    fn remove(&mut self, place: (u64, u64)) {
-        if let Some((used, _)) = self.by_place.remove(&place) {
-            self.by_use.remove(&used);
+    fn remove(&mut self, place: Place) {
+        if let Some(chunk) = self.by_place.remove(&place) {
+            self.by_use.remove(&chunk.used);
+            self.bytes -= chunk.bytes;
         }
+    }
+
+    fn remove_file(&mut self, file: u64) {
+        while let Some((place, _)) = self.by_place.range((file, 0)..=(file, u64::MAX)).next() {
+            self.remove(*place);
+        }
+    }
+
+    /// Takes note that `reader` came to another chunk. How many chunks may be fetched for it before they are
+    /// asked for.
+    fn share(&mut self, reader: (u64, u64)) -> u64 {
+        self.lately.truncate(LATELY - 1);
+        self.lately.push_front(reader);
+        let mut readers: Vec<_> = self.lately.iter().collect();
+        readers.sort_unstable();
+        readers.dedup();
+        (SHARED / (readers.len() as u64).max(1)).clamp(1, DEPTH)
     }
 }
 
 /// Somebody who reads a file through.
 struct Stream {
+    number: u64,
     next: u64,
     /// Chunks to be fetched before they are asked for.
     depth: u64,
@@ -102,14 +147,19 @@ pub(super) struct Reader {
     ahead: Arc<Ahead>,
     object: Arc<Object>,
     id: u64,
-    streams: Mutex<Vec<Stream>>,
+    streams: Mutex<Streams>,
+}
+
+#[derive(Default)]
+struct Streams {
+    /// The last used first.
+    all: Vec<Stream>,
+    count: u64,
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut chunks = self.ahead.chunks.lock();
-        let places: Vec<_> = chunks.by_place.keys().filter(|(file, _)| *file == self.id).copied().collect();
-        places.into_iter().for_each(|place| chunks.remove(place));
+        self.ahead.chunks.lock().remove_file(self.id);
     }
 }
 
@@ -121,40 +171,78 @@ impl Reader {
 
     /// The bytes `start..end`, where they are there already; `start` lies before `end`, within the file.
     pub(super) fn ready(&self, start: u64, end: u64) -> Option<Bytes> {
-        let mut whole = BytesMut::new();
+        let mut parts = Vec::new();
         let mut at = start;
         while at < end {
             let (number, stop) = (at / CHUNK, end.min((at / CHUNK + 1) * CHUNK));
-            let chunk = self.ahead.chunks.lock().get((self.id, number))?;
+            let chunk = self.known(number, stop)?;
             let bytes = chunk.borrow().as_ref()?.as_ref().ok()?.clone();
-            whole.extend_from_slice(part(&bytes, at, stop)?);
+            parts.push(part(&bytes, at, stop)?);
             at = stop;
         }
         self.notice(start, end);
-        Some(whole.freeze())
+        Some(joined(&parts))
     }
 
     /// The bytes `start..end`; `start` lies before `end`, within the file.
     pub(super) async fn read(&self, start: u64, end: u64) -> Result<Bytes> {
-        let through = self.notice(start, end);
         // A copy: a slice would keep its whole chunk in memory for as long as it is cached.
-        let mut whole = BytesMut::new();
+        Ok(joined(&self.parts(start, end).await?))
+    }
+
+    /// The same in pieces of `len` bytes, each in memory of its own.
+    pub(super) async fn read_pieces(&self, start: u64, end: u64, len: usize) -> Result<Vec<Bytes>> {
+        let mut pieces = Vec::new();
+        let mut piece: Vec<u8> = Vec::new();
+        let mut left = usize::try_from(end - start).unwrap_or(usize::MAX);
+        for mut part in self.parts(start, end).await? {
+            while !part.is_empty() {
+                if piece.is_empty() {
+                    piece.reserve_exact(len.min(left));
+                }
+                let now = part.split_to(part.len().min(len - piece.len()));
+                piece.extend_from_slice(&now);
+                left = left.saturating_sub(now.len());
+                if piece.len() == len || left == 0 {
+                    pieces.push(std::mem::take(&mut piece).into());
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// The bytes `start..end`, in parts of what is kept or was fetched for them.
+    async fn parts(&self, start: u64, end: u64) -> Result<Vec<Bytes>> {
+        let through = self.notice(start, end);
+        let mut parts = Vec::new();
         let mut at = start;
         while at < end {
             let (number, stop) = (at / CHUNK, end.min((at / CHUNK + 1) * CHUNK));
-            let known = self.ahead.chunks.lock().get((self.id, number));
-            let chunk = match known {
+            let chunk = match self.known(number, stop) {
                 Some(chunk) => chunk,
-                None if through => self.fetch(number, 1).await?,
+                None if through => self.fetch(number).await?,
                 None => {
-                    self.object.get(at, end, |bytes| whole.extend_from_slice(bytes)).await?;
-                    return Ok(whole.freeze());
+                    let mut rest = BytesMut::new();
+                    let len = usize::try_from(end - at).unwrap_or(0);
+                    let take = |bytes: &[u8]| {
+                        rest.reserve(len - rest.len().min(len));
+                        rest.extend_from_slice(bytes);
+                    };
+                    self.object.get(at, end, take).await?;
+                    parts.push(rest.freeze());
+                    return Ok(parts);
                 }
             };
-            whole.extend_from_slice(self.outcome(chunk, at, stop).await?.as_ref());
+            parts.push(self.outcome(chunk, at, stop).await?);
             at = stop;
         }
-        Ok(whole.freeze())
+        Ok(parts)
+    }
+
+    /// The chunk `number`, if it was asked for, for who reads it up to `stop`.
+    fn known(&self, number: u64, stop: u64) -> Option<watch::Receiver<Outcome>> {
+        let end = ((number + 1) * CHUNK).min(self.object.size());
+        self.ahead.chunks.lock().get((self.id, number), stop == end)
     }
 
     async fn outcome(&self, mut chunk: watch::Receiver<Outcome>, at: u64, stop: u64) -> Result<Bytes> {
@@ -162,9 +250,9 @@ impl Reader {
         let lost = || failed(StoreErrorKind::Unavailable, "the request was given up");
         let outcome = chunk.wait_for(Option::is_some).await.map_err(|_| lost())?.clone();
         match outcome {
-            Some(Ok(bytes)) => part(&bytes, at, stop)
-                .map(Bytes::copy_from_slice)
-                .ok_or_else(|| failed(StoreErrorKind::Io, "it is short")),
+            Some(Ok(bytes)) => {
+                part(&bytes, at, stop).ok_or_else(|| failed(StoreErrorKind::Io, "it is short"))
+            }
             Some(Err((kind, why))) => Err(failed(kind, &why)),
             None => Err(lost()),
         }
@@ -178,23 +266,26 @@ impl Reader {
         }
         let wanted = {
             let mut streams = self.streams.lock();
-            let place = streams.iter().position(|stream| start.abs_diff(stream.next) <= NEAR);
+            let place = streams.all.iter().position(|stream| start.abs_diff(stream.next) <= NEAR);
             let Some(place) = place else {
-                streams.truncate(STREAMS - 1);
-                streams.insert(0, Stream { next: end, depth: 0, chunk: start / CHUNK });
+                streams.count += 1;
+                let number = streams.count;
+                streams.all.truncate(STREAMS - 1);
+                streams.all.insert(0, Stream { number, next: end, depth: 0, chunk: start / CHUNK });
                 return false;
             };
-            let mut stream = streams.remove(place);
+            let mut stream = streams.all.remove(place);
             let on = end > stream.next;
             stream.next = stream.next.max(end);
             let now = (stream.next - 1) / CHUNK;
             let moved = on && (stream.depth == 0 || now > stream.chunk);
             if moved {
-                stream.depth = (stream.depth * 2).clamp(1, DEPTH);
+                let share = self.ahead.chunks.lock().share((self.id, stream.number));
+                stream.depth = (stream.depth * 2).max(1).min(share);
                 stream.chunk = now;
             }
             let wanted = moved.then_some((now + 1, now + 1 + stream.depth));
-            streams.insert(0, stream);
+            streams.all.insert(0, stream);
             wanted
         };
         if let Some((from, to)) = wanted {
@@ -226,16 +317,16 @@ impl Reader {
         }
     }
 
-    /// Asks for chunks and waits for none. What there is of them in a chunk of `count`.
-    async fn fetch(&self, first: u64, count: u64) -> Result<watch::Receiver<Outcome>> {
+    /// Asks for a chunk, and does not wait for it.
+    async fn fetch(&self, number: u64) -> Result<watch::Receiver<Outcome>> {
         let failed =
             || refuse(StoreErrorKind::Exhausted, "read", &self.object.path, "there are too many reads");
         let permit = self.ahead.under_way.clone().acquire_owned().await.map_err(|_| failed())?;
         // Another read may have asked for it meanwhile.
-        let known = self.ahead.chunks.lock().get((self.id, first));
+        let known = self.ahead.chunks.lock().get((self.id, number), false);
         Ok(match known {
             Some(chunk) => chunk,
-            None => self.start(first, count, permit).ok_or_else(failed)?,
+            None => self.start(number, 1, permit).ok_or_else(failed)?,
         })
     }
 
@@ -252,7 +343,9 @@ impl Reader {
             for number in first..first + count {
                 let (sender, chunk) = watch::channel(None);
                 receiver.get_or_insert_with(|| chunk.clone());
-                chunks.insert((self.id, number), chunk);
+                let start = number * CHUNK;
+                let len = ((number + 1) * CHUNK).min(self.object.size()).saturating_sub(start);
+                chunks.insert((self.id, number), len, chunk);
                 senders.push(sender);
             }
         }
@@ -266,6 +359,8 @@ impl Reader {
                 while !bytes.is_empty() {
                     let chunk_end = end.min((at / CHUNK + 1) * CHUNK);
                     let room = usize::try_from(chunk_end - at).unwrap_or(0);
+                    // All at once, and not before there is something to put there.
+                    buffer.reserve(room);
                     let (now, later) = bytes.split_at(room.min(bytes.len()));
                     buffer.extend_from_slice(now);
                     at += now.len() as u64;
@@ -293,7 +388,16 @@ impl Reader {
 }
 
 /// The bytes `start..end` of the file, which lie in one chunk.
-fn part(chunk: &[u8], start: u64, end: u64) -> Option<&[u8]> {
+fn part(chunk: &Bytes, start: u64, end: u64) -> Option<Bytes> {
     let first = start / CHUNK * CHUNK;
-    chunk.get(usize::try_from(start - first).ok()?..usize::try_from(end - first).ok()?)
+    let range = usize::try_from(start - first).ok()?..usize::try_from(end - first).ok()?;
+    chunk.get(range.clone())?;
+    Some(chunk.slice(range))
+}
+
+/// The parts as one, in memory of its own.
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut whole = Vec::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    whole.into()
 }

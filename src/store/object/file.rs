@@ -162,6 +162,16 @@ impl StoreFile for ObjectFile {
         })
     }
 
+    fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            let end = offset.saturating_add(len.min(READ_MAX) as u64).min(self.object.size());
+            if offset >= end {
+                return Ok(Vec::new());
+            }
+            self.reader.read_pieces(offset, end, piece.max(1)).await
+        })
+    }
+
     fn try_read_at(&self, offset: u64, len: usize) -> Option<Bytes> {
         let end = offset.saturating_add(len.min(READ_MAX) as u64).min(self.object.size());
         if offset >= end {

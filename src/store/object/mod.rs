@@ -25,6 +25,8 @@ mod tests_http;
 mod tests_looks;
 #[cfg(test)]
 mod tests_pages;
+#[cfg(test)]
+mod tests_readers;
 mod version;
 mod write;
 
