@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use super::read::{read_at, stat};
 use crate::event::{Event, Sink};
 use crate::sign::{HashName, StreamHasher};
+use crate::store::unnamed::unnamed;
 use crate::store::{Attr, Store, StoreError, StoreErrorKind, StoreFile, StorePath, Time};
 use crate::verity::{Descriptor, Params, TreeBuilder, VerityError};
 
@@ -339,21 +340,6 @@ impl NewTree {
             }
             Tree::File(file) => file.write_all_at(block, offset).map_err(WholeError::Scratch),
         }
-    }
-}
-
-/// A file without a name in `directory`: gone when it is closed.
-fn unnamed(directory: &Path) -> std::io::Result<File> {
-    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    match rustix::fs::open(directory, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR) {
-        Ok(file) => Ok(file.into()),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
-            let name = directory.join(format!("tree-{}-{:p}", std::process::id(), &directory));
-            let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&name)?;
-            std::fs::remove_file(&name)?;
-            Ok(file)
-        }
-        Err(errno) => Err(errno.into()),
     }
 }
 

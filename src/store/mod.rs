@@ -18,6 +18,7 @@ pub mod object;
 mod path;
 mod patient;
 mod slow;
+pub(crate) mod unnamed;
 pub mod upstream;
 mod url;
 pub mod walk;

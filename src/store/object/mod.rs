@@ -27,6 +27,8 @@ mod tests_looks;
 mod tests_pages;
 #[cfg(test)]
 mod tests_readers;
+#[cfg(test)]
+mod tests_upload;
 mod version;
 mod write;
 

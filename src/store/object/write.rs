@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, MultipartUpload, PutMode, PutMultipartOptions, PutOptions};
-use rustix::fs::{CWD, Mode, OFlags};
 
+use super::super::unnamed::unnamed;
 use super::super::{Attributes, BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter};
 use super::Inner;
 use super::fail::{fail, refuse, silent};
@@ -23,8 +24,13 @@ const MEMORY: u64 = 8 * 1024 * 1024;
 const PART: u64 = 8 * 1024 * 1024;
 /// The most parts of every provider.
 const PARTS: u64 = 10_000;
-/// Parts under way at once.
-const AT_ONCE: usize = 4;
+/// Parts under way at once, and the most bytes in them unless one has more.
+const AT_ONCE: u64 = 4;
+const UNDER_WAY: u64 = 64 * 1024 * 1024;
+/// Bytes in a second that are sent even where the line is poor.
+const SLOWEST: u64 = 256 * 1024;
+/// How many times as long as other calls it may take to put parts together.
+const TOGETHER: u32 = 6;
 /// The largest object of S3.
 const OBJECT_MAX: u64 = 5 << 40;
 
@@ -109,7 +115,7 @@ impl ObjectWriter {
             }
             let written = std::mem::take(bytes);
             let file = on_pool(move || {
-                let file = nameless()?;
+                let file = spool_file()?;
                 file.write_all_at(&written, 0)?;
                 Ok(file)
             });
@@ -191,7 +197,7 @@ async fn put(
     let once = async |mode| {
         let options = PutOptions { mode, attributes: metadata.clone(), ..PutOptions::default() };
         let put = store.objects.put_opts(key, bytes.clone().into(), options);
-        tokio::time::timeout(store.timeout, put).await.map_err(|_| silent("commit", path))
+        tokio::time::timeout(time(store, bytes.len() as u64), put).await.map_err(|_| silent("commit", path))
     };
     let answer = match once(mode.unwrap_or_default()).await? {
         Err(error) if takes_no_conditions(&error) => once(PutMode::Overwrite).await?,
@@ -219,7 +225,7 @@ async fn complete(mut parts: Parts, key: &Path, mode: Option<PutMode>) -> Result
         return Err(replaced(&path));
     }
     let Some(upload) = &mut parts.upload else { return Ok(()) };
-    let done = store.within("commit", &path, upload.complete()).await;
+    let done = store.within_time("commit", &path, store.timeout * TOGETHER, upload.complete()).await;
     match done {
         Ok(_) => parts.upload = None,
         Err(_) => parts.give_up().await,
@@ -247,6 +253,9 @@ async fn put_parts(
     // In steps that keep parts alike whatever the size, as some servers want.
     let part = PART.max(size.div_ceil(PARTS).next_multiple_of(1024 * 1024));
     let starts = (0..size.div_ceil(part)).map(|n| n * part);
+    let at_once = (UNDER_WAY / part).clamp(1, AT_ONCE);
+    // They share the line.
+    let time = time(store, part * at_once);
     if let Some(upload) = &mut parts.upload {
         // Parts have their order from the moment they are asked for, so that they are read one by one.
         let requests = futures_util::stream::iter(starts).then(move |start| {
@@ -261,10 +270,11 @@ async fn put_parts(
             let request = bytes.map(|bytes| upload.put_part(bytes.into()));
             async move {
                 let request = request.map_err(|error| StoreError::from_io("commit", path, error))?;
-                store.within("commit", path, request).await
+                store.within_time("commit", path, time, request).await
             }
         });
-        let sent = requests.buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await;
+        let at_once = usize::try_from(at_once).unwrap_or(1);
+        let sent = requests.buffer_unordered(at_once).try_for_each(|()| async { Ok(()) }).await;
         if let Err(error) = sent {
             parts.give_up().await;
             return Err(error);
@@ -273,10 +283,18 @@ async fn put_parts(
     Ok(parts)
 }
 
-/// A file in the directory for temporary ones, which is gone when it is closed.
-fn nameless() -> io::Result<File> {
-    let (flags, mode) = (OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
-    Ok(File::from(rustix::fs::openat(CWD, std::env::temp_dir(), flags, mode)?))
+/// How long it may take to send so many bytes.
+fn time(store: &Inner, bytes: u64) -> Duration {
+    store.timeout + Duration::from_secs(bytes / SLOWEST)
+}
+
+/// A file for what is too large for memory.
+fn spool_file() -> io::Result<File> {
+    let directory = std::env::temp_dir();
+    unnamed(&directory).map_err(|error| {
+        let why = format!("no file for it in {}: {error}; TMPDIR names another place", directory.display());
+        io::Error::new(error.kind(), why)
+    })
 }
 
 async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
