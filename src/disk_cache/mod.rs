@@ -15,6 +15,8 @@
 
 mod index;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -23,8 +25,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -40,8 +42,12 @@ pub const BLOCK_MAX: usize = 64 * 1024;
 pub const SIZE_MIN: u64 = 16 << 20;
 /// Reads under way at once: more of them would only wait for each other, and take the threads from other work.
 const READS: usize = 16;
-/// A disk that takes longer than this for a block is of no use.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever waits longer than this for a block is better served by the store.
+const SOON: Duration = Duration::from_secs(1);
+/// A disk that gives nothing for this time, though it is asked, is of no use.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Segments that may be lost to errors of the disk.
+const LOST_MAX: u32 = 8;
 /// Where the segments are, below the directory that was named. Another format has another name.
 const FORMAT: &str = "nfs-verity-blocks-1";
 /// What the directories and the lock take, of the cache's size.
@@ -137,6 +143,9 @@ struct Shared {
     bad: AtomicU64,
     skipped: AtomicU64,
     on: AtomicBool,
+    /// Since when reads that have begun give nothing, if that is so.
+    silent: Mutex<Option<Instant>>,
+    lost: AtomicU32,
     alarm: Alarm,
     /// Locked for as long as anybody reads or writes.
     _lock: File,
@@ -159,6 +168,32 @@ impl Shared {
         if self.on.swap(false, Ordering::Relaxed) {
             self.index.clear();
             (self.alarm)(error);
+        }
+    }
+
+    /// A read took too long. Others may only wait for their turn; it is the disk when none of them ends.
+    fn is_late(&self, has_begun: bool) {
+        let mut silent = self.silent.lock();
+        let since = if has_begun { Some(*silent.get_or_insert_with(Instant::now)) } else { *silent };
+        drop(silent);
+        if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+            self.fail("the disk does not answer");
+        }
+    }
+
+    /// One bad place is no bad disk: what is near it is not read any more.
+    fn lose(&self, segment: &Segment, error: &io::Error) {
+        let mut segments = self.segments.lock();
+        let before = segments.len();
+        segments.retain(|other| other.id != segment.id);
+        if segments.len() == before {
+            // Another read has found it out.
+            return;
+        }
+        drop(segments);
+        let removed = segment.remove(self);
+        if removed.is_err() || self.lost.fetch_add(1, Ordering::Relaxed) >= LOST_MAX {
+            self.fail(&format!("cannot read: {error}"));
         }
     }
 
@@ -207,6 +242,8 @@ impl DiskCache {
             bad: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             on: AtomicBool::new(true),
+            silent: Mutex::default(),
+            lost: AtomicU32::new(0),
             alarm,
             _lock: lock,
         };
@@ -214,7 +251,10 @@ impl DiskCache {
             let path = home.clone();
             move |source| DiskCacheError::Io { path, operation, source }
         };
-        let cursor = segment::recover(&shared).map_err(io("read the segments"))?;
+        let cursor = segment::recover(&shared).unwrap_or_else(|error| {
+            shared.fail(&format!("cannot read the segments: {error}"));
+            None
+        });
         let shared = Arc::new(shared);
         let queue = writer::start(shared.clone(), cursor).map_err(io("start a thread for"))?;
         Ok(Self { shared, queue, reads: Arc::new(Semaphore::new(READS)) })
@@ -237,31 +277,36 @@ impl DiskCache {
             return Some(bytes);
         }
         let place = self.shared.index.get(slot)?;
-        let segment = self.shared.segment(place.segment)?;
+        let Some(segment) = self.shared.segment(place.segment) else {
+            // It was lost while this was written to it.
+            self.shared.index.remove_of(slot, place.segment);
+            return None;
+        };
         if let Some(bytes) = segment.read_cached(place) {
             return Some(bytes);
         }
-        match tokio::time::timeout(PATIENCE, self.read(segment, place)).await {
-            Ok(Ok(bytes)) => Some(bytes),
-            Ok(Err(error)) => {
-                self.shared.fail(&format!("cannot read: {error}"));
-                None
-            }
-            Err(_) => {
-                self.shared.fail("the disk does not answer");
-                None
-            }
-        }
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let late = tokio::time::timeout(SOON, self.read(segment, place, has_begun.clone())).await;
+        late.unwrap_or_else(|_| {
+            self.shared.is_late(has_begun.load(Ordering::Relaxed));
+            None
+        })
     }
 
-    async fn read(&self, segment: Arc<Segment>, place: Place) -> io::Result<Bytes> {
-        let permit = self.reads.clone().acquire_owned().await.map_err(io::Error::other)?;
+    async fn read(&self, segment: Arc<Segment>, place: Place, has_begun: Arc<AtomicBool>) -> Option<Bytes> {
+        let permit = self.reads.clone().acquire_owned().await.ok()?;
+        let shared = self.shared.clone();
         let read = tokio::task::spawn_blocking(move || {
-            // Held by the read itself: one that hangs still counts when nobody waits for it any more.
-            let _permit = permit;
-            segment.read(place)
+            has_begun.store(true, Ordering::Relaxed);
+            let read = segment.read(place);
+            *shared.silent.lock() = None;
+            let read = read.map_err(|error| shared.lose(&segment, &error)).ok();
+            // Let go of last, and by the read itself: one that hangs still counts when nobody waits for it any more.
+            drop((segment, shared));
+            drop(permit);
+            read
         });
-        read.await.map_err(io::Error::other)?
+        read.await.ok()?
     }
 
     /// Whether something can be given for `key`, without a look at the disk.

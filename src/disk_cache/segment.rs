@@ -20,11 +20,13 @@ use super::{BLOCK_MAX, Key, Part, Shared};
 const ENTRY: usize = 64;
 /// So much of a segment for each entry of its table: tables take a 64th.
 const BYTES_FOR_ENTRY: u64 = 4096;
+/// Nobody has written so many segments.
+const ID_MAX: u32 = 1 << 31;
 /// How much of a table is read at once.
 const STEP: usize = 1 << 20;
 
-/// The size of the segments of a cache of `capacity` bytes: 64 to 128 of them make one, and positions stay
-/// below 2^32.
+/// The size of the segments of a cache of `capacity` bytes: 64 to 128 of them make one. Those of the largest, above
+/// 256 GiB, are more, so that positions stay below 2^32; each is an open file.
 pub(super) fn size_for(capacity: u64) -> u64 {
     let part = (capacity / 64).max(1);
     (1 << part.ilog2()).clamp(256 * 1024, 1 << 31)
@@ -57,6 +59,12 @@ pub(super) struct Cursor {
     data: u64,
 }
 
+impl Cursor {
+    pub(super) fn is_at_start(&self) -> bool {
+        self.entry == 0
+    }
+}
+
 impl Segment {
     /// A new file, with its room on the disk where the file system can promise it.
     pub(super) fn create(directory: &Path, id: u32, size: u64) -> io::Result<(Self, Cursor)> {
@@ -71,6 +79,18 @@ impl Segment {
             return Err(error);
         }
         Ok((Self { id, file, path, slots: Mutex::default() }, Cursor { entry: 0, data: table_size(size) }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same with another file in its place.
+    #[cfg(test)]
+    pub(super) fn with_file(&self, file: File) -> Self {
+        let slots = Mutex::new(self.slots.lock().clone());
+        Self { id: self.id, file, path: self.path.clone(), slots }
     }
 
     /// Writes a block, bytes first: an entry that is there has its bytes, unless the machine lost power.
@@ -150,8 +170,9 @@ fn name(id: u32) -> String {
 
 fn id_of(name: &str) -> Option<u32> {
     let id = u32::from_str_radix(name.strip_suffix(".blocks")?, 16).ok()?;
-    // Names that are written in another way are not ours; nor is the last id, behind which none could follow.
-    (self::name(id) == name && id < u32::MAX).then_some(id)
+    // Names that are written in another way are not ours; nor are ids that no cache comes to, behind which there
+    // might not be enough of them.
+    (self::name(id) == name && id < ID_MAX).then_some(id)
 }
 
 fn encode(key: &Key, offset: u32, len: u32) -> [u8; ENTRY] {
@@ -221,8 +242,14 @@ pub(super) fn recover(shared: &Shared) -> io::Result<Option<Cursor>> {
         let path = shared.directory.join(name(id));
         let file = options().open(&path)?;
         let segment = Segment { id, file, path, slots: Mutex::default() };
-        cursor = Some(segment.load(shared)?);
-        shared.segments.lock().push(segment.into());
+        match segment.load(shared) {
+            Ok(end) => {
+                cursor = Some(end);
+                shared.segments.lock().push(segment.into());
+            }
+            // Nothing is lost with it but time.
+            Err(_) => segment.remove(shared)?,
+        }
     }
     Ok(cursor)
 }
@@ -294,7 +321,7 @@ mod tests {
     #[test]
     fn only_names_that_we_give_are_ours() {
         assert_eq!(id_of(&name(0x1f)), Some(0x1f));
-        for other in ["1f.blocks", "0000001F.blocks", "+000001f.blocks", "0000001f", "ffffffff.blocks"] {
+        for other in ["1f.blocks", "0000001F.blocks", "+000001f.blocks", "0000001f", "80000000.blocks"] {
             assert_eq!(id_of(other), None, "{other}");
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,6 +15,9 @@ use super::{Key, Shared};
 
 /// Bytes that wait for the disk at most; what comes then is not kept.
 const WAITING: usize = 32 << 20;
+/// How long a read of a segment that is removed is waited for, and between two looks, in milliseconds.
+const READ_WAIT: u64 = 2000;
+const PAUSE: u64 = 5;
 /// What a waiting block takes beyond its bytes.
 const OVERHEAD: usize = 256;
 
@@ -91,7 +95,8 @@ pub(super) fn start(shared: Arc<Shared>, cursor: Option<Cursor>) -> io::Result<Q
     let (orders, inbox) = channel();
     let (end, ended) = oneshot::channel();
     let waiting = Arc::<Mutex<Waiting>>::default();
-    let writer = Writer { shared, waiting: waiting.clone(), cursor };
+    let newest = shared.segments.lock().last().map(|segment| segment.id);
+    let writer = Writer { shared, waiting: waiting.clone(), cursor: newest.zip(cursor), last: 0 };
     std::thread::Builder::new().name("disk-cache".to_owned()).spawn(move || {
         writer.run(&inbox);
         let _ = end.send(());
@@ -102,8 +107,10 @@ pub(super) fn start(shared: Arc<Shared>, cursor: Option<Cursor>) -> io::Result<Q
 struct Writer {
     shared: Arc<Shared>,
     waiting: Arc<Mutex<Waiting>>,
-    /// Where the newest segment goes on.
-    cursor: Option<Cursor>,
+    /// The segment that is written, and where it goes on.
+    cursor: Option<(u32, Cursor)>,
+    /// The last that was made.
+    last: u32,
 }
 
 impl Writer {
@@ -129,18 +136,33 @@ impl Writer {
 
     fn write(&mut self, job: &Job) -> io::Result<()> {
         let size = self.shared.segment_size;
-        // The second try is in a segment that was just made.
-        for _ in 0..2 {
+        loop {
             let newest = self.shared.segments.lock().last().cloned();
-            if let (Some(newest), Some(cursor)) = (newest, &mut self.cursor)
-                && let Some(place) = newest.append(cursor, size, &job.key, job.slot, &job.bytes)?
-            {
-                self.shared.index.insert(job.slot, place);
-                return Ok(());
+            let Some((newest, (_, cursor))) =
+                newest.zip(self.cursor.as_mut()).filter(|(newest, (id, _))| newest.id == *id)
+            else {
+                // The next try is in a segment that was just made.
+                self.roll()?;
+                continue;
+            };
+            match newest.append(cursor, size, &job.key, job.slot, &job.bytes) {
+                Ok(Some(place)) => {
+                    self.shared.index.insert(job.slot, place);
+                    return Ok(());
+                }
+                // A segment without anything in it has room for every block.
+                Ok(None) => self.cursor = None,
+                // The file system promises no room, and others use it too.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    if cursor.is_at_start() && self.shared.segments.lock().len() <= 1 {
+                        return Err(error);
+                    }
+                    drop(newest);
+                    self.remove_oldest()?;
+                }
+                Err(error) => return Err(error),
             }
-            self.roll()?;
         }
-        Ok(())
     }
 
     /// Makes a new segment, and room for it.
@@ -152,11 +174,15 @@ impl Writer {
                 self.remove_oldest()?;
             }
             let last = self.shared.segments.lock().last().map_or(0, |segment| segment.id);
-            let id = last.checked_add(1).ok_or_else(|| io::Error::other("there are no numbers left"))?;
+            let id = last
+                .max(self.last)
+                .checked_add(1)
+                .ok_or_else(|| io::Error::other("there are no numbers left"))?;
             match Segment::create(&self.shared.directory, id, self.shared.segment_size) {
                 Ok((segment, cursor)) => {
                     self.shared.segments.lock().push(segment.into());
-                    self.cursor = Some(cursor);
+                    self.last = id;
+                    self.cursor = Some((id, cursor));
                     return Ok(());
                 }
                 // Others use the disk too: what there is of it has to do.
@@ -177,9 +203,17 @@ impl Writer {
             let mut segments = self.shared.segments.lock();
             if segments.is_empty() { None } else { Some(segments.remove(0)) }
         };
-        match oldest.map(|segment| segment.remove(&self.shared)) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        let Some(oldest) = oldest else { return Ok(()) };
+        match oldest.remove(&self.shared) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        // Its room is free when nobody reads it any more; nobody can begin to.
+        let mut patience = READ_WAIT / PAUSE;
+        while Arc::strong_count(&oldest) > 1 && patience > 0 {
+            std::thread::sleep(Duration::from_millis(PAUSE));
+            patience -= 1;
+        }
+        Ok(())
     }
 }
