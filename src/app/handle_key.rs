@@ -6,7 +6,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -32,7 +32,10 @@ pub(super) async fn find(
         return given(path);
     }
     match settings.store {
-        StoreAddress::Object(_) if !state.join(NAME).exists() => shared(store).await,
+        StoreAddress::Object(_) if !state.join(NAME).exists() => {
+            let key = shared_or_copied(store, state, &settings.store.to_string()).await?;
+            Ok(HandleKey::new(&key))
+        }
         StoreAddress::Object(_)
         | StoreAddress::Local(_)
         | StoreAddress::Upstream(_)
@@ -57,8 +60,43 @@ fn place() -> StorePath {
     place.unwrap_or(directory)
 }
 
+/// The key in the bucket, or while that does not answer the copy of it that an earlier start has made: replicas may
+/// serve meanwhile.
+async fn shared_or_copied(store: &dyn Store, directory: &Path, bucket: &str) -> Result<[u8; 32], AppError> {
+    let copy = directory.join(copy_name(bucket));
+    let failed = |error: std::io::Error| AppError::State { path: copy.clone(), reason: error.to_string() };
+    match shared(store).await {
+        Ok(key) => {
+            if read(&copy).ok().flatten() != Some(key) {
+                let unfinished = write_unfinished(directory, &key).map_err(failed)?;
+                let renamed = std::fs::rename(&unfinished, &copy);
+                renamed.and_then(|()| std::fs::File::open(directory)?.sync_all()).map_err(failed)?;
+            }
+            Ok(key)
+        }
+        Err(AppError::Store(error)) if error.kind == StoreErrorKind::Unavailable => match read(&copy) {
+            Ok(Some(key)) => Ok(key),
+            // What is wrong is that the bucket does not answer.
+            Ok(None) | Err(_) => Err(error.into()),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Of which bucket a copy is, in its name: the keys of others lead nowhere in it.
+fn copy_name(bucket: &str) -> String {
+    use std::fmt::Write;
+    let hash = ring::digest::digest(&ring::digest::SHA256, bucket.as_bytes());
+    let mut name = "bucket-".to_owned();
+    for byte in hash.as_ref().iter().take(8) {
+        // A String takes all that is written to it.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name + ".key"
+}
+
 /// The key in the bucket, put there by whichever gateway comes first.
-async fn shared(store: &dyn Store) -> Result<HandleKey, AppError> {
+async fn shared(store: &dyn Store) -> Result<[u8; 32], AppError> {
     let place = place();
     let wrong = |reason: &str| AppError::SharedKey { path: place.clone(), reason: reason.to_owned() };
     for _ in 0..LOOKS {
@@ -73,7 +111,7 @@ async fn shared(store: &dyn Store) -> Result<HandleKey, AppError> {
                 let key = key.map_err(|_| {
                     wrong("is no handle key; remove it, and clients will have to mount again")
                 })?;
-                return Ok(HandleKey::new(&key));
+                return Ok(key);
             }
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
@@ -127,12 +165,7 @@ fn random() -> std::io::Result<[u8; 32]> {
 
 /// Puts a new key in place at once; of two gateways that do so, one wins.
 fn make(directory: &Path, path: &Path) -> std::io::Result<()> {
-    let key = random()?;
-    let unfinished = directory.join(format!("{NAME}.{}", std::process::id()));
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
+    let unfinished = write_unfinished(directory, &random()?)?;
     let linked = std::fs::hard_link(&unfinished, path);
     std::fs::remove_file(&unfinished)?;
     // The name must outlive a loss of power as the bytes do.
@@ -140,5 +173,44 @@ fn make(directory: &Path, path: &Path) -> std::io::Result<()> {
     match linked {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+/// Writes a key where nobody looks for one; the path of it.
+fn write_unfinished(directory: &Path, key: &[u8; 32]) -> std::io::Result<PathBuf> {
+    let unfinished = directory.join(format!("{NAME}.{}", std::process::id()));
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(key)?;
+    file.sync_all()?;
+    Ok(unfinished)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Fault, Faulty, Memory};
+
+    #[tokio::test]
+    async fn the_key_of_a_bucket_that_does_not_answer_is_the_one_it_had() {
+        let state = tempfile::tempdir().unwrap();
+        let memory = Memory::new();
+        memory.put(std::str::from_utf8(place().as_bytes()).unwrap(), &[5; 32]).unwrap();
+        let up: Arc<dyn Store> = Arc::new(memory.clone());
+        let down = Faulty::new(up.clone());
+        down.fail_every(1, Fault::Error(StoreErrorKind::Unavailable));
+        let find = async |store: &dyn Store, bucket| shared_or_copied(store, state.path(), bucket).await;
+        assert!(find(&down, "s3://one").await.is_err(), "there is no copy");
+        let key = find(&*up, "s3://one").await.unwrap();
+        assert_eq!(find(&down, "s3://one").await.unwrap(), key);
+        assert!(find(&down, "s3://two").await.is_err(), "that is another bucket");
+        // When the key was replaced, so is the copy.
+        memory.put(std::str::from_utf8(place().as_bytes()).unwrap(), &[6; 32]).unwrap();
+        let other = find(&*up, "s3://one").await.unwrap();
+        assert_eq!((key, other), ([5; 32], [6; 32]));
+        assert_eq!(find(&down, "s3://one").await.unwrap(), other);
+        assert!(!state.path().join(NAME).exists());
     }
 }
