@@ -132,6 +132,8 @@ async fn room_is_counted_as_free_when_nobody_reads_there_any_more() {
             while oldest.path().exists() {
                 std::thread::yield_now();
             }
+            // Who does not wait for the read is gone by then.
+            std::thread::sleep(Duration::from_millis(50));
             is_over.store(true, SeqCst);
             drop(oldest);
         }

@@ -25,7 +25,7 @@ fn bucket(answer: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Buc
     });
     let address = Address::from_url(Url::parse(&url).unwrap()).unwrap();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let timeout = Duration::from_secs(6);
+    let timeout = Duration::from_secs(4);
     let (objects, pages) = credentials::connect(&address, timeout).unwrap();
     Bucket::new("b".into(), "", address.look, objects, pages, timeout)
 }
