@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -21,6 +21,8 @@ use crate::store::Store;
 const CACHE: u64 = 8 * 1024 * 1024;
 /// After a scrub that could not be run the next attempt waits for so long.
 const RETRY: Duration = Duration::from_secs(300);
+/// How old the trusted keys may be by which a file is judged.
+const TRUST: Duration = Duration::from_secs(1);
 
 /// When and how the store is scrubbed.
 pub(super) struct Schedule {
@@ -88,7 +90,7 @@ impl Schedule {
     }
 
     async fn once(&self, stop: impl Future<Output = ()> + Send) -> Result<Summary, ScrubError> {
-        let scrub = match self.scrub().await {
+        let (scrub, export) = match self.scrub().await {
             Ok(scrub) => scrub,
             Err(error) => {
                 let (result, totals) = (error.to_string(), ScrubTotals::default());
@@ -102,10 +104,19 @@ impl Schedule {
                 return Err(error);
             }
         };
-        scrub.run(stop, &mut |event| self.monitor.emit(event)).await
+        let mut taken = Instant::now();
+        let tell = &mut |event: &Event<'_>| {
+            self.monitor.emit(event);
+            // What is trusted and revoked meanwhile counts for the files that are left.
+            if matches!(event, Event::Scrubbed { .. }) && taken.elapsed() >= TRUST {
+                export.set_keyring(self.served.keyring());
+                taken = Instant::now();
+            }
+        };
+        scrub.run(stop, tell).await
     }
 
-    async fn scrub(&self) -> Result<Scrub, ScrubError> {
+    async fn scrub(&self) -> Result<(Scrub, Arc<Export>), ScrubError> {
         let monitor = self.monitor.clone();
         let clients: Clients = Arc::new(move || monitor.reads());
         let pace = Pace { rate: self.rate, clients: Some(clients) };
@@ -135,8 +146,9 @@ impl Schedule {
             handle_key: HandleKey::new(&[0; 32]),
             sink: Arc::new(Silent),
         });
-        Scrub::new(Options {
-            export: Arc::new(export.await?),
+        let export = Arc::new(export.await?);
+        let scrub = Scrub::new(Options {
+            export: export.clone(),
             store,
             replicas,
             name: self.name.clone(),
@@ -146,6 +158,7 @@ impl Schedule {
             mend: (self.repair && !self.replicas.is_empty())
                 .then(|| Arc::new(Copies { export: self.served.clone() }) as Arc<dyn Mend>),
             clean: self.repair,
-        })
+        })?;
+        Ok((scrub, export))
     }
 }

@@ -229,7 +229,7 @@ fn conclude(json: bool, summary: &Summary, out: &mut impl Write) -> Result<Outco
         writeln!(out, "{}", if *complete { "" } else { "; interrupted, and goes on when called again" })?;
     }
     match (complete, unread, totals.left()) {
-        (true, 0, 0) => Ok(Outcome::Good),
+        (true, _, 0) => Ok(Outcome::Good),
         (true, 1.., _) => Err(Trouble::other(format!("{unread} files could not be read; see above"))),
         (true, 0, _) | (false, ..) => Ok(Outcome::Failed),
     }

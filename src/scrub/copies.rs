@@ -18,7 +18,7 @@ impl Mend for Copies {
             export::Mended::Repaired { what, .. } => Mended::Repaired(format!("{what} written anew")),
             export::Mended::Left { reason } => Mended::Left(reason),
             // Others were faster, or it was never the store.
-            export::Mended::Well => Mended::Left("it is well by now".to_owned()),
+            export::Mended::Well => Mended::Repaired("it is well by now".to_owned()),
         };
         Box::pin(async move { self.export.repair(path).await.into_iter().map(mended).collect() })
     }

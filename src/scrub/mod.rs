@@ -132,6 +132,12 @@ impl Scrub {
         }
     }
 
+    /// Ends the scrub where the store is down, for it has not lost its files; the next one goes on from here.
+    async fn still_there(&self) -> Result<(), ScrubError> {
+        self.options.store.stat(&StorePath::root()).await?;
+        Ok(())
+    }
+
     /// Goes through the store from where it was interrupted, to the end or until `stop` is done.
     ///
     /// # Errors
@@ -229,8 +235,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     async fn all(&mut self) -> Result<(), ScrubError> {
-        // A store that is down has not lost its files.
-        self.scrub.options.store.stat(&StorePath::root()).await?;
+        self.scrub.still_there().await?;
         if self.cursor.phase == Phase::Files {
             self.find_replicas().await;
             self.files().await?;
@@ -282,6 +287,9 @@ impl<'a> Pass<'a> {
             match under_way.pop_front() {
                 Some(Next::File(path, mut task)) => {
                     if let Ok(examined) = (&mut task.0).await {
+                        if examined.copies.first().is_some_and(|copy| copy.outcome.is_err()) {
+                            self.scrub.still_there().await?;
+                        }
                         self.file(&path, examined);
                     } else {
                         self.unreadable(&path, "examining it failed");
@@ -289,7 +297,7 @@ impl<'a> Pass<'a> {
                     self.done_to(path)?;
                 }
                 Some(Next::Trouble(error)) => {
-                    self.trouble(&error);
+                    self.trouble(&error).await?;
                     // A directory that could not be read is left behind, but its names are not done.
                 }
                 None => return Ok(()),
@@ -304,7 +312,12 @@ impl<'a> Pass<'a> {
             let mut copies = Vec::new();
             for store in stores {
                 let mut bytes = 0;
-                let outcome = export.examine_on(store, &path, |more| bytes += more).await;
+                let mut outcome = export.examine_on(store, &path, |more| bytes += more).await;
+                if outcome.as_ref().is_err_and(|error| is(error, StoreErrorKind::Stale)) {
+                    // Another file took its place meanwhile.
+                    bytes = 0;
+                    outcome = export.examine_on(store, &path, |more| bytes += more).await;
+                }
                 if store == 0 && outcome.as_ref().is_err_and(is_gone) {
                     return Examined { copies, mended: Vec::new() };
                 }
@@ -405,10 +418,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Something that could not be looked at. What is gone since it was listed is none of it.
-    fn trouble(&mut self, error: &StoreError) {
+    async fn trouble(&mut self, error: &StoreError) -> Result<(), ScrubError> {
         if error.kind != StoreErrorKind::NotFound {
+            self.scrub.still_there().await?;
             self.unreadable(&error.path, &error.to_string());
         }
+        Ok(())
     }
 
     /// Evidence of files that are not there.
@@ -421,7 +436,7 @@ impl<'a> Pass<'a> {
                 Found::File(place) => place,
                 Found::Other(_) => continue,
                 Found::Trouble(error) => {
-                    self.trouble(&error);
+                    self.trouble(&error).await?;
                     continue;
                 }
             };
@@ -438,9 +453,18 @@ impl<'a> Pass<'a> {
                 ),
                 Err(error) => match error.kind {
                     StoreErrorKind::NotFound | StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => {
-                        self.simple(&place, None, Finding::Orphan, "", false);
+                        let mended = match &self.scrub.options.mend {
+                            Some(mend) => mend.mend(&path).await.into_iter().next(),
+                            None => None,
+                        };
+                        let (repaired, detail) = match mended {
+                            Some(Mended::Repaired(how)) => (true, how),
+                            Some(Mended::Left(why)) => (false, why),
+                            None => (false, String::new()),
+                        };
+                        self.simple(&place, None, Finding::Orphan, &detail, repaired);
                     }
-                    _ => self.trouble(&error),
+                    _ => self.trouble(&error).await?,
                 },
             }
             self.done_to(place)?;
@@ -457,14 +481,14 @@ impl<'a> Pass<'a> {
                 Found::File(path) if path.name().starts_with(UNFINISHED) => path,
                 Found::File(_) | Found::Other(_) => continue,
                 Found::Trouble(error) => {
-                    self.trouble(&error);
+                    self.trouble(&error).await?;
                     continue;
                 }
             };
             let written = match store.stat(&path).await {
                 Ok(attr) => u64::try_from(attr.mtime.seconds).unwrap_or(0),
                 Err(error) => {
-                    self.trouble(&error);
+                    self.trouble(&error).await?;
                     continue;
                 }
             };
@@ -497,5 +521,9 @@ impl<'a> Pass<'a> {
 
 /// Whether the file went away since it was listed.
 fn is_gone(error: &ExamineError) -> bool {
-    matches!(error, ExamineError::Store(error) if error.kind == StoreErrorKind::NotFound)
+    is(error, StoreErrorKind::NotFound)
+}
+
+fn is(error: &ExamineError, kind: StoreErrorKind) -> bool {
+    matches!(error, ExamineError::Store(error) if error.kind == kind)
 }

@@ -116,6 +116,25 @@ fn a_good_copy_on_a_replica_is_named() {
     assert!(said.contains("no store has a good copy"), "{said}");
 }
 
+#[test]
+fn a_file_that_is_lost_comes_back_from_a_replica() {
+    let (site, replica) = copied();
+    let lost = site.tree().join("b/c");
+    let content = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let with = || {
+        let mut scrub = scrub(&site);
+        scrub.arg("--replica").arg(&replica);
+        scrub
+    };
+    assert!(with().ends(1).out.contains(".nfs-verity/b/c: orphan evidence"));
+    assert!(!lost.exists(), "it only looks");
+    let said = with().arg("--repair").ends(0).out;
+    assert!(said.contains(".nfs-verity/b/c: orphan evidence (") && said.contains("; repaired\n"), "{said}");
+    assert_eq!(fs::read(&lost).unwrap(), content);
+    with().ends(0);
+}
+
 /// A site and a copy of its tree.
 fn copied() -> (Site, PathBuf) {
     let site = signed();

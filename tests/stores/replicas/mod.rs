@@ -4,6 +4,7 @@ mod careful;
 mod down;
 mod heal;
 mod repair;
+mod scrub;
 
 use std::sync::Arc;
 
