@@ -144,9 +144,6 @@ impl Export {
             }
         }
         let root = options.store.stat(&StorePath::root()).await?;
-        if options.mode == Mode::Warn {
-            options.sink.emit(&Event::Relaxed { setting: "mode = \"warn\"" });
-        }
         if let Some(name) = options.proof_directory.name()
             && let Ok(path) = StorePath::root().join(name.as_bytes())
             && options.store.stat(&path).await.is_ok()

@@ -84,7 +84,6 @@ pub enum OfStore {
 #[derive(Default)]
 pub struct Events {
     refused: Mutex<Vec<Refused>>,
-    relaxed: Mutex<Vec<String>>,
     of_stores: Mutex<Vec<OfStore>>,
 }
 
@@ -97,11 +96,6 @@ impl Events {
     /// What was reported of stores since the last time.
     pub fn of_stores(&self) -> Vec<OfStore> {
         std::mem::take(&mut *self.of_stores.lock())
-    }
-
-    /// The settings that were reported to relax enforcement.
-    pub fn relaxed(&self) -> Vec<String> {
-        self.relaxed.lock().clone()
     }
 }
 
@@ -117,7 +111,6 @@ impl Sink for Events {
                 client: refusal.client,
                 served: refusal.served,
             }),
-            Event::Relaxed { setting } => self.relaxed.lock().push((*setting).to_owned()),
             Event::Healed(Healed { path, store, from, cause, block, level, .. }) => {
                 let (store, from) = ((*store).to_owned(), (*from).to_owned());
                 let (path, cause, block, level) = (text(path), *cause, *block, *level);

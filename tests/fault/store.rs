@@ -601,7 +601,6 @@ async fn evidence_that_appears_changes_or_goes_is_noticed() {
 /// What warn mode serves of a file that the store has as `stored`, and what it reports.
 async fn served_unproven(scene: &Scene, path: &str, stored: &[u8]) -> Vec<Refused> {
     let gate = Gate::warning(shared(&scene.memory), &scene.keyring).await;
-    assert_eq!(gate.events.relaxed(), [r#"mode = "warn""#]);
     let (handle, attr) = gate.find(path).await.unwrap();
     assert_eq!(attr.size, stored.len() as u64);
     assert_eq!(gate.attributes(&handle).await.unwrap().size, stored.len() as u64);
@@ -621,7 +620,6 @@ async fn served_unproven(scene: &Scene, path: &str, stored: &[u8]) -> Vec<Refuse
     }
     // The same to who does not relax it.
     let gate = scene.gate().await;
-    assert!(gate.events.relaxed().is_empty());
     let given = gate.start(path).await;
     assert!(given.is_err() || given.is_ok_and(|given| given.bytes.len() < stored.len()));
     assert!(gate.events.refused().iter().all(|refusal| !refusal.served));
