@@ -20,7 +20,7 @@ mod patient;
 mod slow;
 pub(crate) mod unnamed;
 pub mod upstream;
-mod url;
+pub(crate) mod url;
 pub mod walk;
 
 use std::future::Future;

@@ -96,8 +96,8 @@ impl Url {
     }
 }
 
-/// Host and port as they stand.
-fn split_authority(authority: &str) -> Result<(&str, Option<&str>), &'static str> {
+/// Host and port of `authority` as they stand, the host without brackets.
+pub(crate) fn split_authority(authority: &str) -> Result<(&str, Option<&str>), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(bracketed) => {
             let (host, port) = bracketed.split_once(']').ok_or("a [ is not closed")?;
@@ -120,8 +120,8 @@ fn split_authority(authority: &str) -> Result<(&str, Option<&str>), &'static str
     if host.is_empty() || host.contains(strange) { Err("it has no host") } else { Ok((host, port)) }
 }
 
-/// Undoes percent-encoding; the rest stands for itself.
-fn decode(text: &str) -> Option<Vec<u8>> {
+/// Undoes percent-encoding; the rest stands for itself. `None` where a `%` does not precede two hex digits.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

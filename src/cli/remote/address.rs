@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::store::StorePath;
+use crate::store::url::{decode, split_authority};
 
 /// The port of NFS.
 const PORT: u16 = 2049;
@@ -28,22 +29,7 @@ impl FromStr for Address {
         let wrong = |what: &str| format!("{what}; an address is nfs://HOST[:PORT]/PATH");
         let rest = url.strip_prefix("nfs://").ok_or_else(|| wrong("it does not begin with nfs://"))?;
         let (authority, path) = rest.split_once('/').ok_or_else(|| wrong("it has no path"))?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(bracketed) => {
-                let (host, port) = bracketed.split_once(']').ok_or_else(|| wrong("a [ is not closed"))?;
-                (host, port.strip_prefix(':').or(if port.is_empty() { None } else { Some(port) }))
-            }
-            None => match authority.split_once(':') {
-                Some((_, port)) if port.contains(':') => {
-                    return Err(wrong("an address of IPv6 stands in brackets"));
-                }
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
-        };
-        if host.is_empty() || host.contains(|c: char| c.is_control() || c.is_whitespace()) {
-            return Err(wrong("it has no host"));
-        }
+        let (host, port) = split_authority(authority).map_err(wrong)?;
         let port = match port {
             Some(port) if !port.bytes().all(|b| b.is_ascii_digit()) => {
                 return Err(wrong("the port is not a number below 65536"));
@@ -60,23 +46,6 @@ impl FromStr for Address {
         let path = StorePath::parse(path).map_err(|error| wrong(&format!("the path: {error}")))?;
         Ok(Self { host: host.to_owned(), port, path })
     }
-}
-
-/// Undoes percent-encoding; the rest stands for itself.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        if *first == b'%' {
-            let (digits, tail) = tail.split_at_checked(2)?;
-            bytes.extend(hex::decode(digits).ok()?);
-            rest = tail;
-        } else {
-            bytes.push(*first);
-        }
-    }
-    Some(bytes)
 }
 
 impl Address {
