@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::listing::Listings;
 use super::path::fileid_of_path;
@@ -23,6 +24,9 @@ use crate::event::{Event, Sink};
 
 /// Between two looks at a store that does not answer: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// A store that answered so often in a row when it was looked at, and not the calls within this time afterwards,
+/// is as good as down.
+const RELAPSES: (u32, Duration) = (3, Duration::from_secs(120));
 
 /// Whether a store answers.
 struct Health {
@@ -32,6 +36,14 @@ struct Health {
     /// Calls fail at once, and one task finds out how it is.
     down: AtomicBool,
     why: Mutex<String>,
+    relapses: Mutex<Relapses>,
+}
+
+/// How often in a row a store was let in again too early, and when last.
+#[derive(Default)]
+struct Relapses {
+    count: u32,
+    since: Option<Instant>,
 }
 
 impl Health {
@@ -57,13 +69,29 @@ impl Health {
         }
         result
     }
+
+    /// Counts that a call got no answer, and gives how long the store is left alone if it is as good as down,
+    /// which is told.
+    fn relapsed(&self) -> Option<Duration> {
+        let (most, within) = RELAPSES;
+        let mut relapses = self.relapses.lock();
+        let is_soon = relapses.since.is_some_and(|since| since.elapsed() < within);
+        relapses.count = if is_soon { relapses.count.saturating_add(1) } else { 0 };
+        let more = relapses.count.checked_sub(most)?;
+        let why = format!("it answers when it is looked at, but not other calls: {}", self.why.lock());
+        self.sink.emit(&Event::StoreDown { store: &self.name, error: &why });
+        Some(PAUSES.0.saturating_mul(2_u32.saturating_pow(more)).min(within / 2))
+    }
 }
 
 /// Asks a store, of which a call got no answer, until it gives one, so that no client has to wait for that.
-/// What failed may have been one file that is far away: that the store is down is told when it is.
+/// What failed may have been one file that is far away: that the store is down is told when it is. One that
+/// answers this alone, and no other calls, is told too, and is let in ever more rarely.
 async fn find_out(health: Weak<Health>) {
     let (mut pause, longest) = PAUSES;
-    let mut told = false;
+    let Some(aside) = health.upgrade().map(|health| health.relapsed()) else { return };
+    let mut told = aside.is_some();
+    tokio::time::sleep(aside.unwrap_or_default()).await;
     while let Some(health) = health.upgrade() {
         match health.store.stat(&StorePath::root()).await {
             Err(error) if error.kind == StoreErrorKind::Unavailable => {
@@ -74,10 +102,12 @@ async fn find_out(health: Weak<Health>) {
                 *health.why.lock() = why;
             }
             Ok(_) | Err(_) => {
-                health.down.store(false, Ordering::Release);
+                // Before the next call can find it down again.
                 if told {
                     health.sink.emit(&Event::StoreUp { store: &health.name });
                 }
+                health.relapses.lock().since = Some(Instant::now());
+                health.down.store(false, Ordering::Release);
                 return;
             }
         }
@@ -103,6 +133,7 @@ impl Guarded {
             sink,
             down: AtomicBool::new(false),
             why: Mutex::default(),
+            relapses: Mutex::default(),
         };
         Self { inner, health: Arc::new(health) }
     }
@@ -450,5 +481,54 @@ impl StoreFile for Renumbered {
 
     fn enable_verity<'a>(&'a self, seal: &'a Seal) -> BoxFuture<'a, Result<()>> {
         self.inner.enable_verity(seal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Fault, Faulty, Memory};
+    use super::*;
+
+    /// What was told of stores: whether they are up.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<bool>>);
+
+    impl Sink for Told {
+        fn emit(&self, event: &Event<'_>) {
+            match event {
+                Event::StoreUp { .. } => self.0.lock().push(true),
+                Event::StoreDown { .. } => self.0.lock().push(false),
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_answers_no_call_but_when_it_is_looked_at_is_left_alone_ever_longer() {
+        let memory = Memory::new();
+        memory.put("file", b"").unwrap();
+        let (faulty, told) = (Faulty::new(Arc::new(memory)), Arc::new(Told::default()));
+        let store = Guarded::new(Arc::new(faulty.clone()), told.clone());
+        let file = StorePath::parse(b"file").unwrap();
+        let relapse = async || {
+            faulty.fail_at(faulty.calls() + 1, Fault::Error(StoreErrorKind::Unavailable));
+            assert!(store.open(&file).await.is_err());
+            let since = Instant::now();
+            while store.is_down() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            since.elapsed().as_millis()
+        };
+        let mut aside = Vec::new();
+        for _ in 0..12 {
+            aside.push(relapse().await / 100);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            assert!(store.open(&file).await.is_ok());
+        }
+        assert_eq!(aside, [0, 0, 0, 5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        assert_eq!(std::mem::take(&mut *told.0.lock()), [false, true].repeat(9));
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(relapse().await / 100, 0);
+        assert!(told.0.lock().is_empty());
     }
 }
