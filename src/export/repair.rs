@@ -73,7 +73,18 @@ impl Export {
     /// Looks at the file `path` on every store, in the order of [`Export::stores`], and repairs it where it is
     /// damaged and another store has it whole. What is done is told as events, too.
     pub async fn repair(&self, path: &StorePath) -> Vec<Mended> {
-        self.repairer.repair(path).await
+        let stores: Vec<_> = (0..self.sources.len()).collect();
+        self.repair_on(path, &stores).await
+    }
+
+    /// The same on the stores with these numbers alone, places in [`Export::stores`].
+    pub async fn repair_on(&self, path: &StorePath, stores: &[usize]) -> Vec<Mended> {
+        self.repairer.repair(path, stores).await
+    }
+
+    /// Whether a repair puts back what a store does not have at all.
+    pub fn restores(&self) -> bool {
+        self.repairer.settings.restore
     }
 }
 
@@ -115,17 +126,18 @@ impl Repairer {
         while let Some(path) = damaged.next().await {
             let Some(repairer) = repairer.upgrade() else { return };
             if repairer.pauses.is_over(&path, Instant::now()) {
-                repairer.repair(&path).await;
+                let stores: Vec<_> = (0..repairer.trust.sources.len()).collect();
+                repairer.repair(&path, &stores).await;
                 // From the end on: a repair may take longer than a pause.
                 repairer.pauses.begin(&path, Instant::now());
             }
         }
     }
 
-    async fn repair(&self, path: &StorePath) -> Vec<Mended> {
+    async fn repair(&self, path: &StorePath, stores: &[usize]) -> Vec<Mended> {
         let _alone = self.alone.lock().await;
         let mut mended = Vec::new();
-        for index in 0..self.trust.sources.len() {
+        for &index in stores {
             let store = &self.trust.sources.get(index).name;
             let became = match self.mend(index, path).await {
                 Ok(became) => became,

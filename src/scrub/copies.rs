@@ -13,13 +13,17 @@ pub struct Copies {
 }
 
 impl Mend for Copies {
-    fn mend<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Vec<Mended>> {
+    fn restores(&self) -> bool {
+        self.export.restores()
+    }
+
+    fn mend<'a>(&'a self, path: &'a StorePath, stores: &'a [usize]) -> BoxFuture<'a, Vec<Mended>> {
         let mended = |mended| match mended {
             export::Mended::Repaired { what, .. } => Mended::Repaired(format!("{what} written anew")),
             export::Mended::Left { reason } => Mended::Left(reason),
             // Others were faster, or it was never the store.
             export::Mended::Well => Mended::Repaired("it is well by now".to_owned()),
         };
-        Box::pin(async move { self.export.repair(path).await.into_iter().map(mended).collect() })
+        Box::pin(async move { self.export.repair_on(path, stores).await.into_iter().map(mended).collect() })
     }
 }

@@ -45,8 +45,12 @@ pub enum Mended {
 
 /// Puts right what is damaged.
 pub trait Mend: Send + Sync + 'static {
-    /// Sees to the file `path`. Gives what became of it on each store, the first and the replicas.
-    fn mend<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Vec<Mended>>;
+    /// Whether it puts back what a store does not have at all.
+    fn restores(&self) -> bool;
+
+    /// Sees to the file `path` on the stores with these numbers: 0 is the first one, 1 the first replica. Gives
+    /// what became of it on each of them.
+    fn mend<'a>(&'a self, path: &'a StorePath, stores: &'a [usize]) -> BoxFuture<'a, Vec<Mended>>;
 }
 
 /// What a [`Scrub`] is made of.
@@ -196,30 +200,36 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// What was found out of one file.
-struct Examined {
-    /// None where the file went away since it was listed.
-    copies: Vec<Copy>,
-    /// What became of it on each store, where it was seen to.
-    mended: Vec<Mended>,
-}
-
 /// The file on one store.
 struct Copy {
     store: usize,
     outcome: Result<Examination, ExamineError>,
     bytes: u64,
+    /// What became of it, where it was seen to.
+    mended: Option<Mended>,
 }
 
 impl Copy {
     fn is_good(&self) -> bool {
         matches!(self.outcome, Ok(Examination::Good { .. }))
     }
+
+    /// Whether `mend` can do anything about it.
+    fn is_for(&self, mend: &dyn Mend) -> bool {
+        match &self.outcome {
+            Ok(Examination::Good { .. }) => false,
+            Ok(Examination::Refused { .. } | Examination::Damaged { .. }) => true,
+            Err(error) if is_gone(error) => mend.restores(),
+            // Its device may fail there. What does not answer, or is replaced, is no damage.
+            Err(error) => is(error, StoreErrorKind::Io),
+        }
+    }
 }
 
 /// What comes next, in the order of the walk.
 enum Next {
-    File(StorePath, Task<Examined>),
+    /// Its copies: none where the file went away since it was listed.
+    File(StorePath, Task<Vec<Copy>>),
     Trouble(StoreError),
 }
 
@@ -258,12 +268,29 @@ impl<'a> Pass<'a> {
         for (store, replica) in (1..).zip(&scrub.options.replicas) {
             match replica.stat(&root).await {
                 Ok(_) => self.stores.push(store),
-                Err(error) => {
-                    let finding = Finding::Failed(Cause::Unreadable);
-                    self.simple(&root, Some(store), finding, &error.to_string(), false);
-                }
+                Err(error) => self.is_down(store, &error),
             }
         }
+    }
+
+    /// The same for those that went away meanwhile.
+    async fn lose_replicas(&mut self, copies: &mut Vec<Copy>) {
+        let scrub = self.scrub;
+        for copy in copies.iter().filter(|copy| copy.outcome.is_err()) {
+            let replica = copy.store.checked_sub(1).and_then(|n| scrub.options.replicas.get(n));
+            if let Some(replica) = replica.filter(|_| self.stores.contains(&copy.store))
+                && let Err(error) = replica.stat(&StorePath::root()).await
+            {
+                self.stores.retain(|store| *store != copy.store);
+                self.is_down(copy.store, &error);
+            }
+        }
+        copies.retain(|copy| copy.outcome.is_ok() || self.stores.contains(&copy.store));
+    }
+
+    fn is_down(&mut self, replica: usize, error: &StoreError) {
+        let finding = Finding::Failed(Cause::Unreadable);
+        self.simple(&StorePath::root(), Some(replica), finding, &error.to_string(), false);
     }
 
     async fn files(&mut self) -> Result<(), ScrubError> {
@@ -286,11 +313,12 @@ impl<'a> Pass<'a> {
             }
             match under_way.pop_front() {
                 Some(Next::File(path, mut task)) => {
-                    if let Ok(examined) = (&mut task.0).await {
-                        if examined.copies.first().is_some_and(|copy| copy.outcome.is_err()) {
+                    if let Ok(mut copies) = (&mut task.0).await {
+                        if copies.first().is_some_and(|copy| copy.outcome.is_err()) {
                             self.scrub.still_there().await?;
                         }
-                        self.file(&path, examined);
+                        self.lose_replicas(&mut copies).await;
+                        self.file(&path, copies);
                     } else {
                         self.unreadable(&path, "examining it failed");
                     }
@@ -305,7 +333,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn examine(&self, path: StorePath) -> Task<Examined> {
+    fn examine(&self, path: StorePath) -> Task<Vec<Copy>> {
         let Options { export, mend, .. } = &self.scrub.options;
         let (export, mend, stores) = (export.clone(), mend.clone(), self.stores.clone());
         Task(tokio::spawn(async move {
@@ -319,20 +347,23 @@ impl<'a> Pass<'a> {
                     outcome = export.examine_on(store, &path, |more| bytes += more).await;
                 }
                 if store == 0 && outcome.as_ref().is_err_and(is_gone) {
-                    return Examined { copies, mended: Vec::new() };
+                    return copies;
                 }
-                copies.push(Copy { store, outcome, bytes });
+                copies.push(Copy { store, outcome, bytes, mended: None });
             }
-            let mended = match mend {
-                Some(mend) if !copies.iter().all(Copy::is_good) => mend.mend(&path).await,
-                Some(_) | None => Vec::new(),
-            };
-            Examined { copies, mended }
+            if let Some(mend) = mend {
+                let mut bad: Vec<_> = copies.iter_mut().filter(|copy| copy.is_for(&*mend)).collect();
+                let stores: Vec<_> = bad.iter().map(|copy| copy.store).collect();
+                if !stores.is_empty() {
+                    let mended = mend.mend(&path, &stores).await;
+                    bad.iter_mut().zip(mended).for_each(|(copy, mended)| copy.mended = Some(mended));
+                }
+            }
+            copies
         }))
     }
 
-    fn file(&mut self, path: &StorePath, examined: Examined) {
-        let Examined { copies, mut mended } = examined;
+    fn file(&mut self, path: &StorePath, copies: Vec<Copy>) {
         let names = self.scrub.options.export.stores();
         let good = copies.iter().find(|copy| copy.is_good()).and_then(|copy| names.get(copy.store));
         let elsewhere = match good {
@@ -340,18 +371,16 @@ impl<'a> Pass<'a> {
             Some(name) => format!("a good copy is on {name}"),
             None => "no store has a good copy".to_owned(),
         };
-        for copy in copies {
-            let (repaired, more) = match mended.get_mut(copy.store) {
-                Some(Mended::Repaired(how)) => (true, std::mem::take(how)),
-                Some(Mended::Left(why)) => (false, std::mem::take(why)),
-                None => (false, elsewhere.clone()),
-            };
-            self.copy(path, copy, repaired, more);
-        }
+        copies.into_iter().for_each(|copy| self.copy(path, copy, &elsewhere));
     }
 
-    fn copy(&mut self, path: &StorePath, copy: Copy, repaired: bool, more: String) {
-        let Copy { store, outcome, bytes } = copy;
+    fn copy(&mut self, path: &StorePath, copy: Copy, elsewhere: &str) {
+        let Copy { store, outcome, bytes, mended } = copy;
+        let (repaired, more) = match mended {
+            Some(Mended::Repaired(how)) => (true, how),
+            Some(Mended::Left(why)) => (false, why),
+            None => (false, elsewhere.to_owned()),
+        };
         let totals = &mut self.cursor.totals;
         totals.files += 1;
         totals.bytes = totals.bytes.saturating_add(bytes);
@@ -454,8 +483,8 @@ impl<'a> Pass<'a> {
                 Err(error) => match error.kind {
                     StoreErrorKind::NotFound | StoreErrorKind::NotADirectory | StoreErrorKind::Symlink => {
                         let mended = match &self.scrub.options.mend {
-                            Some(mend) => mend.mend(&path).await.into_iter().next(),
-                            None => None,
+                            Some(mend) if mend.restores() => mend.mend(&path, &[0]).await.pop(),
+                            Some(_) | None => None,
                         };
                         let (repaired, detail) = match mended {
                             Some(Mended::Repaired(how)) => (true, how),
