@@ -2,6 +2,7 @@
 
 use super::fixture::*;
 use super::*;
+use crate::store::object::scene::Scene;
 use crate::store::{Fault, Faulty, Local, Store, StoreErrorKind};
 
 const SIZES: [usize; 6] = [0, 1, 4096, 4097, 600_000, 1_100_000];
@@ -261,6 +262,22 @@ async fn a_file_that_changes_meanwhile_gets_no_trailer() {
     let refused = writer.commit(&one).await;
     assert!(matches!(refused, Err(CarrierError::Refused { reason: Refusal::Changed, .. })));
     assert_eq!(sealing.memory.bytes("d/f").unwrap(), b"another file");
+}
+
+#[tokio::test]
+async fn an_object_that_is_newer_than_what_a_bucket_remembers_is_not_replaced() {
+    let at = path("d/f");
+    let scene = Scene::remembering();
+    // Nothing of it is read, which would show that it is gone.
+    scene.put("d/f", b"");
+    let appended = carrier(&scene.store, CarrierKind::Appended);
+    let (one, _) = evidence(b"", 1);
+    let writer = appended.create(&at, 8192).await.unwrap();
+    scene.put("d/f", b"newer");
+    let refused = writer.commit(&one).await;
+    assert!(matches!(refused, Err(CarrierError::Refused { reason: Refusal::Changed, .. })));
+    scene.store.forget(&at);
+    assert_eq!(data(&scene.store, &at).await, b"newer");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ mod flights;
 mod http;
 mod keys;
 #[cfg(test)]
-pub(super) mod scene;
+pub(crate) mod scene;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

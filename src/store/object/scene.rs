@@ -184,16 +184,21 @@ impl ObjectStore for Counted {
 }
 
 /// A bucket that can be changed behind the store's back.
-pub(in crate::store) struct Scene {
-    pub(in crate::store) store: Arc<dyn Store>,
+pub(crate) struct Scene {
+    pub(crate) store: Arc<dyn Store>,
     pub(super) objects: InMemory,
     pub(super) counted: Arc<Counted>,
 }
 
 impl Scene {
     /// Nothing is remembered, so that changes are seen at once.
-    pub(in crate::store) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with("pre/fix/", Look { metadata: true, ttl: Duration::ZERO, ..Look::default() })
+    }
+
+    /// What was found out is believed for longer than a test takes.
+    pub(crate) fn remembering() -> Self {
+        Self::with("pre/fix/", Look { ttl: Duration::from_secs(3600), ..Look::default() })
     }
 
     pub(super) fn with(prefix: &str, look: Look) -> Self {
@@ -206,13 +211,13 @@ impl Scene {
         Self { store: Arc::new(store), objects, counted }
     }
 
-    pub(in crate::store) fn put(&self, path: &str, content: &[u8]) {
+    pub(crate) fn put(&self, path: &str, content: &[u8]) {
         let key = Path::parse(format!("pre/fix/{path}")).unwrap();
         let put = self.objects.put(&key, content.to_vec().into());
         futures_util::FutureExt::now_or_never(put).unwrap().unwrap();
     }
 
-    pub(in crate::store) fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         let key = Path::parse(format!("pre/fix/{path}")).unwrap();
         futures_util::FutureExt::now_or_never(self.objects.delete(&key)).unwrap().unwrap();
     }

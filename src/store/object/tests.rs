@@ -11,10 +11,6 @@ pub(super) fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect()
 }
 
-pub(super) fn remembering() -> Scene {
-    Scene::with("pre/fix/", Look { ttl: Duration::from_secs(3600), ..Look::default() })
-}
-
 pub(super) async fn names(store: &dyn Store, directory: &str) -> Vec<Vec<u8>> {
     let page = store.read_dir(&path(directory), 0, 1000).await.unwrap();
     let mut names: Vec<_> = page.entries.into_iter().map(|entry| entry.name).collect();
@@ -121,7 +117,7 @@ async fn nothing_beside_the_prefix_is_seen_or_removed() {
 
 #[tokio::test]
 async fn what_is_known_is_not_asked_again_until_it_is_old() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     for n in 0..500 {
         scene.put(&format!("d/f{n}"), b"x");
     }
@@ -145,7 +141,7 @@ async fn what_is_known_is_not_asked_again_until_it_is_old() {
 
 #[tokio::test]
 async fn what_the_gateway_writes_itself_is_seen_at_once() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     scene.put("d/old", b"x");
     assert_eq!(names(&*scene.store, "d").await, [b"old"]);
     assert!(scene.store.stat(&path("d/new")).await.is_err());
@@ -185,7 +181,7 @@ async fn a_name_that_no_key_can_have_is_not_there_and_cannot_be_made() {
 
 #[tokio::test]
 async fn what_a_bucket_cannot_keep_of_attributes_is_refused_unless_it_is_so_already() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     let attributes = crate::store::Attributes {
         mode: 0o644,
         owner: Some((0, 0)),
@@ -204,7 +200,7 @@ async fn what_a_bucket_cannot_keep_of_attributes_is_refused_unless_it_is_so_alre
 
 #[tokio::test]
 async fn two_gateways_give_the_same_numbers_and_cookies_whatever_else_is_there() {
-    let (one, two) = (Scene::new(), remembering());
+    let (one, two) = (Scene::new(), Scene::remembering());
     for n in 0..100 {
         one.put(&format!("d/f{n}"), b"x");
         two.put(&format!("d/f{n}"), b"other");
@@ -232,7 +228,7 @@ async fn what_is_put_in_the_place_after_a_writer_was_made_ready_stays() {
     for before in [None, Some(&b"before"[..])] {
         for n in 0..2 {
             for after in [None, Some(&b"after"[..])] {
-                let scene = remembering();
+                let scene = Scene::remembering();
                 if let Some(before) = before {
                     scene.put("d/f", before);
                 }
@@ -257,7 +253,7 @@ async fn what_is_put_in_the_place_after_a_writer_was_made_ready_stays() {
         }
     }
     // Whoever does not ask for it replaces what is there.
-    let scene = remembering();
+    let scene = Scene::remembering();
     for (writer, content) in writers(&scene).await {
         scene.put("d/f", b"after");
         writer.commit().await.unwrap();
@@ -268,7 +264,7 @@ async fn what_is_put_in_the_place_after_a_writer_was_made_ready_stays() {
 
 #[tokio::test]
 async fn what_is_to_be_forgotten_is_asked_again() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     scene.put("d/f", b"one");
     assert_eq!(scene.store.stat(&path("d/f")).await.unwrap().size, 3);
     scene.put("d/f", b"other");

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::task::yield_now;
 
 use super::scene::Scene;
-use super::tests::{names, path, remembering};
+use super::tests::{names, path};
 use super::*;
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn what_a_listing_says_to_be_a_file_is_not_looked_for_as_a_directory() {
 
 #[tokio::test]
 async fn an_answer_from_before_a_change_is_not_remembered() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     let control = &scene.counted.control;
     let held = control.held.write().await;
     let store = scene.store.clone();
@@ -65,7 +65,7 @@ async fn an_answer_from_before_a_change_is_not_remembered() {
 
 #[tokio::test]
 async fn a_listing_goes_on_when_nobody_waits_for_it() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     for n in 0..400 {
         scene.put(&format!("f{n}"), b"x");
     }
@@ -85,7 +85,7 @@ async fn a_listing_goes_on_when_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn what_is_remembered_does_not_show_that_a_server_is_there() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     scene.put("f", b"x");
     scene.put("g", b"x");
     let file = scene.store.open(&path("f")).await.unwrap();

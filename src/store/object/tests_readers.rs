@@ -1,7 +1,7 @@
 //! Several who read at the same time.
 
 use super::scene::Scene;
-use super::tests::{bytes, path, remembering};
+use super::tests::{bytes, path};
 
 fn fetched(scene: &Scene) -> u64 {
     scene.counted.reads.lock().iter().map(|range| range.end - range.start).sum()
@@ -9,7 +9,7 @@ fn fetched(scene: &Scene) -> u64 {
 
 #[tokio::test]
 async fn several_who_read_on_fetch_no_byte_twice() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     let (content, step) = (bytes(14_000_001), 65536);
     for n in 0..8 {
         scene.put(&format!("f{n}"), &content);
@@ -31,7 +31,7 @@ async fn several_who_read_on_fetch_no_byte_twice() {
 
 #[tokio::test]
 async fn small_files_do_not_take_what_was_fetched_for_who_reads_on() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     let content = bytes(30_000_000);
     scene.put("large", &content);
     for n in 0..500 {
@@ -52,7 +52,7 @@ async fn small_files_do_not_take_what_was_fetched_for_who_reads_on() {
 
 #[tokio::test]
 async fn pieces_are_what_was_read_whatever_lies_between_them() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     let content = bytes(5_000_000);
     scene.put("f", &content);
     let file = scene.store.open(&path("f")).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::task::yield_now;
 
 use super::scene::Scene;
-use super::tests::{bytes, path, remembering};
+use super::tests::{bytes, path};
 use super::*;
 
 async fn large(scene: &Scene) -> Box<dyn StoreWriter> {
@@ -16,7 +16,7 @@ async fn large(scene: &Scene) -> Box<dyn StoreWriter> {
 
 #[tokio::test(start_paused = true)]
 async fn parts_have_the_time_that_their_size_takes() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     *scene.counted.control.part_takes.lock() = Duration::from_secs(60);
     large(&scene).await.commit().await.unwrap();
     assert_eq!(scene.store.stat(&path("f")).await.unwrap().size, 20_000_000);
@@ -30,7 +30,7 @@ async fn parts_have_the_time_that_their_size_takes() {
 
 #[tokio::test]
 async fn an_upload_that_nobody_waits_for_is_given_up() {
-    let scene = remembering();
+    let scene = Scene::remembering();
     let control = &scene.counted.control;
     *control.part_takes.lock() = Duration::from_secs(3600);
     let commit = tokio::spawn(large(&scene).await.commit());
