@@ -74,6 +74,20 @@ pub(super) fn kind_of(error: &Error) -> StoreErrorKind {
     }
 }
 
+/// Whether the server says that it has no such thing, as a condition. That one does not hold is another matter.
+pub(super) fn is_not_implemented(error: &Error) -> bool {
+    match error {
+        Error::NotImplemented { .. } => true,
+        Error::Generic { .. } => {
+            let text = error.to_string();
+            let said = said(&text);
+            said.contains("<Code>NotImplemented</Code>")
+                || said.starts_with("Server returned non-2xx status code: 501")
+        }
+        _ => false,
+    }
+}
+
 /// Whether the server was not reached, or has no time now.
 fn may_pass(error: &Error) -> bool {
     let mut source = error.source();
@@ -133,5 +147,11 @@ mod tests {
         assert_eq!(kind_of(&generic("status code: 500", said)), StoreErrorKind::Io);
         let said = "Server returned non-2xx status code: 503 Service Unavailable: ";
         assert_eq!(kind_of(&generic("k", said)), StoreErrorKind::Unavailable);
+        assert!(!is_not_implemented(&generic("NotImplemented", said)));
+        assert!(!is_not_implemented(&generic("status%20code:%20501", said)));
+        let said = "Server returned non-2xx status code: 501 Not Implemented: ";
+        assert!(is_not_implemented(&generic("k", said)));
+        let said = "Server returned non-2xx status code: 400 Bad Request: <Code>NotImplemented</Code>";
+        assert!(is_not_implemented(&generic("k", said)));
     }
 }

@@ -1,4 +1,4 @@
-//! Uploads in parts that take their time.
+//! Uploads that come too late, and in parts that take their time.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,4 +44,17 @@ async fn an_upload_that_nobody_waits_for_is_given_up() {
     }
     assert_eq!(control.given_up.load(Relaxed), 1);
     assert!(scene.store.stat(&path("f")).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_newer_is_not_replaced_whatever_its_name_says() {
+    let scene = Scene::new();
+    scene.put("NotImplemented", b"old");
+    let at = path("NotImplemented");
+    let mut writer = scene.store.create(&at, &path("scratch")).await.unwrap();
+    writer.write_at(0, b"mine").await.unwrap();
+    writer.prepare().await.unwrap();
+    scene.put("NotImplemented", b"newer");
+    assert_eq!(writer.commit().await.unwrap_err().kind, StoreErrorKind::Stale);
+    assert_eq!(scene.store.open(&at).await.unwrap().read_at(0, 9).await.unwrap(), b"newer"[..]);
 }

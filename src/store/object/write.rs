@@ -14,7 +14,7 @@ use object_store::{Attribute, GetOptions, MultipartUpload, PutMode, PutMultipart
 use super::super::unnamed::unnamed;
 use super::super::{Attributes, BoxFuture, Result, StoreError, StoreErrorKind, StorePath, StoreWriter};
 use super::Inner;
-use super::fail::{fail, refuse, silent};
+use super::fail::{fail, is_not_implemented, refuse, silent};
 use super::keys::Found;
 use super::version::Told;
 
@@ -200,19 +200,13 @@ async fn put(
         tokio::time::timeout(time(store, bytes.len() as u64), put).await.map_err(|_| silent("commit", path))
     };
     let answer = match once(mode.unwrap_or_default()).await? {
-        Err(error) if takes_no_conditions(&error) => once(PutMode::Overwrite).await?,
+        Err(error) if is_not_implemented(&error) => once(PutMode::Overwrite).await?,
         answer => answer,
     };
     match answer {
         Err(object_store::Error::AlreadyExists { .. }) => Err(replaced(path)),
         answer => answer.map(drop).map_err(fail("commit", path)),
     }
-}
-
-/// Whether the server says that it knows no conditions.
-fn takes_no_conditions(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotImplemented { .. })
-        || error.to_string().contains("NotImplemented")
 }
 
 /// Makes the parts an object. That has no conditions, so that what is there is looked at in the request before it.
