@@ -147,3 +147,11 @@ async fn room_is_counted_as_free_when_nobody_reads_there_any_more() {
     assert!(is_over.load(SeqCst));
     reading.join().unwrap();
 }
+
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    use rustix::io::Errno;
+    for (errno, full) in [(Errno::NOSPC, true), (Errno::DQUOT, true), (Errno::IO, false)] {
+        assert_eq!(super::writer::is_full(&errno.into()), full, "{errno}");
+    }
+}

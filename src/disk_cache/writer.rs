@@ -113,6 +113,11 @@ struct Writer {
     last: u32,
 }
 
+/// Whether there is no room on the disk, or none for the gateway.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Writer {
     fn run(mut self, inbox: &Receiver<Order>) {
         while let Ok(order) = inbox.recv() {
@@ -153,7 +158,7 @@ impl Writer {
                 // A segment without anything in it has room for every block.
                 Ok(None) => self.cursor = None,
                 // The file system promises no room, and others use it too.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_full(&error) => {
                     if cursor.is_at_start() && self.shared.segments.lock().len() <= 1 {
                         return Err(error);
                     }
@@ -186,7 +191,7 @@ impl Writer {
                     return Ok(());
                 }
                 // Others use the disk too: what there is of it has to do.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_full(&error) => {
                     let have = self.shared.segments.lock().len();
                     if have == 0 {
                         return Err(error);
