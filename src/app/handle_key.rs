@@ -64,13 +64,18 @@ fn place() -> StorePath {
 /// serve meanwhile.
 async fn shared_or_copied(store: &dyn Store, directory: &Path, bucket: &str) -> Result<[u8; 32], AppError> {
     let copy = directory.join(copy_name(bucket));
-    let failed = |error: std::io::Error| AppError::State { path: copy.clone(), reason: error.to_string() };
     match shared(store).await {
         Ok(key) => {
-            if read(&copy).ok().flatten() != Some(key) {
-                let unfinished = write_unfinished(directory, &key).map_err(failed)?;
-                let renamed = std::fs::rename(&unfinished, &copy);
-                renamed.and_then(|()| std::fs::File::open(directory)?.sync_all()).map_err(failed)?;
+            if read(&copy).ok().flatten() != Some(key)
+                && let Err(error) = put_copy(directory, &copy, &key)
+            {
+                // One from before would lead nowhere.
+                let _ = std::fs::remove_file(&copy);
+                tracing::warn!(
+                    path = %copy.display(),
+                    %error,
+                    "the bucket's handle key cannot be kept here; no start without the bucket until it can"
+                );
             }
             Ok(key)
         }
@@ -81,6 +86,11 @@ async fn shared_or_copied(store: &dyn Store, directory: &Path, bucket: &str) -> 
         },
         Err(error) => Err(error),
     }
+}
+
+fn put_copy(directory: &Path, copy: &Path, key: &[u8; 32]) -> std::io::Result<()> {
+    std::fs::rename(write_unfinished(directory, key)?, copy)?;
+    std::fs::File::open(directory)?.sync_all()
 }
 
 /// Of which bucket a copy is, in its name: the keys of others lead nowhere in it.
@@ -212,5 +222,14 @@ mod tests {
         assert_eq!((key, other), ([5; 32], [6; 32]));
         assert_eq!(find(&down, "s3://one").await.unwrap(), other);
         assert!(!state.path().join(NAME).exists());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_whose_key_cannot_be_copied_is_served() {
+        let state = tempfile::tempdir().unwrap();
+        let memory = Memory::new();
+        memory.put(std::str::from_utf8(place().as_bytes()).unwrap(), &[5; 32]).unwrap();
+        let gone = state.path().join("gone");
+        assert_eq!(shared_or_copied(&memory, &gone, "s3://one").await.unwrap(), [5; 32]);
     }
 }
