@@ -100,8 +100,8 @@ struct Inner {
     pages: Arc<dyn PaginatedListStore>,
     heads: Cache<StorePath, Known>,
     looks: Arc<Flights<Known>>,
-    listings: Cache<StorePath, (Instant, Arc<Listing>), BySize>,
-    lists: Arc<Flights<Arc<Listing>>>,
+    listings: Cache<StorePath, Kept, BySize>,
+    lists: Arc<Flights<(Instant, Arc<Listing>)>>,
     list_slots: Semaphore,
     ahead: Arc<Ahead>,
     /// The last request was not answered.
@@ -110,6 +110,15 @@ struct Inner {
 
 /// What was found somewhere, and when.
 type Known = (Instant, Option<Found>);
+
+/// A listing. What it says of a name may be as old as its beginning; as a whole it is as old as its end, for one
+/// that took long would be old from the start.
+#[derive(Clone)]
+struct Kept {
+    began: Instant,
+    ended: Instant,
+    listing: Arc<Listing>,
+}
 
 /// What a listing says of a name.
 enum Listed {
@@ -122,9 +131,9 @@ enum Listed {
 #[derive(Clone)]
 struct BySize;
 
-impl Weighter<StorePath, (Instant, Arc<Listing>)> for BySize {
-    fn weight(&self, path: &StorePath, (_, listing): &(Instant, Arc<Listing>)) -> u64 {
-        listing.bytes + path.as_bytes().len() as u64
+impl Weighter<StorePath, Kept> for BySize {
+    fn weight(&self, path: &StorePath, kept: &Kept) -> u64 {
+        kept.listing.bytes + path.as_bytes().len() as u64
     }
 }
 
@@ -334,14 +343,14 @@ impl Inner {
 
     /// What a listing that is not old says of `path`.
     fn listed(&self, path: &StorePath) -> Listed {
-        let listing = path.parent().and_then(|parent| self.listings.get(&parent));
-        let (Some((at, listing)), Ok(name)) = (listing, std::str::from_utf8(path.name())) else {
+        let kept = path.parent().and_then(|parent| self.listings.get(&parent));
+        let (Some(Kept { began, listing, .. }), Ok(name)) = (kept, std::str::from_utf8(path.name())) else {
             return Listed::Unknown;
         };
         match listing.find(name) {
-            _ if !self.fresh(at, 1) => Listed::Unknown,
+            _ if !self.fresh(began, 1) => Listed::Unknown,
             Some(Found::File(version)) if self.look.metadata || version.etag.is_none() => Listed::File,
-            found => Listed::Known((at, found.cloned())),
+            found => Listed::Known((began, found.cloned())),
         }
     }
 
@@ -384,8 +393,8 @@ impl Inner {
     /// The names of `path`; `going_on` with a listing that was begun.
     async fn listing(self: &Arc<Self>, path: &StorePath, going_on: bool) -> Result<Arc<Listing>> {
         let times = if going_on { PATIENCE } else { 1 };
-        if let Some((at, listing)) = self.listings.get(path)
-            && self.fresh(at, times)
+        if let Some(Kept { ended, listing, .. }) = self.listings.get(path)
+            && self.fresh(ended, times)
         {
             return Ok(listing);
         }
@@ -396,19 +405,22 @@ impl Inner {
             let (inner, path) = (self.clone(), path.clone());
             async move {
                 let _slot = inner.list_slots.acquire().await;
+                let began = Instant::now();
                 let listing = keys::list(&*inner.pages, &prefix, &path, inner.timeout).await;
-                Ok(Arc::new(inner.note(listing)?))
+                Ok((began, Arc::new(inner.note(listing)?)))
             }
         };
         if self.look.ttl.is_zero() {
-            return list.await;
+            return Ok(list.await?.1);
         }
         let keep = {
             let (inner, path) = (self.clone(), path.clone());
-            // As old as its end: one that took long would be old from the start.
-            move |listing: &Arc<Listing>| inner.listings.insert(path, (Instant::now(), listing.clone()))
+            move |(began, listing): &(Instant, Arc<Listing>)| {
+                let kept = Kept { began: *began, ended: Instant::now(), listing: listing.clone() };
+                inner.listings.insert(path, kept);
+            }
         };
-        self.lists.join("list", path, list, keep).await
+        Ok(self.lists.join("list", path, list, keep).await?.1)
     }
 
     /// Forgets what was known of `path` and of the directories above it, which the gateway itself has changed.

@@ -84,6 +84,29 @@ async fn a_listing_goes_on_when_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_a_long_listing_says_of_a_name_is_as_old_as_its_beginning() {
+    let ttl = Duration::from_secs(3);
+    let scene = Scene::with("pre/fix/", Look { ttl, ..Look::default() });
+    scene.put("f", b"x");
+    let control = &scene.counted.control;
+    let held = control.held.write().await;
+    let store = scene.store.clone();
+    let listing = tokio::spawn(async move { store.read_dir(&StorePath::root(), 0, 10).await.map(drop) });
+    while control.lists.load(Relaxed) == 0 {
+        yield_now().await;
+    }
+    scene.put("f", b"newer");
+    tokio::time::sleep(ttl).await;
+    drop(held);
+    listing.await.unwrap().unwrap();
+    assert_eq!(scene.store.stat(&path("f")).await.unwrap().size, 5);
+    // The page behind it comes from the listing all the same.
+    let lists = control.lists.load(Relaxed);
+    scene.store.read_dir(&StorePath::root(), 1, 10).await.unwrap();
+    assert_eq!(control.lists.load(Relaxed), lists);
+}
+
+#[tokio::test]
 async fn what_is_remembered_does_not_show_that_a_server_is_there() {
     let scene = Scene::remembering();
     scene.put("f", b"x");

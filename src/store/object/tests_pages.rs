@@ -51,7 +51,7 @@ async fn a_listing_that_takes_much_memory_is_kept_and_counted() {
     let store = Bucket::new("b".into(), "", look, Arc::new(InMemory::new()), pages.clone(), timeout);
     let first = store.read_dir(&StorePath::root(), 0, 10).await.unwrap();
     assert_eq!(pages.asked.load(Relaxed), 4);
-    let listing = store.0.listings.get(&StorePath::root()).unwrap().1;
+    let listing = store.0.listings.get(&StorePath::root()).unwrap().listing;
     assert!(listing.bytes >= 100_000 * (160 + 207 + 200), "{}", listing.bytes);
     let last = first.entries.last().unwrap().cookie;
     assert_eq!(store.read_dir(&StorePath::root(), last, 10).await.unwrap().entries.len(), 10);
