@@ -297,7 +297,7 @@ pub struct Failover {
 impl Failover {
     /// The stores in the order in which they are asked.
     pub fn new(members: Vec<Guarded>) -> Self {
-        Self { members, listings: Listings::new() }
+        Self { listings: Listings::new(members.len()), members }
     }
 
     /// Asks one member after the other until one answers; else gives the first one's failure.

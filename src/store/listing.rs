@@ -2,11 +2,13 @@
 //! the directory changes.
 //!
 //! A directory is read whole, as of its first page, and its names are put in the order of their cookies. What
-//! is kept of it only saves reading it again for each page.
+//! is kept of it only saves reading it again for each page. Those who ask at the same time share what is read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sha2::{Digest as _, Sha256};
@@ -24,7 +26,7 @@ const PAGE: usize = 4096;
 const LISTED_BYTES: u64 = 128 * 1024 * 1024;
 /// Listings kept, in bytes.
 const KEPT_BYTES: u64 = LISTED_BYTES + 1024 * 1024;
-/// Directories that are read at the same time.
+/// Directories of one member that are read at the same time.
 const AT_ONCE: usize = 4;
 /// How long reading one may take, and waiting for its turn.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -44,7 +46,8 @@ struct Key {
 struct Listed {
     entries: Arc<[DirEntry]>,
     bytes: u64,
-    at: Instant,
+    began: Instant,
+    ended: Instant,
 }
 
 #[derive(Clone)]
@@ -59,11 +62,37 @@ impl Weighter<Key, Listed> for ByNames {
 /// Directories that are being listed.
 pub(super) struct Listings {
     kept: Cache<Key, Listed, ByNames>,
-    turns: Semaphore,
+    /// One for each member: those of a slow one are not what another waits for.
+    turns: Vec<Semaphore>,
+    /// Directories that are read, or waited for.
+    places: Mutex<Places>,
+}
+
+/// How many are at a directory, and the turn that one of them has.
+type Places = HashMap<Key, (usize, Arc<Semaphore>)>;
+
+/// A directory that one at a time reads.
+struct Place<'a> {
+    places: &'a Mutex<Places>,
+    key: Key,
+    turn: Arc<Semaphore>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut places = self.places.lock();
+        if let Some((count, _)) = places.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&self.key);
+            }
+        }
+    }
 }
 
 impl Listings {
-    pub(super) fn new() -> Self {
+    /// Of so many members.
+    pub(super) fn new(members: usize) -> Self {
         // Shards would each have a part of the room, in which a large listing finds none.
         let kept = match OptionsBuilder::new()
             .shards(1)
@@ -77,19 +106,34 @@ impl Listings {
             }
             Err(_) => Cache::with_weighter(256, KEPT_BYTES, ByNames),
         };
-        Self { kept, turns: Semaphore::new(AT_ONCE) }
+        let turns = (0..members).map(|_| Semaphore::new(AT_ONCE)).collect();
+        Self { kept, turns, places: Mutex::default() }
     }
 
-    fn kept(&self, key: &Key, cookie: u64) -> Option<Listed> {
-        self.kept.get(key).filter(|kept| cookie != 0 && kept.at.elapsed() < KEPT_FOR)
+    /// What is kept and serves who asked at that time: the first page only where it was read after that.
+    fn kept(&self, key: &Key, cookie: u64, asked: Instant) -> Option<Listed> {
+        let serves = |kept: &Listed| kept.began >= asked || cookie != 0 && kept.ended.elapsed() < KEPT_FOR;
+        self.kept.get(key).filter(serves)
+    }
+
+    fn place(&self, key: &Key) -> Place<'_> {
+        let mut places = self.places.lock();
+        let (count, turn) = places.entry(key.clone()).or_insert_with(|| (0, Arc::new(Semaphore::new(1))));
+        *count += 1;
+        Place { places: &self.places, key: key.clone(), turn: turn.clone() }
     }
 
     /// The directory as the store has it now; behind its first page, also as another has read it meanwhile.
-    async fn listed(&self, store: &dyn Store, key: Key, cookie: u64) -> Result<Listed> {
-        let _turn = self.turns.acquire().await;
-        if let Some(kept) = self.kept(&key, cookie) {
+    async fn listed(&self, store: &dyn Store, key: Key, cookie: u64, asked: Instant) -> Result<Listed> {
+        let place = self.place(&key);
+        let _alone = place.turn.acquire().await;
+        if let Some(kept) = self.kept(&key, cookie, asked) {
             return Ok(kept);
         }
+        let _turn = match self.turns.get(key.member) {
+            Some(turns) => Some(turns.acquire().await),
+            None => None,
+        };
         let listed = list(store, &key.path).await?;
         self.kept.insert(key, listed.clone());
         Ok(listed)
@@ -105,9 +149,10 @@ impl Listings {
         max: usize,
     ) -> Result<DirPage> {
         let key = Key { member, path: path.clone() };
-        let entries = match self.kept(&key, cookie) {
+        let asked = Instant::now();
+        let entries = match self.kept(&key, cookie, asked) {
             Some(kept) => kept.entries,
-            None => match timeout(TIME_MAX, self.listed(store, key, cookie)).await {
+            None => match timeout(TIME_MAX, self.listed(store, key, cookie, asked)).await {
                 Ok(listed) => listed?.entries,
                 Err(_) => {
                     let what = format!("it cannot be read in {} seconds", TIME_MAX.as_secs());
@@ -124,6 +169,7 @@ impl Listings {
 }
 
 async fn list(store: &dyn Store, path: &StorePath) -> Result<Listed> {
+    let began = Instant::now();
     let (mut entries, mut cookie, mut bytes) = (Vec::new(), 0, 0_u64);
     loop {
         let page = store.read_dir(path, cookie, PAGE).await?;
@@ -147,7 +193,7 @@ async fn list(store: &dyn Store, path: &StorePath) -> Result<Listed> {
     entries.sort_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
     // A name that a store gives twice is one.
     entries.dedup_by(|a, b| a.cookie == b.cookie);
-    Ok(Listed { entries: entries.into(), bytes, at: Instant::now() })
+    Ok(Listed { entries: entries.into(), bytes, began, ended: Instant::now() })
 }
 
 /// The entry with cookie and number made of its name; `None` for what is no name.
@@ -214,6 +260,7 @@ mod tests {
                 if self.stands_still {
                     tokio::time::sleep(Duration::from_secs(9)).await;
                 }
+                tokio::task::yield_now().await;
                 let from = usize::try_from(cookie).unwrap();
                 let max = if self.stands_still { 1 } else { max };
                 let to = self.names.min(from + max);
@@ -251,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_directory_is_read_once_for_all_its_pages() {
         // More than an eighth of the room.
-        let (listings, store) = (Listings::new(), Large::new(200_000, false));
+        let (listings, store) = (Listings::new(1), Large::new(200_000, false));
         let (mut cookie, mut seen) = (0, 0);
         loop {
             let page = listings.page(&store, 0, &StorePath::root(), cookie, 50_000).await.unwrap();
@@ -269,18 +316,38 @@ mod tests {
 
     #[tokio::test]
     async fn those_that_want_a_page_at_the_same_time_share_listings() {
-        let (listings, store) = (Listings::new(), Large::new(5000, false));
+        let (listings, store) = (Listings::new(1), Large::new(5000, false));
         let root = StorePath::root();
-        let pages = (0..100).map(|_| listings.page(&store, 0, &root, 5, 10));
-        for page in futures_util::future::join_all(pages).await {
-            assert_eq!(page.unwrap().entries.len(), 10);
+        for (cookie, most) in [(5, 1), (0, 3)] {
+            let pages = (0..100).map(|_| listings.page(&store, 0, &root, cookie, 10));
+            for page in futures_util::future::join_all(pages).await {
+                assert_eq!(page.unwrap().entries.len(), 10);
+            }
+            // Who asks for the first page while it is read waits for the next time.
+            assert!(store.starts.load(Ordering::Relaxed) <= most, "{cookie}");
         }
-        assert!(store.starts.load(Ordering::Relaxed) <= AT_ONCE);
+        assert!(listings.places.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_never_ends_takes_no_turns_from_another() {
+        let (listings, slow) = (Listings::new(2), Large::new(usize::MAX, true));
+        let paths: Vec<_> = (0..8).map(|n| StorePath::parse(format!("d{n}").as_bytes()).unwrap()).collect();
+        let stuck = futures_util::future::join_all(paths.iter().map(|at| listings.page(&slow, 0, at, 0, 1)));
+        let other = Large::new(10, false);
+        let quick = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let root = StorePath::root();
+            timeout(Duration::from_secs(1), listings.page(&other, 1, &root, 0, 5)).await.unwrap().unwrap()
+        };
+        let (stuck, quick) = tokio::join!(stuck, quick);
+        assert_eq!(quick.entries.len(), 5);
+        assert!(stuck.into_iter().all(|page| page.is_err()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_directory_that_never_ends_is_given_up() {
-        let (listings, store) = (Listings::new(), Large::new(usize::MAX, true));
+        let (listings, store) = (Listings::new(1), Large::new(usize::MAX, true));
         let began = tokio::time::Instant::now();
         let error = listings.page(&store, 0, &StorePath::root(), 0, 10).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Unavailable);
