@@ -1,5 +1,7 @@
 //! Proving a whole file at once, with the same code that proves it block by block for clients.
 
+use std::io;
+
 use super::Export;
 use super::cache::BlockCache;
 use super::error::ExportError;
@@ -10,7 +12,7 @@ use super::trust::{Depth, Judged, Judgement, Trust};
 use crate::carrier::CarrierKind;
 use crate::event::Cause;
 use crate::sign::Signer;
-use crate::store::{StoreError, StorePath};
+use crate::store::{StoreError, StoreErrorKind, StorePath};
 
 /// Bytes looked at in one step: a multiple of every block size.
 const STEP: u64 = 1024 * 1024;
@@ -137,8 +139,15 @@ pub(super) async fn examine(
                 continue;
             }
             let Err(failure) = prover.compare_leaf(index, found).await else { continue };
-            if failure.excuse.is_some() {
-                return Err(ExamineError::Evidence(failure.detail));
+            match failure.excuse {
+                // It is to be examined again, as where other data took the place of the file's.
+                Some(ExportError::Stale) => {
+                    let source = io::Error::other(failure.detail);
+                    let stale = StoreError::new(StoreErrorKind::Stale, "read the evidence", path, source);
+                    return Err(stale.into());
+                }
+                Some(_) => return Err(ExamineError::Evidence(failure.detail)),
+                None => {}
             }
             if let Some(level) = failure.level {
                 unknown = proven.geometry.data_blocks_below(level.into(), failure.block).end;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nfs_verity::carrier::Sidecar;
 use nfs_verity::event::Cause;
-use nfs_verity::export::{Attr, ExportError, FileHandle, FsStat, Kind, READ_MAX};
+use nfs_verity::export::{Attr, Examination, ExamineError, ExportError, FileHandle, FsStat, Kind, READ_MAX};
 use nfs_verity::policy::Mode;
 use nfs_verity::sign::{Keyring, SigningKey};
 use nfs_verity::store::{
@@ -758,4 +758,26 @@ async fn a_store_that_must_be_waited_for_is_asked_once_for_all_that_a_read_wants
     assert_eq!(data.bytes.len(), 150_000 / 1024 * 1024);
     let after = 150_000 / 1024 * 1024 + 1024;
     assert!(gate.read(&handle, after, count).await.unwrap().is_all_of(content, after, count));
+}
+
+#[tokio::test]
+async fn what_was_replaced_while_a_file_is_examined_is_stale_whether_data_or_evidence() {
+    let scene = Scene::new().await;
+    let path = StorePath::parse(BIG.as_bytes()).unwrap();
+    let (counting, gate) = faulty(&scene).await;
+    gate.export.examine(&path, |_| ()).await.unwrap();
+    let mut of_evidence = 0;
+    for n in 1..=counting.calls() {
+        let (faulty, gate) = faulty(&scene).await;
+        faulty.fail_at(n, Fault::Error(StoreErrorKind::Stale));
+        match gate.export.examine(&path, |_| ()).await {
+            Ok(examined) => assert!(matches!(examined, Examination::Good { .. }), "{n}: {examined:?}"),
+            Err(ExamineError::Store(error)) => {
+                assert_eq!(error.kind, StoreErrorKind::Stale, "{n}");
+                of_evidence += usize::from(error.operation == "read the evidence");
+            }
+            Err(error) => panic!("{n}: {error}"),
+        }
+    }
+    assert!(of_evidence > 0);
 }
