@@ -20,7 +20,7 @@ use super::proof_directory::Object;
 use super::trust::{Depth, Seen};
 use super::{Export, gone};
 use crate::carrier::{BUNDLE_XATTR, USER_IMA};
-use crate::store::{Attr, Kind, StoreErrorKind, StoreFile, XATTR_MAX};
+use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, XATTR_MAX, is_no_answer};
 
 /// The one namespace that RFC 8276 carries.
 const USER: &[u8] = b"user.";
@@ -58,11 +58,11 @@ impl Export {
         let mut names: Vec<Vec<u8>> =
             items.iter().map(|item| item.xattr_name().as_bytes().to_vec()).collect();
         if self.xattrs == Xattrs::All && self.identity.access(&attr, caller).read {
-            let file = self.regular(&node).await?;
+            let theirs = self.of_any(&node, |file| async move { file.list_xattrs().await }).await?;
             // As Linux counts, with prefix and end of each.
             let room = |name: &Vec<u8>| USER.len() + name.len() + 1;
             let mut left = XATTR_MAX - names.iter().map(room).sum::<usize>();
-            for mut name in file.list_xattrs().await? {
+            for mut name in theirs {
                 if foreign(&name).is_none() {
                     continue;
                 }
@@ -183,18 +183,45 @@ impl Export {
         if !self.identity.access(attr, caller).read {
             return Err(ExportError::Permission);
         }
-        match self.regular(node).await?.get_xattr(&full, XATTR_MAX).await {
-            Err(error) if error.kind == StoreErrorKind::TooLarge => Ok(None),
-            answer => Ok(answer?),
-        }
+        let full = &*full;
+        let get = |file: Arc<dyn StoreFile>| async move {
+            match file.get_xattr(full, XATTR_MAX).await {
+                Err(error) if error.kind == StoreErrorKind::TooLarge => Ok(None),
+                answer => answer,
+            }
+        };
+        self.of_any(node, get).await
     }
 
-    /// The file of `node`, opened for a moment.
-    async fn regular(&self, node: &Node) -> Result<Arc<dyn StoreFile>, ExportError> {
-        let file = self.store.open(&node.path).await.map_err(gone)?;
-        match super::read::stat(&*file).await?.fileid == node.fileid {
-            true => Ok(file),
-            false => Err(ExportError::Stale),
+    /// What `ask` gives of the file of `node`, opened for a moment on the first store that answers.
+    async fn of_any<T: Send, F>(
+        &self,
+        node: &Node,
+        mut ask: impl FnMut(Arc<dyn StoreFile>) -> F + Send,
+    ) -> Result<T, ExportError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        loop {
+            let mut first = None;
+            for source in 0..self.sources.len() {
+                let answer = match self.sources.open(source, &node.path).await {
+                    // Where there are several stores, numbers are made of paths.
+                    Ok((_, there)) if !self.sources.are_many() && there != node.fileid => {
+                        return Err(ExportError::Stale);
+                    }
+                    Ok((file, _)) => ask(file).await,
+                    Err(error) => Err(error),
+                };
+                match answer {
+                    Err(error) if is_no_answer(error.kind) => first = first.or(Some(error)),
+                    answer => return answer.map_err(gone),
+                }
+            }
+            let failed = Err(first.map_or(ExportError::Busy, ExportError::from));
+            if !self.is_waited_for(&failed).await {
+                return failed;
+            }
         }
     }
 }

@@ -332,7 +332,7 @@ impl Failover {
 }
 
 /// Whether a failure says nothing of the object, so that another store may know more.
-fn is_no_answer(kind: StoreErrorKind) -> bool {
+pub(crate) fn is_no_answer(kind: StoreErrorKind) -> bool {
     match kind {
         StoreErrorKind::Unavailable | StoreErrorKind::Exhausted | StoreErrorKind::Io => true,
         StoreErrorKind::NotFound

@@ -34,6 +34,7 @@ pub use crate::sys::fsverity::MetadataKind;
 pub use address::{OpenOptions, StoreAddress};
 pub use attributes::{Attributes, XATTR_MAX};
 pub use error::{StoreError, StoreErrorKind};
+pub(crate) use failover::is_no_answer;
 pub use failover::{Failover, Guarded, Renumbered};
 pub use faulty::{Fault, Faulty};
 pub use identity::{Identity, acting_as};

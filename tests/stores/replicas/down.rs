@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
-use nfs_verity::export::ExportError;
+use nfs_verity::export::{ExportError, Xattrs};
 use nfs_verity::store::{Fault, StoreErrorKind};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::scene::{Gate, OfStore, caller, eventually, within};
+use super::super::scene::{Gate, OfStore, caller, eventually, shared, within};
+use super::repair::file;
 use super::{FILE, NAMES, READ_MAX, SIZE, Scene};
 
 const AWAY: [StoreErrorKind; 3] =
@@ -217,6 +218,36 @@ async fn where_clients_wait_they_never_hear_later_whenever_all_stores_go_away() 
     }
     let met = asked.join_all().await.into_iter().filter(|met| *met).count();
     assert!(met > 4, "{met}");
+}
+
+#[tokio::test]
+async fn where_clients_wait_attributes_of_a_store_that_goes_away_come_from_the_next() {
+    let mut met = 0;
+    for n in 1..=6 {
+        let scene = Scene::new().await;
+        for memory in &scene.memory {
+            let file = shared(memory).open(&file()).await.unwrap();
+            file.set_xattr(b"user.note", b"hello").await.unwrap();
+        }
+        let gate = scene.gate_with(2, |options| (options.waits, options.xattrs) = (true, Xattrs::All)).await;
+        let (handle, caller) = (scene.handle(&gate).await, caller());
+        let ask = async || {
+            let note = gate.export.get_xattr(handle.as_bytes(), b"note", &caller).await.unwrap();
+            let names = gate.export.list_xattrs(handle.as_bytes(), &caller).await.unwrap();
+            note == "hello" && names.contains(&b"note".to_vec())
+        };
+        scene.faulty[0].reset();
+        (n..n + 500).for_each(|call| scene.faulty[0].fail_at(call, SILENCE));
+        assert_eq!(timeout(Duration::from_secs(10), ask()).await, Ok(true), "from call {n} on");
+        met += usize::from(scene.faulty[0].calls() >= n);
+        // All of them.
+        scene.faulty[1].fail_every(1, SILENCE);
+        let mut asked = pin!(ask());
+        assert!(timeout(Duration::from_millis(200), &mut asked).await.is_err());
+        scene.faulty[1].reset();
+        assert!(within(asked).await, "from call {n} on");
+    }
+    assert!(met > 3, "{met}");
 }
 
 #[tokio::test]
