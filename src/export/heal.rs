@@ -20,7 +20,7 @@ use super::verified::Verified;
 use crate::carrier::TreeSource;
 use crate::event::Cause;
 use crate::store::{Identity, Kind, StoreError, StoreErrorKind, StoreFile, StorePath, acting_as};
-use crate::verity::Digest;
+use crate::verity::{Descriptor, Digest};
 
 /// How long a store that had something damaged is passed over for the same file.
 pub(super) const HEALED_FOR: Duration = Duration::from_secs(10);
@@ -126,14 +126,29 @@ impl Spares {
         found
     }
 
-    /// The tree that goes with the evidence on store number `source`, if it can be that of `proven`.
-    async fn tree(&self, source: usize, proven: &Proven) -> Option<Arc<dyn TreeSource>> {
+    /// The tree that goes with the evidence on store number `source`, if it can be that of `proven`. Evidence of
+    /// another version is added to `wrong`.
+    async fn tree(
+        &self,
+        source: usize,
+        proven: &Proven,
+        wrong: &mut Vec<Wrong>,
+    ) -> Option<Arc<dyn TreeSource>> {
         let copy = self.copies.get(source)?;
         if let Some(known) = copy.lock().tree.known() {
             return known;
         }
         let carriers = &self.sources.get(source).carriers;
-        let opened = carriers.open_for(&self.path, proven.descriptor.size).await.ok();
+        let mut opened = carriers.open_for(&self.path, proven.descriptor.size).await.ok();
+        let claimed =
+            opened.as_ref().and_then(|open| Descriptor::parse(open.evidence.descriptor.as_ref()?).ok());
+        if let Some(claimed) = claimed.filter(|claimed| *claimed != proven.descriptor) {
+            let (expected, found) = (proven.descriptor.file_digest(), claimed.file_digest());
+            let detail = format!("its evidence is of another version: expected {expected}, found {found}");
+            let finding = Finding { cause: Cause::WrongDigest, detail };
+            wrong.push(Wrong { source, finding, block: None, level: None });
+            opened = None;
+        }
         let found =
             opened.and_then(|open| open.tree).filter(|tree| tree.size() == proven.geometry.tree_size());
         copy.lock().tree = Held::of(found.clone());
@@ -211,7 +226,7 @@ impl Spares {
     ) -> Option<(Bytes, usize)> {
         let offset = proven.geometry.tree_block_offset(level, index)?;
         for source in self.others(self.tree) {
-            let Some(tree) = self.tree(source, proven).await else { continue };
+            let Some(tree) = self.tree(source, proven, wrong).await else { continue };
             let Ok(bytes) = tree.read(offset, proven.descriptor.params.block_size.bytes()).await else {
                 self.forget(source);
                 continue;
@@ -238,8 +253,12 @@ impl Spares {
 impl Wrong {
     /// What it says of store number `source` that its bytes for data block `block` could not be read.
     fn unread(source: usize, error: &StoreError, block: u64) -> Option<Self> {
-        // A store that does not answer is told of elsewhere, and a caller who may not read is no damage.
-        if matches!(ExportError::from(error), ExportError::Busy | ExportError::Permission) {
+        // A store that does not answer is told of elsewhere, and a caller who may not read is no damage, nor is a
+        // version that took the place of the one that was open.
+        if matches!(
+            ExportError::from(error),
+            ExportError::Busy | ExportError::Permission | ExportError::Stale
+        ) {
             return None;
         }
         let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };

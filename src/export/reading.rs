@@ -272,7 +272,8 @@ impl<'a> Reading<'a> {
         if let Some(error) = &self.lack {
             failure.cause = Cause::Unreadable;
             failure.detail = error.to_string();
-            failure.excuse = Some(ExportError::from(error)).filter(|heard| *heard == ExportError::Busy);
+            let heard = ExportError::from(error);
+            failure.excuse = matches!(heard, ExportError::Busy | ExportError::Stale).then_some(heard);
         }
         Err(failure)
     }
@@ -351,6 +352,10 @@ impl<'a> Reading<'a> {
     /// What becomes of a READ whose store failed with `error`. Where others may have the bytes, none is what
     /// the store has of them; but what it does not give to this caller, no other gives in its place.
     fn lost(&mut self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
+        if error.kind == StoreErrorKind::Stale {
+            // Another version took its place: that one is to be read from now on.
+            self.export.open_files.remove(&self.node.tag);
+        }
         let spares = self.file.spares.as_ref();
         if spares.is_some_and(|spares| error.kind != StoreErrorKind::Access || self.source != spares.home) {
             self.lack = Some(error);

@@ -364,3 +364,55 @@ async fn replicas_that_are_wrong_on_the_way_are_told_of_too() {
     }
     assert!(seen > 0);
 }
+
+#[tokio::test]
+async fn a_version_that_took_the_place_of_an_open_one_is_no_damage_and_is_opened() {
+    let mut elsewhere = 0;
+    // The look at the file, and the read of it.
+    for n in 1..=2 {
+        let scene = Scene::new().await;
+        let gate = scene.gate_with(2, |options| options.cache_bytes = 0).await;
+        let handle = scene.handle(&gate).await;
+        gate.read(&handle, 0, 10).await.unwrap();
+        scene.faulty.iter().for_each(nfs_verity::store::Faulty::reset);
+        scene.faulty[0].fail_at(n, Fault::Gone);
+        assert!(gate.read(&handle, 0, 10).await.unwrap().is_all_of(&scene.content, 0, 10), "{n}");
+        elsewhere += usize::from(scene.faulty[1].calls() > 0);
+        scene.faulty[0].reset();
+        let before = scene.faulty[1].calls();
+        assert!(gate.read(&handle, 0, 10).await.unwrap().is_all_of(&scene.content, 0, 10), "{n}");
+        assert_eq!(scene.faulty[1].calls(), before, "{n}: the first store has it");
+        assert_eq!(gate.events.of_stores(), [], "{n}");
+    }
+    assert!(elsewhere > 0);
+    // The same on a replica.
+    let mut met = 0;
+    for n in 1..=6 {
+        let scene = Scene::new().await;
+        scene.memory[0].mutate(FILE, |bytes| bytes[0] ^= 1).unwrap();
+        let gate = scene.gate(3).await;
+        let handle = scene.handle(&gate).await;
+        scene.faulty[1].reset();
+        scene.faulty[1].fail_at(n, Fault::Error(StoreErrorKind::Stale));
+        gate.read(&handle, 0, 10).await.unwrap();
+        let all = told(&gate);
+        met += usize::from(all.iter().any(|(_, from, _)| from == NAMES[2]));
+        assert!(all.iter().all(|(store, ..)| store == NAMES[0]), "{n}: {all:?}");
+    }
+    assert!(met > 0);
+}
+
+#[tokio::test]
+async fn evidence_of_another_version_is_told_as_that_and_not_as_a_bad_tree() {
+    let scene = Scene::new().await;
+    scene.memory[0].mutate(evidence(FILE), |bytes| bytes[8192] ^= 1).unwrap();
+    let newer = content(77, SIZE);
+    scene.memory[1].put(FILE, &newer).unwrap();
+    seal(&shared(&scene.memory[1]), FILE, &newer, small_blocks(), &scene.key).await;
+    let gate = scene.gate(3).await;
+    gate.read_at(FILE, 0, 10).await.unwrap();
+    let mut told = told(&gate);
+    told.sort();
+    let of = |n: usize, cause| (NAMES[n].to_owned(), NAMES[2].to_owned(), cause);
+    assert_eq!(told, [of(0, Cause::BadTreeBlock), of(1, Cause::WrongDigest)]);
+}
