@@ -9,6 +9,7 @@
 //! in the call before the one that gives it its name; what somebody puts there between the two is lost where the
 //! store knows no better.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -295,7 +296,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn put_right(&self, bad: Bad) -> Left<Mended> {
+    async fn put_right(&self, mut bad: Bad) -> Left<Mended> {
         if !bad.data && !bad.evidence {
             return Ok(Mended::Well);
         }
@@ -307,6 +308,10 @@ impl Job<'_> {
             }
             false => None,
         };
+        // Evidence that only all of the data can judge may have been refused for them alone: then it stays.
+        if written.is_some() && carrier == CarrierKind::Sidecar && !self.is_own() && self.is_meant().await? {
+            bad.evidence = false;
+        }
         // What stands in the file itself comes with it, but for its seal.
         let rest = match carrier {
             CarrierKind::Sidecar | CarrierKind::Xattr => bad.evidence,
@@ -413,13 +418,14 @@ impl Job<'_> {
         Err(format!("it was written less than {} s ago, and may be about to be signed", settle.as_secs()))
     }
 
-    /// The proven data `at..to`, from whichever stores have it.
-    async fn data(&self, prover: &mut Prover<'_>, at: u64, to: u64) -> Left<Vec<Bytes>> {
+    /// The proven data `at..to`, from whichever stores have it. Gives the number of the one that has all of it,
+    /// too.
+    async fn data(&self, prover: &mut Prover<'_>, at: u64, to: u64) -> Left<(Vec<Bytes>, Option<usize>)> {
         let none = || format!("no store has the bytes from {at} to {to} whole");
         let spares = self.spares.as_ref().ok_or_else(none)?;
         let mut wrong = Vec::new();
-        if let Some((data, _)) = spares.data(prover, usize::MAX, (at, to), None, &mut wrong).await {
-            return Ok(vec![data]);
+        if let Some((data, from)) = spares.data(prover, usize::MAX, (at, to), None, &mut wrong).await {
+            return Ok((vec![data], Some(from)));
         }
         let block_size = prover.block_size() as u64;
         let (mut blocks, mut from) = (Vec::new(), at);
@@ -430,7 +436,7 @@ impl Job<'_> {
             blocks.push(block.ok_or_else(none)?.0);
             from = end;
         }
-        Ok(blocks)
+        Ok((blocks, None))
     }
 
     /// The evidence that is written.
@@ -455,10 +461,12 @@ impl Job<'_> {
             CarrierKind::Sidecar | CarrierKind::Kernel | CarrierKind::Xattr => None,
         };
         let mut prover = self.prover();
-        let mut at = 0;
+        let (mut at, mut givers) = (0, BTreeSet::new());
         while at < self.size() {
             let to = (at + STEP).min(self.size());
-            for piece in self.data(&mut prover, at, to).await? {
+            let (pieces, giver) = self.data(&mut prover, at, to).await?;
+            givers.insert(giver);
+            for piece in pieces {
                 writer.write_at(at, &piece).await.map_err(left)?;
                 at += piece.len() as u64;
                 if let Some((builder, trailer)) = &mut trailer {
@@ -480,7 +488,8 @@ impl Job<'_> {
             self.is_right(builder.finish(&mut push).map_err(left)?)?;
             trailer.finish(&mut *writer, &evidence).await.map_err(left)?;
         }
-        let mut attributes = self.attributes().await?;
+        let giver = givers.pop_first().flatten().filter(|_| givers.is_empty());
+        let mut attributes = self.attributes(giver).await?;
         let mut set = None;
         if matches!(carrier, CarrierKind::Xattr | CarrierKind::Kernel) {
             let (name, value) = bundle_xattr(self.path, &evidence).map_err(left)?;
@@ -513,14 +522,15 @@ impl Job<'_> {
 
     /// The attributes of the file that is replaced, but for the time of its content, which is that of the
     /// content's. Where nothing is replaced, those of another copy, but for what could give somebody more than
-    /// the content: its owner, and bits beside the permissions.
-    async fn attributes(&self) -> Left<Attributes> {
+    /// the content: its owner, and bits beside the permissions. Store number `giver` had all of the data.
+    async fn attributes(&self, giver: Option<usize>) -> Left<Attributes> {
         let sources = &self.trust().sources;
         let digest = self.proven.descriptor.file_digest();
         let mut model = None;
         for other in (0..sources.len()).filter(|other| *other != self.index) {
             // One of another version knows nothing of this one.
             let is_same = other == self.from
+                || Some(other) == giver
                 || self
                     .repairer
                     .state(other, self.path)
@@ -591,7 +601,7 @@ impl Job<'_> {
         let mut at = 0;
         while at < self.size() {
             let to = (at + STEP).min(self.size());
-            for piece in self.data(&mut prover, at, to).await? {
+            for piece in self.data(&mut prover, at, to).await?.0 {
                 at += piece.len() as u64;
                 let mut push = |offset, block: &[u8]| {
                     writer.push(offset, block);
@@ -610,11 +620,15 @@ impl Job<'_> {
         writer.commit(&evidence).await.map_err(left)
     }
 
+    /// Whether the evidence that is there now is accepted, and for what the file has to be.
+    async fn is_meant(&self) -> Left<bool> {
+        let now = self.repairer.state(self.index, self.path).await?.judgement.verdict;
+        Ok(said(&now).1 == Ok(self.proven.descriptor.file_digest()))
+    }
+
     /// Reads back what was written.
     async fn prove_again(&self) -> Left<()> {
-        let now = self.repairer.state(self.index, self.path).await?.judgement.verdict;
-        let digest = now.outcome.as_ref().ok().map(|proven| proven.descriptor.file_digest());
-        if digest != Some(self.proven.descriptor.file_digest()) {
+        if !self.is_meant().await? {
             return Err("what was written is not what was meant".to_owned());
         }
         match examine(self.trust(), self.index, self.path, |_| ()).await.map_err(left)? {

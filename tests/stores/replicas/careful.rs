@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nfs_verity::carrier::{Appended, BUNDLE_XATTR, CarrierKind, Sidecar, Xattr};
+use nfs_verity::carrier::{Appended, BUNDLE_XATTR, Carrier, CarrierKind, Evidence, Sidecar, Xattr};
 use nfs_verity::export::{Mended, Repair};
+use nfs_verity::sign::{
+    HashName, ImaKind, KeyAlgorithm, Keyring, SigningKey, TrustedKey, generate, sign_ima,
+};
 use nfs_verity::store::{Fault, Memory, Store, StoreErrorKind};
 
 use super::super::scene::{Gate, evidence, shared};
@@ -248,4 +251,28 @@ async fn a_repair_waits_for_files_that_have_to_be_hashed_as_a_whole() {
         n += 1;
     }
     assert!(n > 10, "{n}");
+}
+
+#[tokio::test]
+async fn evidence_that_only_its_data_made_look_wrong_stays_when_they_are_put_back() {
+    let mut scene = Scene::new().await;
+    let pair = generate(KeyAlgorithm::P256).unwrap();
+    let key = SigningKey::from_pkcs8_pem(pair.private_pem.as_bytes()).unwrap();
+    let trusted = TrustedKey::new(key.public_key().clone(), "whole");
+    scene.keyring = Keyring::new(vec![trusted]).with_formats("ima-v2".parse().unwrap());
+    let digest = HashName::Sha256.digest(&scene.content);
+    let value = sign_ima(ImaKind::File, HashName::Sha256, &digest, &key, key.public_key().ima_key_id());
+    let signed = Evidence { ima: vec![value.unwrap().into()], ..Evidence::default() };
+    for memory in &scene.memory {
+        let sidecar = Sidecar::new(shared(memory));
+        let open = sidecar.open(&file()).await.unwrap();
+        let signed = Evidence { descriptor: open.evidence.descriptor.clone(), ..signed.clone() };
+        sidecar.update(&file(), &open, &signed).await.unwrap();
+    }
+    scene.memory[0].mutate(FILE, |bytes| bytes[70_000] ^= 1).unwrap();
+    let proof = scene.memory[0].bytes(evidence(FILE));
+    let mended = mender(&scene).await.export.repair(&file()).await;
+    assert_eq!(mended, [Mended::Repaired { what: "data", bytes: SIZE as u64 }, Mended::Well]);
+    assert!(is_good(&scene, 0).await);
+    assert!(scene.memory[0].bytes(evidence(FILE)) == proof);
 }

@@ -411,3 +411,19 @@ async fn evidence_in_or_behind_the_file_is_repaired_in_its_place() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_file_whose_copies_lack_evidence_or_data_comes_back_with_the_attributes_of_its_data() {
+    let scene = Scene::new().await;
+    for what in [FILE.to_owned(), evidence(FILE)] {
+        scene.memory[0].remove(what).unwrap();
+    }
+    scene.memory[1].remove(evidence(FILE)).unwrap();
+    scene.memory[1].set_attr(FILE, 0o640, 7, 8).unwrap();
+    scene.memory[2].remove(FILE).unwrap();
+    let gate = scene.gate_with(3, |options| options.repair = Some(AT_ONCE)).await;
+    let mended = gate.export.repair(&file()).await;
+    assert!(is_good(&scene, 0).await, "{mended:?}");
+    let attr = async |n: usize| scene.memory[n].stat(&file()).await.unwrap();
+    assert_eq!((attr(0).await.mode, attr(0).await.mtime), (0o640, attr(1).await.mtime));
+}
