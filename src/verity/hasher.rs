@@ -3,17 +3,16 @@
 //! As `fsverity_hash_block()` in `fs/verity/hash_algs.c`: a salt is padded with zeros to the hash's compression
 //! block, so that its state is computed once and kept.
 
-use sha2::{Digest as _, Sha256, Sha512};
-
+use super::many::Hasher;
+use super::sha256::{self, Sha256};
+use super::sha512::{self, Sha512};
 use super::{BlockSize, Digest, HashAlgorithm, Params, VerityError};
 
-static ZEROS: [u8; BlockSize::MAX as usize] = [0; BlockSize::MAX as usize];
-
-/// The state of the hash behind the salt.
+/// The hash behind the salt.
 #[derive(Clone)]
 enum Salted {
-    Sha256(Sha256),
-    Sha512(Sha512),
+    Sha256(Hasher<Sha256, { sha256::BLOCK }>),
+    Sha512(Hasher<Sha512, { sha512::BLOCK }>),
 }
 
 /// Hashes data and tree blocks under one set of parameters.
@@ -27,10 +26,24 @@ impl BlockHasher {
     /// A hasher for `params`; the salt is hashed here and never again.
     pub fn new(params: &Params) -> Self {
         let salted = match params.algorithm {
-            HashAlgorithm::Sha256 => Salted::Sha256(salted(params)),
-            HashAlgorithm::Sha512 => Salted::Sha512(salted(params)),
+            HashAlgorithm::Sha256 => Salted::Sha256(Hasher::new(&salt(params))),
+            HashAlgorithm::Sha512 => Salted::Sha512(Hasher::new(&salt(params))),
         };
         Self { block_size: params.block_size, salted }
+    }
+
+    /// A hasher for each way to hash many blocks that this processor has, and its name. [`Self::new`] takes the
+    /// fastest; this is for tests and measurements, since all give the same hashes.
+    pub fn variants(params: &Params) -> Vec<(&'static str, Self)> {
+        let block_size = params.block_size;
+        match params.algorithm {
+            HashAlgorithm::Sha256 => Hasher::variants(&salt(params))
+                .map(|hasher| (hasher.name(), Self { block_size, salted: Salted::Sha256(hasher) }))
+                .collect(),
+            HashAlgorithm::Sha512 => Hasher::variants(&salt(params))
+                .map(|hasher| (hasher.name(), Self { block_size, salted: Salted::Sha512(hasher) }))
+                .collect(),
+        }
     }
 
     /// The size of a block.
@@ -43,13 +56,14 @@ impl BlockHasher {
     /// # Errors
     /// [`VerityError::BlockTooLong`] above the block size.
     pub fn hash(&self, block: &[u8]) -> Result<Digest, VerityError> {
-        if block.len() > self.block_size.bytes() {
+        let block_size = self.block_size.bytes();
+        if block.len() > block_size {
             let (length, block_size) = (block.len(), self.block_size.get());
             return Err(VerityError::BlockTooLong { length, block_size });
         }
         Ok(match &self.salted {
-            Salted::Sha256(start) => one::<_, 32>(start, block, self.block_size),
-            Salted::Sha512(start) => one::<_, 64>(start, block, self.block_size),
+            Salted::Sha256(hasher) => hasher.one(block, block_size),
+            Salted::Sha512(hasher) => hasher.one(block, block_size),
         })
     }
 
@@ -58,57 +72,51 @@ impl BlockHasher {
     ///
     /// The one place where many blocks are hashed at a time, whatever that is done with.
     pub fn hash_many(&self, data: &[u8], mut each: impl FnMut(usize, Digest)) {
-        let blocks = data.chunks(self.block_size.bytes()).enumerate();
+        let block_size = self.block_size.bytes();
+        let mut index = 0..;
+        let each = |digest| {
+            if let Some(index) = index.next() {
+                each(index, digest);
+            }
+        };
         match &self.salted {
-            Salted::Sha256(start) => {
-                blocks.for_each(|(i, block)| each(i, one::<_, 32>(start, block, self.block_size)));
-            }
-            Salted::Sha512(start) => {
-                blocks.for_each(|(i, block)| each(i, one::<_, 64>(start, block, self.block_size)));
-            }
+            Salted::Sha256(hasher) => hasher.many(data, block_size, each),
+            Salted::Sha512(hasher) => hasher.many(data, block_size, each),
         }
     }
 }
 
 impl std::fmt::Debug for BlockHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlockHasher").field("block_size", &self.block_size).finish_non_exhaustive()
+        let kernels = match &self.salted {
+            Salted::Sha256(hasher) => hasher.name(),
+            Salted::Sha512(hasher) => hasher.name(),
+        };
+        f.debug_struct("BlockHasher")
+            .field("block_size", &self.block_size)
+            .field("kernels", &kernels)
+            .finish()
     }
 }
 
-fn salted<H: sha2::Digest>(params: &Params) -> H {
-    let mut state = H::new();
+/// The salt, padded with zeros to one block of the hash; empty where there is none.
+fn salt<const BLOCK: usize>(params: &Params) -> Vec<[u8; BLOCK]> {
     let salt = params.salt.as_bytes();
-    if !salt.is_empty() {
-        state.update(salt);
-        // A salt is never longer than one compression block.
-        state.update(zeros(params.algorithm.compression_block().saturating_sub(salt.len())));
+    if salt.is_empty() {
+        return Vec::new();
     }
-    state
-}
-
-fn one<H, const N: usize>(start: &H, block: &[u8], block_size: BlockSize) -> Digest
-where
-    H: sha2::Digest + Clone,
-    sha2::digest::Output<H>: Into<[u8; N]>,
-    Digest: From<[u8; N]>,
-{
-    let mut state = start.clone();
-    state.update(block);
-    state.update(zeros(block_size.bytes().saturating_sub(block.len())));
-    Digest::from(state.finalize().into())
+    let mut block = [0; BLOCK];
+    block.iter_mut().zip(salt).for_each(|(to, from)| *to = *from);
+    vec![block]
 }
 
 /// Hashes `bytes` as they are: no salt, no padding.
 pub(super) fn plain(algorithm: HashAlgorithm, bytes: &[u8]) -> Digest {
+    use sha2::Digest as _;
     match algorithm {
-        HashAlgorithm::Sha256 => Digest::from(<[u8; 32]>::from(Sha256::digest(bytes))),
-        HashAlgorithm::Sha512 => Digest::from(<[u8; 64]>::from(Sha512::digest(bytes))),
+        HashAlgorithm::Sha256 => Digest::from(<[u8; 32]>::from(sha2::Sha256::digest(bytes))),
+        HashAlgorithm::Sha512 => Digest::from(<[u8; 64]>::from(sha2::Sha512::digest(bytes))),
     }
-}
-
-fn zeros(length: usize) -> &'static [u8] {
-    ZEROS.get(..length).unwrap_or(&ZEROS)
 }
 
 #[cfg(test)]
@@ -154,19 +162,57 @@ mod tests {
         }
     }
 
+    /// The hash of one block, as another library has it.
+    fn other(params: &Params, block: &[u8]) -> Digest {
+        let algorithm = match params.algorithm {
+            HashAlgorithm::Sha256 => &ring::digest::SHA256,
+            HashAlgorithm::Sha512 => &ring::digest::SHA512,
+        };
+        let mut message = params.salt.as_bytes().to_vec();
+        if !message.is_empty() {
+            message.resize(algorithm.block_len(), 0);
+        }
+        message.extend_from_slice(block);
+        let rest = block.len().next_multiple_of(params.block_size.bytes()) - block.len();
+        message.resize(message.len() + rest, 0);
+        Digest::new(ring::digest::digest(algorithm, &message).as_ref()).unwrap()
+    }
+
     #[test]
-    fn many_blocks_hash_as_each_alone_in_order() {
+    fn every_kernel_hashes_any_number_of_blocks_from_anywhere_as_another_library_does() {
         for params in all_params() {
-            let hasher = BlockHasher::new(&params);
             let size = params.block_size.bytes();
-            let data: Vec<u8> = (0..size * 3 + 7).map(|i| (i / 7 % 256).to_le_bytes()[0]).collect();
-            for length in [0, 1, size - 1, size, size + 1, size * 3, data.len()] {
-                let mut found = Vec::new();
-                hasher.hash_many(&data[..length], |i, hash| found.push((i, hash)));
-                let expected: Vec<_> =
-                    data[..length].chunks(size).map(|b| hasher.hash(b).unwrap()).enumerate().collect();
-                assert_eq!(found, expected);
+            // More than twice the widest kernel, and a short one behind them.
+            let (most, offsets) = if size > 4096 { (17, 0..1) } else { (37, 0..3) };
+            let content: Vec<u8> =
+                (0..size * most + size / 2 + 1).map(|i| (i / 7 % 256).to_le_bytes()[0]).collect();
+            let expected: Vec<_> = content.chunks(size).map(|block| other(&params, block)).collect();
+            for (name, hasher) in BlockHasher::variants(&params) {
+                for offset in offsets.clone() {
+                    let shifted = [&vec![0; offset][..], &content].concat();
+                    for count in 0..=most {
+                        for short in [0, 1, 64, size / 2 + 1] {
+                            let data = &shifted[offset..offset + count * size + short];
+                            let last = (short > 0).then(|| other(&params, &data[count * size..]));
+                            let mut found = Vec::new();
+                            hasher.hash_many(data, |i, hash| found.push((i, hash)));
+                            let expected = expected[..count].iter().copied().chain(last).enumerate();
+                            assert!(found.into_iter().eq(expected), "{name}: {params:?}, {count}, {short}");
+                        }
+                    }
+                }
             }
+        }
+    }
+
+    #[test]
+    fn one_of_the_ways_is_taken_and_the_plain_one_is_there() {
+        for params in all_params() {
+            let kernels = |hasher| format!("{hasher:?}");
+            let variants: Vec<_> = BlockHasher::variants(&params);
+            assert_eq!(variants.last().unwrap().0, "one at a time");
+            let taken = kernels(BlockHasher::new(&params));
+            assert!(variants.into_iter().any(|(_, hasher)| kernels(hasher) == taken));
         }
     }
 }

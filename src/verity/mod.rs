@@ -4,6 +4,9 @@
 //! of a file of any size is made in one pass ([`TreeBuilder`]), and the 256 bytes that a signature stands for
 //! ([`Descriptor`], [`FileDigest`]). [`mod@reference`] is the same once more, slow and obvious, to test against.
 //!
+//! Many blocks are hashed side by side, with whichever instructions the processor has: in `sha256` and `sha512`, the
+//! only code here that may be unsafe.
+//!
 //! Specification: the kernel's `Documentation/filesystems/fsverity.rst`, `fs/verity/open.c`, `fs/verity/verify.c`
 //! and fsverity-utils' `lib/compute_digest.c`. Knows nothing of files, signatures or where a tree is kept: no
 //! I/O, no clock.
@@ -14,9 +17,13 @@ mod digest;
 mod error;
 mod geometry;
 mod hasher;
+mod lanes;
+mod many;
 mod merkle;
 mod params;
 pub mod reference;
+mod sha256;
+mod sha512;
 
 pub use algorithm::HashAlgorithm;
 pub use descriptor::Descriptor;
