@@ -1,15 +1,29 @@
 //! Reading all of a file at rest: its Merkle tree, and the hash of the whole in the same pass.
+//!
+//! The parts of a file are read and hashed at the same time, as many as there are cores for all files together.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::pool::default_jobs;
 use super::seal::SealError;
 use crate::carrier::{CarrierError, Evidence, EvidenceWriter, Observed};
 use crate::sign::FileHasher;
 use crate::store::{Attr, BoxFuture, StoreError, StoreFile, StorePath, Time};
-use crate::verity::{Digest, TreeBuilder, VerityError};
+use crate::verity::{BlockHasher, BlockSize, Digest, Leaves, TreeBuilder, VerityError};
 
-/// Bytes read in one step.
+/// Bytes read in one step: a multiple of every block size.
 const STEP: u64 = 1024 * 1024;
+/// Bytes that are hashed before more are read, where reading needs no waiting: they are in the core's own cache then.
+const PIECE: usize = 64 * 1024;
+/// Steps of one file that may wait for one before them: as many, and fewer where they keep their bytes.
+const STEPS: (usize, usize) = (16, 4);
+/// Steps under way of all files: one is read while another is hashed.
+static UNDER_WAY: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2 * default_jobs())));
 /// The coarsest clock that stamps files: two changes within one tick look the same.
 const TICK: Duration = Duration::from_millis(20);
 /// How often a file that has just changed is looked at again before it counts as never at rest.
@@ -21,7 +35,7 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// `writer`; `progress` takes the bytes as they are done. The root of the tree.
 pub(super) async fn hash(
     path: &StorePath,
-    file: &dyn StoreFile,
+    file: &Arc<dyn StoreFile>,
     mut builder: TreeBuilder,
     mut whole: Option<&mut FileHasher>,
     writer: &mut dyn EvidenceWriter,
@@ -33,7 +47,10 @@ pub(super) async fn hash(
     while at < size {
         let data = file.data_range(at, size).await?;
         let data = data.filter(|range| range.start >= at && range.start < range.end).unwrap_or(size..size);
-        let (start, end) = (data.start.min(size), data.end.min(size));
+        // Holes are as good as data, and blocks begin and end with neither.
+        let block = u64::from(BlockSize::MAX);
+        let start = (data.start / block * block).min(size);
+        let end = data.end.checked_next_multiple_of(block).unwrap_or(size).min(size);
         while at < start {
             // In steps, so that the tree of a huge hole never gathers in memory.
             let count = (start - at).min(64 * STEP);
@@ -45,25 +62,81 @@ pub(super) async fn hash(
             progress(count);
             at += count;
         }
+        let most = if whole.is_some() { STEPS.1 } else { STEPS.0 };
+        let mut steps = VecDeque::new();
+        let mut next = at;
         while at < end {
-            let len = usize::try_from((end - at).min(STEP)).unwrap_or(0);
-            let bytes = match file.try_read_at(at, len) {
-                Some(bytes) => bytes,
-                None => file.read_at(at, len).await?,
+            while next < end && steps.len() < most {
+                let Some(turn) = turn(steps.is_empty()).await else { break };
+                let len = usize::try_from((end - next).min(STEP)).unwrap_or(0);
+                let (file, hasher) = (file.clone(), builder.hasher().clone());
+                let step = Step { file, hasher, at: next, len, keeps: whole.is_some() };
+                steps.push_back(tokio::spawn(step.run(turn)));
+                next += len as u64;
+            }
+            let Some(step) = steps.pop_front() else { continue };
+            let pieces = match step.await {
+                Ok(done) => done?,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
-            if bytes.len() != len {
+            let wanted = (end - at).min(STEP);
+            if pieces.iter().map(|piece| piece.leaves.length()).sum::<u64>() != wanted {
                 return Err(SealError::Changed(path.clone()));
             }
-            builder.update(&bytes, &mut sink(writer)).map_err(failed)?;
-            if let Some(whole) = &mut whole {
-                whole.update(&bytes);
+            for piece in &pieces {
+                builder.hashed(&piece.leaves, &mut sink(writer)).map_err(failed)?;
+                if let Some(whole) = &mut whole {
+                    whole.update(&piece.bytes);
+                }
             }
             writer.flush().await?;
-            progress(len as u64);
-            at += len as u64;
+            progress(wanted);
+            at += wanted;
         }
     }
     builder.finish(&mut sink(writer)).map_err(failed)
+}
+
+/// A turn for a step: waited for where there is none under way, so that every file goes on.
+async fn turn(is_first: bool) -> Option<OwnedSemaphorePermit> {
+    let turns = UNDER_WAY.clone();
+    if is_first { turns.acquire_owned().await.ok() } else { turns.try_acquire_owned().ok() }
+}
+
+/// Part of a file that is read and hashed.
+struct Step {
+    file: Arc<dyn StoreFile>,
+    hasher: BlockHasher,
+    at: u64,
+    len: usize,
+    /// Whether the bytes are wanted, too.
+    keeps: bool,
+}
+
+struct Piece {
+    leaves: Leaves,
+    bytes: Bytes,
+}
+
+impl Step {
+    /// The pieces, with fewer bytes where the file has no more.
+    async fn run(self, _turn: OwnedSemaphorePermit) -> Result<Vec<Piece>, StoreError> {
+        let (mut pieces, mut done) = (Vec::new(), 0);
+        while done < self.len {
+            let (at, left) = (self.at + done as u64, self.len - done);
+            let (bytes, wanted) = match self.file.try_read_at(at, left.min(PIECE)) {
+                Some(bytes) => (bytes, left.min(PIECE)),
+                None => (self.file.read_at(at, left).await?, left),
+            };
+            done += bytes.len();
+            let (leaves, is_end) = (self.hasher.leaves(&bytes), bytes.len() < wanted);
+            pieces.push(Piece { leaves, bytes: if self.keeps { bytes } else { Bytes::new() } });
+            if is_end {
+                break;
+            }
+        }
+        Ok(pieces)
+    }
 }
 
 fn hash_zeros(whole: &mut FileHasher, mut count: u64) {
@@ -127,7 +200,6 @@ mod tests {
     use super::*;
     use crate::sign::HashName;
     use crate::store::Kind;
-    use bytes::Bytes;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A file that was changed a moment ago whenever it is looked at, so many times.

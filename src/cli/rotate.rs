@@ -153,7 +153,7 @@ impl Rotator {
         let verity = |source| SealError::Verity { path: path.clone(), source };
         let builder = TreeBuilder::new(descriptor.params, descriptor.size).map_err(verity)?;
         let mut whole = FileHasher::new(HashName::from(descriptor.params.algorithm));
-        let root = hash(path, &*file, builder, Some(&mut whole), &mut Discard, progress).await?;
+        let root = hash(path, &file, builder, Some(&mut whole), &mut Discard, progress).await?;
         if !same_state(&before, &file.stat().await?) {
             return Err(SealError::Changed(path.clone()));
         }

@@ -89,7 +89,7 @@ impl Sealer {
         let builder = TreeBuilder::new(self.params, size).map_err(verity)?;
         let name = HashName::from(self.params.algorithm);
         let mut whole = self.mint.wants_file_hash().then(|| FileHasher::new(name));
-        let root_hash = hash(path, &*file, builder, whole.as_mut(), &mut *writer, progress).await?;
+        let root_hash = hash(path, &file, builder, whole.as_mut(), &mut *writer, progress).await?;
 
         // The open file and the name must still be what they were.
         let named = self.store.stat(path).await?;

@@ -64,6 +64,9 @@ pub enum VerityError {
         /// What came, in bytes.
         given: u64,
     },
+    /// Hashes of blocks were given to a tree builder in the middle of a block, or end there.
+    #[error("hashed blocks do not begin and end where blocks of the file do")]
+    Misplaced,
     /// A tree builder was used again after one of its calls had failed.
     #[error("the tree builder cannot go on after a failed call")]
     Broken,

@@ -15,6 +15,21 @@ enum Salted {
     Sha512(Hasher<Sha512, { sha512::BLOCK }>),
 }
 
+/// The hashes of consecutive data blocks, the last of which may be short.
+#[derive(Debug)]
+pub struct Leaves {
+    /// The data in bytes.
+    pub(super) length: u64,
+    pub(super) hashes: Vec<Digest>,
+}
+
+impl Leaves {
+    /// How much data they are of, in bytes.
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+}
+
 /// Hashes data and tree blocks under one set of parameters.
 #[derive(Clone)]
 pub struct BlockHasher {
@@ -65,6 +80,14 @@ impl BlockHasher {
             Salted::Sha256(hasher) => hasher.one(block, block_size),
             Salted::Sha512(hasher) => hasher.one(block, block_size),
         })
+    }
+
+    /// The hashes of the consecutive blocks of `data`, as [`TreeBuilder::hashed`](super::TreeBuilder::hashed) takes
+    /// them.
+    pub fn leaves(&self, data: &[u8]) -> Leaves {
+        let mut hashes = Vec::with_capacity(data.len().div_ceil(self.block_size.bytes()));
+        self.hash_many(data, |_, hash| hashes.push(hash));
+        Leaves { length: data.len() as u64, hashes }
     }
 
     /// Hashes the consecutive blocks of `data` and gives each one's index in `data` and hash to `each`, in

@@ -4,7 +4,7 @@
 //! above. Holes are not hashed block by block: a block of zeros has one hash, a tree block full of that hash
 //! has one hash, and so on up.
 
-use super::{BlockHasher, Digest, Geometry, Params, VerityError};
+use super::{BlockHasher, Digest, Geometry, Leaves, Params, VerityError};
 
 /// The block of a level that is being filled.
 #[derive(Debug)]
@@ -89,6 +89,11 @@ impl TreeBuilder {
         &self.geometry
     }
 
+    /// What hashes its blocks.
+    pub const fn hasher(&self) -> &BlockHasher {
+        &self.hasher
+    }
+
     /// How many of the file's bytes came so far, holes included.
     pub const fn given(&self) -> u64 {
         self.given
@@ -106,6 +111,31 @@ impl TreeBuilder {
         self.admit(data.len() as u64)?;
         self.broken = true;
         self.take(data, sink)?;
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Takes the next bytes of the file by the hashes of their blocks, which were made elsewhere: several parts of
+    /// a file may be hashed at the same time. What came before must end with a block, and so must they, but at
+    /// the end of the file.
+    ///
+    /// # Errors
+    /// [`VerityError::Misplaced`], and as [`update`](Self::update).
+    pub fn hashed<E, S>(&mut self, leaves: &Leaves, sink: &mut S) -> Result<(), E>
+    where
+        E: From<VerityError>,
+        S: FnMut(u64, &[u8]) -> Result<(), E>,
+    {
+        self.admit(leaves.length)?;
+        self.broken = true;
+        let block_size = u64::from(self.params.block_size.get());
+        let is_whole = leaves.length.is_multiple_of(block_size) || self.given == self.geometry.size();
+        if !is_whole || !self.partial.is_empty() {
+            return Err(VerityError::Misplaced.into());
+        }
+        for hash in &leaves.hashes {
+            self.leaf(*hash, sink)?;
+        }
         self.broken = false;
         Ok(())
     }
@@ -258,6 +288,15 @@ impl TreeBuilder {
     {
         let hash = self.hasher.hash(&self.partial)?;
         self.partial.clear();
+        self.leaf(hash, sink)
+    }
+
+    /// Takes the hash of the next data block.
+    fn leaf<E, S>(&mut self, hash: Digest, sink: &mut S) -> Result<(), E>
+    where
+        E: From<VerityError>,
+        S: FnMut(u64, &[u8]) -> Result<(), E>,
+    {
         match self.levels.first_mut() {
             Some(leaves) => leaves.buffer.extend_from_slice(hash.as_bytes()),
             None => self.root = Some(hash),
@@ -484,6 +523,53 @@ mod tests {
                 [Piece::Data(noise(1, before)), Piece::Zeros(hole), Piece::Data(noise(2, after)), Piece::Zeros(hole / 3)];
             prop_assert_eq!(build(params, &pieces), reference::root_and_tree(&content(&pieces), &params));
         }
+    }
+
+    #[test]
+    fn blocks_that_were_hashed_elsewhere_give_the_reference_root_and_tree() {
+        for algorithm in HashAlgorithm::ALL {
+            let salt = Salt::new(b"salt").unwrap();
+            let params = Params { algorithm, block_size: BlockSize::new(1024).unwrap(), salt };
+            for size in [1, 1023, 1024, 1025, 16 * 1024, 40 * 1024 + 7, 1_100_000] {
+                let data = noise(8, size);
+                let expected = reference::root_and_tree(&data, &params);
+                for blocks in [1, 2, 15, 32, 33, 10_000] {
+                    let mut builder = TreeBuilder::new(params, size as u64).unwrap();
+                    let mut tree = Tree::new(&builder);
+                    for (n, part) in data.chunks(blocks * 1024).enumerate() {
+                        let sink = &mut |o, b: &[u8]| tree.put(o, b);
+                        match n % 3 {
+                            2 => builder.update(part, sink).unwrap(),
+                            _ => builder.hashed(&builder.hasher().leaves(part), sink).unwrap(),
+                        }
+                    }
+                    let root = builder.finish(&mut |o, b: &[u8]| tree.put(o, b)).unwrap();
+                    assert_eq!((root, tree.whole()), expected, "{algorithm} {size} {blocks}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hashed_blocks_have_to_begin_and_end_where_blocks_do() {
+        let (params, data) = (Params::default(), noise(9, 10_000));
+        for (before, length, fits) in [
+            (0, 4096, true),
+            (0, 4095, false),
+            (1, 4095, false),
+            (4096, 5904, true),
+            (4096, 5903, false),
+            (4096, 0, true),
+        ] {
+            let mut builder = TreeBuilder::new(params, 10_000).unwrap();
+            builder.update(&data[..before], &mut nowhere).unwrap();
+            let leaves = builder.hasher().leaves(&data[before..before + length]);
+            let taken = builder.hashed(&leaves, &mut nowhere);
+            assert_eq!(taken, if fits { Ok(()) } else { Err(VerityError::Misplaced) }, "{before} {length}");
+        }
+        let mut builder = TreeBuilder::new(params, 4096).unwrap();
+        let leaves = builder.hasher().leaves(&data[..4097]);
+        assert_eq!(builder.hashed(&leaves, &mut nowhere), Err(VerityError::TooMuchData { size: 4096 }));
     }
 
     #[test]

@@ -30,6 +30,6 @@ pub use descriptor::Descriptor;
 pub use digest::{Digest, FileDigest};
 pub use error::VerityError;
 pub use geometry::{Geometry, MAX_LEVELS, MAX_SIZE, Slot};
-pub use hasher::BlockHasher;
+pub use hasher::{BlockHasher, Leaves};
 pub use merkle::TreeBuilder;
 pub use params::{BlockSize, Params, Salt};
