@@ -37,6 +37,8 @@ pub(super) struct Prover<'a> {
     pub(super) spares: Option<&'a Spares>,
     /// Tree blocks that were read and proven, for the metrics.
     pub(super) tree_blocks: u64,
+    /// The block of leaves that was needed last, and its index: the next data block has its leaf there, too.
+    leaves: Option<(u64, Verified<Bytes>)>,
 }
 
 impl<'a> Prover<'a> {
@@ -46,7 +48,7 @@ impl<'a> Prover<'a> {
         cache: &'a BlockCache,
         spares: Option<&'a Spares>,
     ) -> Self {
-        Self { proven, tree, cache, spares, tree_blocks: 0 }
+        Self { proven, tree, cache, spares, tree_blocks: 0, leaves: None }
     }
 }
 
@@ -57,7 +59,14 @@ impl Prover<'_> {
             return Ok(self.proven.descriptor.root_hash);
         }
         let slot = self.proven.geometry.leaf_slot(index);
-        let block = self.tree_block(slot.block).await?;
+        let block = match &self.leaves {
+            Some((at, block)) if *at == slot.block => block.clone(),
+            Some(_) | None => {
+                let block = self.tree_block(slot.block).await?;
+                self.leaves = Some((slot.block, block.clone()));
+                block
+            }
+        };
         self.digest_at(&block, slot, 0)
     }
 
