@@ -168,6 +168,7 @@ impl<A: Algorithm<BLOCK>, const BLOCK: usize> Hasher<A, BLOCK> {
 }
 
 /// The states of `N` messages, of words that are by lane.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn by_lane<W: Copy + Default, const N: usize>(words: [[W; N]; 8]) -> [[W; 8]; N] {
     std::array::from_fn(|lane| words.map(|word| word.get(lane).copied().unwrap_or_default()))
 }

@@ -17,6 +17,7 @@ mod digest;
 mod error;
 mod geometry;
 mod hasher;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 mod many;
 mod merkle;

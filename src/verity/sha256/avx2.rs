@@ -5,37 +5,13 @@
 
 use std::arch::x86_64::*;
 
-use super::super::lanes::compress;
+use super::super::lanes::hash_in_lanes;
 use super::super::many::{Messages, by_lane};
 use super::{Algorithm, BLOCK, Kernel, ROUNDS, Sha256};
 
-/// The states behind the messages, in their order.
-pub(super) fn hash(start: &[u32; 8], messages: Messages<'_, BLOCK>, end: &[u8; BLOCK]) -> [[u32; 8]; 8] {
-    assert!(Sha256::is_available(Kernel::Avx2), "the plan is made for this processor");
-    // SAFETY: the processor has what it needs, as was just looked at.
-    unsafe { hash_lanes(start, messages.in_lanes(), end) }
-}
-
-#[target_feature(enable = "avx2")]
-fn hash_lanes(start: &[u32; 8], messages: [&[[u8; BLOCK]]; 8], end: &[u8; BLOCK]) -> [[u32; 8]; 8] {
-    let [a, b, c, d, e, f, g, h] = *start;
-    let mut state = [splat(a), splat(b), splat(c), splat(d), splat(e), splat(f), splat(g), splat(h)];
-    let mut left = messages.map(<[_]>::iter);
-    'blocks: loop {
-        let mut blocks = [end; 8];
-        for (block, left) in blocks.iter_mut().zip(&mut left) {
-            let Some(next) = left.next() else { break 'blocks };
-            *block = next;
-        }
-        compress(&mut state, words(&blocks));
-    }
-    compress(&mut state, words(&[end; 8]));
-    // SAFETY: both are 8 times 32 bytes, and all bytes are words.
-    by_lane(unsafe { std::mem::transmute::<[__m256i; 8], [[u32; 8]; 8]>(state) })
-}
-
-compress! {
-    "avx2", __m256i, ROUNDS, add: _mm256_add_epi32, splat: splat, choose: choose, majority: majority,
+hash_in_lanes! {
+    "avx2" if Sha256::is_available(Kernel::Avx2), vector: __m256i, word: u32, lanes: 8,
+    words: words, splat: splat, rounds: ROUNDS, add: _mm256_add_epi32, choose: choose, majority: majority,
     large: (sigma::<2, 30, 13, 19, 22, 10>, sigma::<6, 26, 11, 21, 25, 7>),
     small: (shifted::<7, 25, 18, 14, 3>, shifted::<17, 15, 19, 13, 10>)
 }

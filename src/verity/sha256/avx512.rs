@@ -5,38 +5,15 @@
 
 use std::arch::x86_64::*;
 
-use super::super::lanes::compress;
+use super::super::lanes::hash_in_lanes;
 use super::super::many::{Messages, by_lane};
 use super::{Algorithm, BLOCK, Kernel, ROUNDS, Sha256};
 
-/// The states behind the messages, in their order.
-pub(super) fn hash(start: &[u32; 8], messages: Messages<'_, BLOCK>, end: &[u8; BLOCK]) -> [[u32; 8]; 16] {
-    assert!(Sha256::is_available(Kernel::Avx512), "the plan is made for this processor");
-    // SAFETY: the processor has what it needs, as was just looked at.
-    unsafe { hash_lanes(start, messages.in_lanes(), end) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-fn hash_lanes(start: &[u32; 8], messages: [&[[u8; BLOCK]]; 16], end: &[u8; BLOCK]) -> [[u32; 8]; 16] {
-    let [a, b, c, d, e, f, g, h] = *start;
-    let mut state = [splat(a), splat(b), splat(c), splat(d), splat(e), splat(f), splat(g), splat(h)];
-    let mut left = messages.map(<[_]>::iter);
-    'blocks: loop {
-        let mut blocks = [end; 16];
-        for (block, left) in blocks.iter_mut().zip(&mut left) {
-            let Some(next) = left.next() else { break 'blocks };
-            *block = next;
-        }
-        compress(&mut state, words(&blocks));
-    }
-    compress(&mut state, words(&[end; 16]));
-    // SAFETY: both are 8 times 64 bytes, and all bytes are words.
-    by_lane(unsafe { std::mem::transmute::<[__m512i; 8], [[u32; 16]; 8]>(state) })
-}
-
-compress! {
-    "avx512f,avx512bw", __m512i, ROUNDS, add: _mm512_add_epi32, splat: splat, choose: choose, majority: majority,
-    large: (sigma::<2, 13, 22>, sigma::<6, 11, 25>), small: (shifted::<7, 18, 3>, shifted::<17, 19, 10>)
+hash_in_lanes! {
+    "avx512f,avx512bw" if Sha256::is_available(Kernel::Avx512), vector: __m512i, word: u32, lanes: 16,
+    words: words, splat: splat, rounds: ROUNDS, add: _mm512_add_epi32, choose: choose, majority: majority,
+    large: (sigma::<2, 13, 22>, sigma::<6, 11, 25>),
+    small: (shifted::<7, 18, 3>, shifted::<17, 19, 10>)
 }
 
 #[inline]

@@ -5,37 +5,13 @@
 
 use std::arch::x86_64::*;
 
-use super::super::lanes::compress;
+use super::super::lanes::hash_in_lanes;
 use super::super::many::{Messages, by_lane};
 use super::{Algorithm, BLOCK, Kernel, ROUNDS, Sha512};
 
-/// The states behind the messages, in their order.
-pub(super) fn hash(start: &[u64; 8], messages: Messages<'_, BLOCK>, end: &[u8; BLOCK]) -> [[u64; 8]; 4] {
-    assert!(Sha512::is_available(Kernel::Avx2), "the plan is made for this processor");
-    // SAFETY: the processor has what it needs, as was just looked at.
-    unsafe { hash_lanes(start, messages.in_lanes(), end) }
-}
-
-#[target_feature(enable = "avx2")]
-fn hash_lanes(start: &[u64; 8], messages: [&[[u8; BLOCK]]; 4], end: &[u8; BLOCK]) -> [[u64; 8]; 4] {
-    let [a, b, c, d, e, f, g, h] = *start;
-    let mut state = [splat(a), splat(b), splat(c), splat(d), splat(e), splat(f), splat(g), splat(h)];
-    let mut left = messages.map(<[_]>::iter);
-    'blocks: loop {
-        let mut blocks = [end; 4];
-        for (block, left) in blocks.iter_mut().zip(&mut left) {
-            let Some(next) = left.next() else { break 'blocks };
-            *block = next;
-        }
-        compress(&mut state, words(&blocks));
-    }
-    compress(&mut state, words(&[end; 4]));
-    // SAFETY: both are 8 times 32 bytes, and all bytes are words.
-    by_lane(unsafe { std::mem::transmute::<[__m256i; 8], [[u64; 4]; 8]>(state) })
-}
-
-compress! {
-    "avx2", __m256i, ROUNDS, add: _mm256_add_epi64, splat: splat, choose: choose, majority: majority,
+hash_in_lanes! {
+    "avx2" if Sha512::is_available(Kernel::Avx2), vector: __m256i, word: u64, lanes: 4,
+    words: words, splat: splat, rounds: ROUNDS, add: _mm256_add_epi64, choose: choose, majority: majority,
     large: (sigma::<28, 36, 34, 30, 39, 25>, sigma::<14, 50, 18, 46, 41, 23>),
     small: (shifted::<1, 63, 8, 56, 7>, shifted::<19, 45, 61, 3, 6>)
 }
