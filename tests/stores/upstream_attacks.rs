@@ -199,8 +199,9 @@ const ATTACKS: &[Attack] = &[
         Twist::Results(r)
     }),
     ("handles that change", true, |asked, mut r| {
-        // What no object has is refused when it is used, and the client looks the path up again.
-        if asked.procedure == LOOKUP && asked.before % 7 == 6 && r.len() > 12 {
+        // What no object has is refused when it is used, and the client looks the path up again. Once: so far apart
+        // that what it looks up again then is right.
+        if asked.procedure == LOOKUP && [6, 60, 120].contains(&asked.before) && r.len() > 12 {
             let length = u32::from_be_bytes(r[4..8].try_into().unwrap()) as usize;
             r[8 + length - 1] ^= 0x80;
         }
