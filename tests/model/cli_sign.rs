@@ -47,6 +47,8 @@ fn digests_and_descriptors_are_those_of_fsverity_for_every_parameter() {
     }
     let sparse = File::create(site.tree().join("sparse")).unwrap();
     sparse.write_all_at(b"in the middle", 3 << 20).unwrap();
+    // Between two of the largest blocks' boundaries.
+    sparse.write_all_at(&content(7, 100_000), (5 << 20) + 3 * 4096).unwrap();
     sparse.set_len(9_999_999).unwrap();
     let salt = "c0ffee".repeat(10) + "0102";
     for (hash, block_size, salt) in
