@@ -202,8 +202,17 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_hashes_any_number_of_blocks_from_anywhere_as_another_library_does() {
-        for params in all_params() {
+    fn every_kernel_of_sha256_hashes_any_number_of_blocks_from_anywhere_as_another_library_does() {
+        every_kernel_hashes_as_another_library(HashAlgorithm::Sha256);
+    }
+
+    #[test]
+    fn every_kernel_of_sha512_hashes_any_number_of_blocks_from_anywhere_as_another_library_does() {
+        every_kernel_hashes_as_another_library(HashAlgorithm::Sha512);
+    }
+
+    fn every_kernel_hashes_as_another_library(algorithm: HashAlgorithm) {
+        for params in all_params().filter(|params| params.algorithm == algorithm) {
             let size = params.block_size.bytes();
             // More than twice the widest kernel, and a short one behind them.
             let (most, offsets) = if size > 4096 { (17, 0..1) } else { (37, 0..3) };

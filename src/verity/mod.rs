@@ -4,8 +4,8 @@
 //! of a file of any size is made in one pass ([`TreeBuilder`]), and the 256 bytes that a signature stands for
 //! ([`Descriptor`], [`FileDigest`]). [`mod@reference`] is the same once more, slow and obvious, to test against.
 //!
-//! Many blocks are hashed side by side, with whichever instructions the processor has: in `sha256` and `sha512`, the
-//! only code here that may be unsafe.
+//! Many blocks are hashed side by side, with whichever instructions the processor has, AVX-512, AVX2 and SHA-NI of x86
+//! or SHA2 and SHA512 of ARM: in `sha256` and `sha512`, the only code here that may be unsafe.
 //!
 //! Specification: the kernel's `Documentation/filesystems/fsverity.rst`, `fs/verity/open.c`, `fs/verity/verify.c`
 //! and fsverity-utils' `lib/compute_digest.c`. Knows nothing of files, signatures or where a tree is kept: no

@@ -1,5 +1,7 @@
 //! SHA-256 (FIPS 180-4), of many messages at a time.
 
+#[cfg(target_arch = "aarch64")]
+mod armv8;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -7,7 +9,11 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod shani;
 
+#[cfg(target_arch = "aarch64")]
+use armv8 as streams;
 use sha2::block_api::compress256;
+#[cfg(target_arch = "x86_64")]
+use shani as streams;
 
 use super::Digest;
 use super::many::{Algorithm, Messages, Plan};
@@ -16,7 +22,7 @@ use super::many::{Algorithm, Messages, Plan};
 pub(super) const BLOCK: usize = 64;
 
 /// FIPS 180-4, 4.2.2.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 const ROUNDS: [u32; 64] = [
     0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
@@ -39,10 +45,10 @@ pub(super) enum Kernel {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// Four streams of the processor's SHA instructions.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Sha4,
     /// Two of them.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Sha2,
     /// One message, by the crate `sha2`, with the processor's instructions where it has them.
     One,
@@ -67,7 +73,8 @@ impl Algorithm<BLOCK> for Sha256 {
         0x5be0_cd19,
     ];
 
-    /// From how many messages on a wide kernel is faster than narrow ones in turn was measured.
+    /// From how many messages on a wide kernel is faster than narrow ones in turn was measured; on ARM it was not, and
+    /// kernels are only used where all their streams are.
     const PLANS: &'static [Plan<Kernel>] = &[
         #[cfg(target_arch = "x86_64")]
         Plan {
@@ -80,6 +87,8 @@ impl Algorithm<BLOCK> for Sha256 {
         Plan { name: "AVX-512", kernels: &[(Kernel::Avx512, 3), (Kernel::One, 1)] },
         #[cfg(target_arch = "x86_64")]
         Plan { name: "AVX2", kernels: &[(Kernel::Avx2, 3), (Kernel::One, 1)] },
+        #[cfg(target_arch = "aarch64")]
+        Plan { name: "ARMv8 SHA2", kernels: &[(Kernel::Sha4, 4), (Kernel::Sha2, 2), (Kernel::One, 1)] },
     ];
     const PLAIN: Plan<Kernel> = Plan { name: "one at a time", kernels: &[(Kernel::One, 1)] };
 
@@ -95,6 +104,11 @@ impl Algorithm<BLOCK> for Sha256 {
                     && is_x86_feature_detected!("ssse3")
                     && is_x86_feature_detected!("sse4.1")
             }
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sha4 | Kernel::Sha2 => {
+                std::arch::is_aarch64_feature_detected!("neon")
+                    && std::arch::is_aarch64_feature_detected!("sha2")
+            }
             Kernel::One => true,
         }
     }
@@ -104,7 +118,9 @@ impl Algorithm<BLOCK> for Sha256 {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => !halves_vectors(),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 | Kernel::Sha4 | Kernel::Sha2 => true,
+            Kernel::Avx2 => true,
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            Kernel::Sha4 | Kernel::Sha2 => true,
             Kernel::One => true,
         }
     }
@@ -115,9 +131,9 @@ impl Algorithm<BLOCK> for Sha256 {
             Kernel::Avx512 => 16,
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => 8,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kernel::Sha4 => 4,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kernel::Sha2 => 2,
             Kernel::One => 1,
         }
@@ -138,10 +154,10 @@ impl Algorithm<BLOCK> for Sha256 {
             Kernel::Avx512 => states(&avx512::hash(start, messages, end)),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => states(&avx2::hash(start, messages, end)),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Sha4 => states(&shani::hash::<4>(start, messages, end)),
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Sha2 => states(&shani::hash::<2>(start, messages, end)),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            Kernel::Sha4 => states(&streams::hash::<4>(start, messages, end)),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            Kernel::Sha2 => states(&streams::hash::<2>(start, messages, end)),
             Kernel::One => {
                 let mut state = *start;
                 let [message] = messages.in_lanes();

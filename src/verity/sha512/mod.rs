@@ -1,5 +1,7 @@
 //! SHA-512 (FIPS 180-4), of many messages at a time.
 
+#[cfg(target_arch = "aarch64")]
+mod armv8;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -14,7 +16,7 @@ use super::many::{Algorithm, Messages, Plan};
 pub(super) const BLOCK: usize = 128;
 
 /// FIPS 180-4, 4.2.3.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 const ROUNDS: [u64; 80] = [
     0x428a_2f98_d728_ae22, 0x7137_4491_23ef_65cd, 0xb5c0_fbcf_ec4d_3b2f, 0xe9b5_dba5_8189_dbbc,
@@ -48,7 +50,10 @@ pub(super) enum Kernel {
     /// 4 lanes of AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// One message, by the crate `sha2`.
+    /// Two streams of the processor's SHA instructions.
+    #[cfg(target_arch = "aarch64")]
+    Sha2,
+    /// One message, by the crate `sha2`, with the processor's instructions where it has them.
     One,
 }
 
@@ -76,6 +81,8 @@ impl Algorithm<BLOCK> for Sha512 {
         Plan { name: "AVX-512", kernels: &[(Kernel::Avx512, 3), (Kernel::One, 1)] },
         #[cfg(target_arch = "x86_64")]
         Plan { name: "AVX2", kernels: &[(Kernel::Avx2, 3), (Kernel::One, 1)] },
+        #[cfg(target_arch = "aarch64")]
+        Plan { name: "ARMv8.2 SHA512", kernels: &[(Kernel::Sha2, armv8::STREAMS), (Kernel::One, 1)] },
     ];
     const PLAIN: Plan<Kernel> = Plan { name: "one at a time", kernels: &[(Kernel::One, 1)] };
 
@@ -85,6 +92,11 @@ impl Algorithm<BLOCK> for Sha512 {
             Kernel::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sha2 => {
+                std::arch::is_aarch64_feature_detected!("neon")
+                    && std::arch::is_aarch64_feature_detected!("sha3")
+            }
             Kernel::One => true,
         }
     }
@@ -99,6 +111,8 @@ impl Algorithm<BLOCK> for Sha512 {
             Kernel::Avx512 => 8,
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => 4,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sha2 => armv8::STREAMS,
             Kernel::One => 1,
         }
     }
@@ -118,6 +132,8 @@ impl Algorithm<BLOCK> for Sha512 {
             Kernel::Avx512 => states(&avx512::hash(start, messages, end)),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => states(&avx2::hash(start, messages, end)),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sha2 => states(&armv8::hash(start, messages, end)),
             Kernel::One => {
                 let mut state = *start;
                 let [message] = messages.in_lanes();
