@@ -9,6 +9,9 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod shani;
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
+
 #[cfg(target_arch = "aarch64")]
 use armv8 as streams;
 use sha2::block_api::compress256;
@@ -184,9 +187,13 @@ impl Algorithm<BLOCK> for Sha256 {
 #[cfg(target_arch = "x86_64")]
 fn halves_vectors() -> bool {
     use std::arch::x86_64::__cpuid;
-    // "Authentic", as EBX and EDX have it.
-    let is_amd = (__cpuid(0).ebx, __cpuid(0).edx) == (0x6874_7541, 0x6974_6e65);
-    let version = __cpuid(1).eax;
-    let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
-    is_amd && family < 0x1a
+    // Asked once: in a virtual machine the hypervisor answers CPUID, which takes longer than hashing a block.
+    static HALVES: LazyLock<bool> = LazyLock::new(|| {
+        // "Authentic", as EBX and EDX have it.
+        let is_amd = (__cpuid(0).ebx, __cpuid(0).edx) == (0x6874_7541, 0x6974_6e65);
+        let version = __cpuid(1).eax;
+        let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
+        is_amd && family < 0x1a
+    });
+    *HALVES
 }
