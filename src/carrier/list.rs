@@ -94,6 +94,19 @@ impl Carriers {
             None => Err(CarrierError::Missing(path.clone())),
         }
     }
+
+    /// [`Carriers::stamp_of`] of many names in one directory, in the order of `names`; `None` for what has none.
+    pub async fn stamps_of(
+        &self,
+        kind: CarrierKind,
+        directory: &StorePath,
+        names: &[&[u8]],
+    ) -> Vec<Option<Stamp>> {
+        match self.get(kind) {
+            Some(carrier) => carrier.stamps(directory, names).await,
+            None => vec![None; names.len()],
+        }
+    }
 }
 
 fn make(kind: CarrierKind, sidecar: &Sidecar) -> Arc<dyn Carrier> {

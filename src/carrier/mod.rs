@@ -57,6 +57,24 @@ pub trait Carrier: Send + Sync + 'static {
     /// What [`OpenEvidence::stamp`] would be now.
     fn stamp<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Stamp, CarrierError>>;
 
+    /// [`Carrier::stamp`] of many names in one directory, in the order of `names`; `None` for what has none.
+    fn stamps<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+    ) -> BoxFuture<'a, Vec<Option<Stamp>>> {
+        Box::pin(async move {
+            let mut stamps = Vec::with_capacity(names.len());
+            for name in names {
+                stamps.push(match directory.join(name) {
+                    Ok(path) => self.stamp(&path).await.ok(),
+                    Err(_) => None,
+                });
+            }
+            stamps
+        })
+    }
+
     /// Starts new evidence with a new tree for `path`. `tree_offset` leaves room for the head of a
     /// bundle: see [`bundle::tree_offset`].
     fn create<'a>(

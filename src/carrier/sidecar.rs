@@ -182,6 +182,19 @@ impl Carrier for Sidecar {
         })
     }
 
+    fn stamps<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+    ) -> BoxFuture<'a, Vec<Option<Stamp>>> {
+        Box::pin(async move {
+            let place = if directory.is_root() { Ok(Self::directory()) } else { Self::place(directory) };
+            let Ok(place) = place else { return vec![None; names.len()] };
+            let found = self.store.stat_names(&place, names).await;
+            found.iter().map(|attr| Some(Stamp::of(CarrierKind::Sidecar, attr.as_ref()?))).collect()
+        })
+    }
+
     fn create<'a>(
         &'a self,
         path: &'a StorePath,

@@ -39,6 +39,12 @@ async fn evidence_and_tree_are_given_back_as_they_were_put() {
             assert!(same(&open.evidence, &one), "{kind} {size}");
             assert_eq!((open.carrier, tree_of(&open).await), (kind, Some(tree.clone())), "{kind} {size}");
             assert_eq!(open.stamp, carrier.stamp(&at).await.unwrap());
+            let names: [&[u8]; 4] = [b"gone", b"f", b"..", b"f"];
+            assert_eq!(
+                carrier.stamps(&path("d"), &names).await,
+                [None, Some(open.stamp), None, Some(open.stamp)]
+            );
+            assert_eq!(carrier.stamps(&path(""), &[b"f"]).await, [None]);
             assert_eq!(data(&store, &at).await, content);
             let stored = store.stat(&at).await.unwrap().size;
             assert_eq!(open.trailer, stored - content.len() as u64);

@@ -16,6 +16,7 @@ mod handle;
 mod heal;
 mod items;
 mod line;
+mod listing;
 mod names;
 mod nodes;
 mod permission;
@@ -49,6 +50,7 @@ pub use error::ExportError;
 pub use evidence::{Item, ProofBlock, RangeProof, UnknownXattrs, Xattrs};
 pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
+pub use listing::{Described, Page};
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
 pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
@@ -63,7 +65,7 @@ pub use xattrs::NAMES_HELD;
 /// Files held open at most: each takes two descriptors.
 const OPEN_FILES: usize = 256;
 /// Verdicts kept at most.
-const VERDICTS: usize = 32 * 1024;
+const VERDICTS: usize = 128 * 1024;
 
 /// What an [`Export`] is made of.
 pub struct ExportOptions {
@@ -122,6 +124,7 @@ pub struct Export {
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
     mirror: proof_directory::Mirror,
     damages: damage::Damages,
+    listings: listing::Listings,
     xattrs: Xattrs,
     started: Instant,
 }
@@ -178,6 +181,7 @@ impl Export {
             open_files: Cache::new(OPEN_FILES),
             mirror: proof_directory::Mirror::new(options.proof_directory),
             damages: damage::Damages::new(),
+            listings: listing::Listings::new(),
             xattrs: options.xattrs,
             started: Instant::now(),
         })

@@ -212,32 +212,6 @@ impl Export {
         Err(ExportError::Io)
     }
 
-    /// Handles and attributes of names in a directory, in the order of `names`; `None` for what is
-    /// not there any more, and for what only hashing a file can tell: a listing must not read every file.
-    pub async fn describe(
-        &self,
-        directory: &[u8],
-        names: &[Vec<u8>],
-        caller: &Caller,
-    ) -> Vec<Option<(FileHandle, Attr)>> {
-        let mut described = Vec::with_capacity(names.len());
-        let directory = match self.directory(directory).await {
-            Ok((object, attr)) if self.identity.access(&attr, caller).lookup => Some(object),
-            _ => None,
-        };
-        for (n, name) in names.iter().enumerate() {
-            if n % DESCRIBE_AT_ONCE == DESCRIBE_AT_ONCE - 1 {
-                tokio::task::yield_now().await;
-            }
-            let found = match &directory {
-                Some(directory) => self.step(directory, name, Depth::Glance).await.ok(),
-                None => None,
-            };
-            described.push(found.map(|(object, attr)| (self.handle(&object), attr)));
-        }
-        described
-    }
-
     /// Room and limits of the file system behind the store.
     pub async fn stat_fs(&self, handle: &[u8], _caller: &Caller) -> Result<(FsStat, Attr), ExportError> {
         let object = self.object(handle).await?;
@@ -245,7 +219,7 @@ impl Export {
         Ok((self.store.stat_fs().await?, attr))
     }
 
-    async fn directory(&self, handle: &[u8]) -> Result<(Object, Attr), ExportError> {
+    pub(super) async fn directory(&self, handle: &[u8]) -> Result<(Object, Attr), ExportError> {
         let object = self.object(handle).await?;
         let attr = match object.view {
             None => self.stored(&object.node).await?,
@@ -287,14 +261,19 @@ impl Export {
             return Err(ExportError::NotFound);
         }
         let attr = self.store.stat(&path).await?;
-        // The same directory by another name, as where names differ in case alone.
+        let node = self.node_of(path, &attr).await?;
+        let (attr, _) = self.presented(&node, attr, Depth::Glance).await?;
+        Ok((node, attr))
+    }
+
+    /// The node of the object at `path`, which is not the root, with the attributes `attr` in the store.
+    pub(super) async fn node_of(&self, path: StorePath, attr: &Attr) -> Result<Arc<Node>, ExportError> {
+        // The hidden directory by another name, as where names differ in case alone.
         let in_root = path.parent().is_some_and(|parent| parent.is_root());
         if in_root && attr.kind == Kind::Directory && self.sidecar_fileid().await? == Some(attr.fileid) {
             return Err(ExportError::NotFound);
         }
-        let node = self.nodes.node(path, attr.fileid);
-        let (attr, _) = self.presented(&node, attr, Depth::Glance).await?;
-        Ok((node, attr))
+        Ok(self.nodes.node(path, attr.fileid))
     }
 
     /// The number of the directory that clients must not see, `None` where there is none. Not to know

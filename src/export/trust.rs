@@ -452,15 +452,41 @@ impl Trust {
     /// Whether `verdict` accepts the evidence that there is now, under the trust that there is now. A
     /// refusal never holds: the store may have slipped, or the evidence may have come a moment later.
     pub(super) async fn holds(&self, path: &StorePath, verdict: &Verdict) -> bool {
-        let (Ok(_), Some(Seen { source, carrier, stamp, .. })) = (&verdict.outcome, &verdict.seen) else {
-            return false;
-        };
-        // What others had damaged, or did not answer for, may be well again.
-        if verdict.size.is_some() && verdict.made.elapsed() > HEALED_FOR {
-            return false;
-        }
+        let Some(Seen { source, carrier, stamp, .. }) = self.may_hold(verdict) else { return false };
         let carriers = &self.sources.get(*source).carriers;
-        verdict.trust_is(self) && carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
+        carriers.stamp_of(*carrier, path).await.is_ok_and(|now| *stamp == now)
+    }
+
+    /// [`Trust::holds`] of many names in one directory; gives the places in `verdicts` of those that hold.
+    pub(super) async fn hold(&self, directory: &StorePath, verdicts: &[(&[u8], &Verdict)]) -> Vec<usize> {
+        let mut open: Vec<_> = (verdicts.iter().enumerate())
+            .filter_map(|(n, (name, verdict))| Some((n, *name, self.may_hold(verdict)?)))
+            .collect();
+        let mut held = Vec::with_capacity(open.len());
+        // Those that have their evidence in the same place are looked at together.
+        while let Some(&(.., &Seen { source, carrier, .. })) = open.first() {
+            let together =
+                |(_, _, seen): &mut (usize, &[u8], &Seen)| (seen.source, seen.carrier) == (source, carrier);
+            let group: Vec<_> = open.extract_if(.., together).collect();
+            let names: Vec<&[u8]> = group.iter().map(|(_, name, _)| *name).collect();
+            let stamps = self.sources.get(source).carriers.stamps_of(carrier, directory, &names).await;
+            let same = group.iter().zip(stamps).filter(|((_, _, seen), now)| *now == Some(seen.stamp));
+            held.extend(same.map(|((n, ..), _)| *n));
+        }
+        held
+    }
+
+    /// The evidence on which `verdict` accepts a file, if nothing but a change of that can end it now.
+    fn may_hold<'a>(&self, verdict: &'a Verdict) -> Option<&'a Seen> {
+        let (Ok(_), Some(seen)) = (&verdict.outcome, &verdict.seen) else { return None };
+        // What others had damaged, or did not answer for, may be well again.
+        let is_healed = verdict.size.is_some() && verdict.made.elapsed() > HEALED_FOR;
+        (!is_healed && verdict.trust_is(self)).then_some(seen)
+    }
+
+    /// Tells the keys that are trusted now from those of another time.
+    pub(super) fn generation(&self) -> u64 {
+        self.trusted.load().generation
     }
 
     /// Whether `verdict` was made under the trust that there is now, and a moment ago.

@@ -463,6 +463,35 @@ async fn listed_numbers_are_those_of_stat() {
 }
 
 #[tokio::test]
+async fn many_names_are_looked_at_as_one_by_one() {
+    for scene in Scene::all() {
+        scene.put("d/f", b"content");
+        scene.put("f", b"");
+        scene.put_dir("d/e");
+        if scene.is_file_system() {
+            scene.put_symlink("d/l", "f");
+        }
+        let long = [b'x'; 256];
+        let names: [&[u8]; 12] =
+            [b"e", b"gone", b"f", b"", b".", b"..", b"l", b"e/../f", b"../f", b"f\0", &long, b"f"];
+        for directory in ["", "d"].map(path) {
+            let found = scene.store.stat_names(&directory, &names).await;
+            assert_eq!(found.len(), names.len());
+            for (name, found) in names.iter().zip(found) {
+                let alone = match directory.join(name) {
+                    Ok(path) => scene.store.stat(&path).await.ok(),
+                    Err(_) => None,
+                };
+                assert_eq!(found, alone, "{directory} {}", name.escape_ascii());
+            }
+        }
+        for directory in ["gone", "f", "d/l"].map(path) {
+            assert_eq!(scene.store.stat_names(&directory, &[b"f"]).await, [None], "{directory}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_open_file_stays_the_same_object() {
     for scene in Scene::file_systems() {
         scene.put("f", b"old");

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 /// A user of the store, as AUTH_SYS names one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// User.
     pub uid: u32,

@@ -175,6 +175,25 @@ pub trait Store: Send + Sync + 'static {
     /// Attributes of what `path` names.
     fn stat<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Attr>>;
 
+    /// Attributes of many names in one directory, in the order of `names`: `None` for what cannot be looked at, and
+    /// for what is no name.
+    fn stat_names<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+    ) -> BoxFuture<'a, Vec<Option<Attr>>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                found.push(match directory.join(name) {
+                    Ok(path) => self.stat(&path).await.ok(),
+                    Err(_) => None,
+                });
+            }
+            found
+        })
+    }
+
     /// Opens the regular file that `path` names. A directory is [`StoreErrorKind::IsADirectory`], a
     /// symbolic link [`StoreErrorKind::Symlink`], anything else [`StoreErrorKind::NotRegular`].
     fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>>;

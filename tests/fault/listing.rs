@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use nfs_verity::carrier::{SIDECAR_DIRECTORY, Sidecar};
-use nfs_verity::export::{Attr, ExportError, FsStat, Kind};
+use nfs_verity::event::Client;
+use nfs_verity::export::{Attr, Described, ExportError, FsStat, Kind, Listing, Page};
 use nfs_verity::sign::Keyring;
 use nfs_verity::store::{
     BoxFuture, DirEntry, DirPage, Memory, Result as StoreResult, Store, StoreError, StoreErrorKind,
     StoreFile, StorePath, StoreWriter,
 };
 
-use super::scene::{Gate, caller, shared, within};
+use super::scene::{Gate, caller, eventually, shared, small_blocks, within};
+use super::support::{content, key_and_trust, seal};
 
 /// A memory store that answers otherwise in one respect.
 struct Odd {
     inner: Arc<dyn Store>,
     oddity: Oddity,
     listings: AtomicU64,
-    /// Objects in `links` that were looked at.
+    /// Objects in `links` that were looked at; of a settled store all that are no directories.
     looks: AtomicU64,
 }
 
@@ -32,6 +35,8 @@ enum Oddity {
     Bottomless,
     /// The directory `links` has links without end, and the kinds of objects are not told.
     Kindless,
+    /// The last change of a directory is always long ago.
+    Settled,
 }
 
 const ALIAS: &[u8] = b".NFS-Verity";
@@ -78,6 +83,16 @@ impl Store for Odd {
                 self.looks.fetch_add(1, SeqCst);
                 let attr = self.inner.stat(&StorePath::root()).await?;
                 return Ok(Attr { kind: Kind::Symlink, ..attr });
+            }
+            if self.oddity == Oddity::Settled {
+                let mut attr = self.inner.stat(path).await?;
+                if attr.kind == Kind::Directory {
+                    attr.mtime.seconds -= 1_000_000_000;
+                    attr.ctime.seconds -= 1_000_000_000;
+                } else {
+                    self.looks.fetch_add(1, SeqCst);
+                }
+                return Ok(attr);
             }
             if self.oddity == Oddity::Alias && path.as_bytes() == ALIAS {
                 return self.inner.stat(&Sidecar::directory()).await;
@@ -182,4 +197,99 @@ async fn objects_of_unknown_kind_are_looked_at_in_bounded_number() {
     let name = &listing.entries[0].name;
     let found = gate.export.lookup(links.as_bytes(), name, &caller()).await;
     assert_eq!(found.err(), Some(ExportError::NotFound));
+}
+
+/// A tree with more signed files than one task looks at, an unsigned one, one with the evidence of another, a
+/// directory and a link.
+async fn many() -> (Memory, Keyring) {
+    let (key, keyring) = key_and_trust();
+    let memory = Memory::new();
+    for n in 0..300 {
+        let (path, content) = (format!("d/{n:03}"), content(n, usize::try_from(100 + n).unwrap()));
+        memory.put(&path, &content).unwrap();
+        seal(&shared(&memory), &path, &content, small_blocks(), &key).await;
+    }
+    memory.put("d/unsigned", b"nobody vouches for this").unwrap();
+    memory.put("d/moved", &content(7, 107)).unwrap();
+    memory.put(".nfs-verity/d/moved", &memory.bytes(".nfs-verity/d/007").unwrap()).unwrap();
+    memory.put_dir("d/e").unwrap();
+    memory.put_symlink("d/l", b"000").unwrap();
+    (memory, keyring)
+}
+
+/// All of the directory `d`, with 400 entries at most.
+async fn listed(gate: &Gate) -> (Attr, Arc<Page>) {
+    let (directory, _) = gate.find("d").await.unwrap();
+    within(gate.export.read_dir_plus(directory.as_bytes(), 0, 400, 0, |_| {}, &caller())).await.unwrap()
+}
+
+fn listed_size(page: &Page, name: &[u8]) -> Option<u64> {
+    let entry = page.entries.iter().find(|entry| entry.item.name == name)?;
+    entry.object.as_ref().map(|(_, attr)| attr.size)
+}
+
+#[tokio::test]
+async fn a_listing_says_of_each_name_what_a_lookup_says() {
+    let (memory, keyring) = many().await;
+    let gate = Gate::new(shared(&memory), &keyring).await;
+    // Twice right after one another, and once more when what is known has to be confirmed.
+    for wait in [0, 0, 1100] {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let (attr, page) = listed(&gate).await;
+        let (directory, alone) = gate.find("d").await.unwrap();
+        assert_eq!((attr, page.entries.len(), page.end), (alone, 306, true));
+        for Described { item, object } in &page.entries {
+            let found = gate.export.lookup(directory.as_bytes(), &item.name, &caller()).await.unwrap();
+            assert_eq!(*object, Some(found), "{}", item.name.escape_ascii());
+        }
+    }
+    let (directory, _) = gate.find("d").await.unwrap();
+    let cut = |listing: &mut Listing| listing.entries.truncate(3);
+    let page = gate.export.read_dir_plus(directory.as_bytes(), 0, 400, 1, cut, &caller()).await.unwrap().1;
+    assert_eq!(page.entries.len(), 3);
+}
+
+#[tokio::test]
+async fn a_page_is_told_again_for_a_moment_while_directory_and_trust_stand() {
+    let (memory, keyring) = many().await;
+    let store = Odd::new(&memory, Oddity::Settled);
+    let gate = Gate::new(store.clone(), &keyring).await;
+    let (_, first) = listed(&gate).await;
+    let looks = store.looks.load(SeqCst);
+    assert!(looks >= 302, "{looks}");
+    assert_eq!(listed_size(&first, b"unsigned"), Some(23));
+    // What changes in a file does not touch its directory.
+    memory.mutate("d/unsigned", |content| content.push(7)).unwrap();
+    let (_, again) = listed(&gate).await;
+    assert_eq!(store.looks.load(SeqCst), looks, "nothing was looked at");
+    assert!(Arc::ptr_eq(&first, &again));
+    assert_eq!(gate.find("d/unsigned").await.unwrap().1.size, 24, "a lookup is not answered from it");
+    // Other keys, and names that come and go, are seen at once.
+    gate.export.set_keyring(keyring.clone());
+    let (_, page) = listed(&gate).await;
+    assert_eq!(listed_size(&page, b"unsigned"), Some(24));
+    memory.put("d/new", b"12345").unwrap();
+    let (_, page) = listed(&gate).await;
+    assert_eq!(listed_size(&page, b"new"), Some(5));
+    // What else changes is seen a moment later.
+    memory.mutate("d/new", |content| content.push(6)).unwrap();
+    eventually("the new size is listed", async || listed_size(&listed(&gate).await.1, b"new") == Some(6))
+        .await;
+    // Other callers are asked whether they may, and are not told what they may not look up.
+    let mut other = caller();
+    other.client = Client { uid: Some(4242), gid: Some(4242), ..other.client };
+    let (directory, _) = gate.find("d").await.unwrap();
+    memory.set_attr("d", 0o700, 1000, 1000).unwrap();
+    let refused = gate.export.read_dir_plus(directory.as_bytes(), 0, 400, 0, |_| {}, &other).await;
+    assert_eq!(refused.err(), Some(ExportError::Permission));
+}
+
+#[tokio::test]
+async fn a_directory_that_has_just_changed_is_listed_anew() {
+    let (memory, keyring) = many().await;
+    let gate = Gate::new(shared(&memory), &keyring).await;
+    let (_, first) = listed(&gate).await;
+    memory.mutate("d/unsigned", |content| content.push(7)).unwrap();
+    let (_, again) = listed(&gate).await;
+    assert_eq!((listed_size(&first, b"unsigned"), listed_size(&again, b"unsigned")), (Some(23), Some(24)));
 }

@@ -58,15 +58,15 @@ impl Scene {
         seal(&shared(&self.memory), path, content, params(HashAlgorithm::Sha256, 1024, b""), &self.key).await;
     }
 
-    async fn export(&self) -> Export {
+    async fn export(&self) -> Arc<Export> {
         self.with(ProofDirectory::default()).await
     }
 
-    async fn named(&self, name: &str, listed: bool) -> Export {
+    async fn named(&self, name: &str, listed: bool) -> Arc<Export> {
         self.with(ProofDirectory { name: name.parse().unwrap(), listed }).await
     }
 
-    async fn with(&self, proof_directory: ProofDirectory) -> Export {
+    async fn with(&self, proof_directory: ProofDirectory) -> Arc<Export> {
         let store: Arc<dyn Store> = shared(&self.memory);
         let options = ExportOptions {
             store,
@@ -86,7 +86,7 @@ impl Scene {
             handle_key: HandleKey::new(&[7; 32]),
             sink: self.shadowed.clone(),
         };
-        Export::new(options).await.unwrap()
+        Arc::new(Export::new(options).await.unwrap())
     }
 }
 
@@ -422,7 +422,8 @@ async fn a_new_verdict_is_a_new_file_for_who_has_the_old_one_in_a_cache() {
     };
     let verified = look().await;
     assert_eq!(look().await, verified, "nothing happened");
-    let (_, same) = find(&scene.export().await, ".verity/dir/bin/status").await.unwrap();
+    let restarted = scene.export().await;
+    let (_, same) = find(&restarted, ".verity/dir/bin/status").await.unwrap();
     assert_eq!(same, verified[0], "after a restart");
 
     let mut list_of_revoked = Revoked::default();

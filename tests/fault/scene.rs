@@ -137,7 +137,7 @@ fn text(path: &[u8]) -> String {
 
 /// An export, asked by one caller.
 pub struct Gate {
-    pub export: Export,
+    pub export: Arc<Export>,
     pub events: Arc<Events>,
     mode: Mode,
 }
@@ -204,7 +204,7 @@ impl Gate {
         };
         change(&mut options);
         let mode = options.mode;
-        Some(Self { export: Export::new(options).await.ok()?, events, mode })
+        Some(Self { export: Arc::new(Export::new(options).await.ok()?), events, mode })
     }
 
     /// Looks `path` up, name by name.

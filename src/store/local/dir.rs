@@ -1,13 +1,14 @@
 //! Directories in pages, by getdents64(2). The cookies are the file system's own positions.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use rustix::fs::{RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::super::{DirEntry, DirPage, Result, StorePath};
+use super::super::{Attr, DirEntry, DirPage, Result, StorePath};
 use super::fail;
-use super::resolve::{LISTING, Lookup, Root, kind_of};
+use super::resolve::{DIRECTORY, LISTING, Lookup, Root, kind_of};
 
 /// Bytes asked for at once: a guess at 40 an entry, within these bounds. The least holds any one entry.
 const BUFFER: std::ops::RangeInclusive<usize> = 4096..=64 * 1024;
@@ -19,6 +20,14 @@ const COOKIE_MAX: u64 = i64::MAX as u64;
 /// gives nothing, or whatever the file system makes of it.
 pub(super) fn page(root: &Arc<Root>, path: &StorePath, cookie: u64, max: usize) -> Result<DirPage> {
     list(root, path, cookie, max).map_err(fail("read the directory", path))
+}
+
+/// Attributes of the names in the directory `path`, each of which ends with a NUL; `None` for what cannot be had.
+pub(super) fn stat(root: &Arc<Root>, path: &StorePath, names: &[u8]) -> Result<Vec<Option<Attr>>> {
+    let directory = root.open(path, DIRECTORY, Lookup::Full).map_err(fail("stat", path))?;
+    let names = names.split_inclusive(|byte| *byte == 0);
+    let look = |name| root.attr_of(&directory, CStr::from_bytes_with_nul(name).ok()?).ok();
+    Ok(names.map(look).collect())
 }
 
 fn list(root: &Root, path: &StorePath, cookie: u64, max: usize) -> rustix::io::Result<DirPage> {

@@ -1,12 +1,13 @@
 //! The root directory and the way from it to an object, by openat2(2).
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::{Errno, Result, retry_on_intr};
 
 use super::super::{Attr, FsStat, Kind, NAME_MAX, StorePath, Time};
@@ -117,7 +118,16 @@ impl Root {
     }
 
     pub(super) fn attr(&self, fd: impl AsFd) -> Result<Found> {
-        let info = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        self.found(rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?)
+    }
+
+    /// Attributes of `name`, which has no slash, in `directory`.
+    pub(super) fn attr_of(&self, directory: impl AsFd, name: &CStr) -> Result<Attr> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        Ok(self.found(rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?)?.attr)
+    }
+
+    fn found(&self, info: Statx) -> Result<Found> {
         let device = (info.stx_dev_major, info.stx_dev_minor);
         let time =
             |at: rustix::fs::StatxTimestamp| Time { seconds: at.tv_sec, nanos: at.tv_nsec.min(999_999_999) };

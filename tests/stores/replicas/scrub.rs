@@ -43,7 +43,7 @@ async fn scrub(
     let scrub = Scrub::new(Options {
         store: Arc::new(Named(NAMES[0], scene.faulty[0].clone())),
         replicas: (1..count).map(|n| scene.store(n)).collect(),
-        export: Arc::new(gate.export),
+        export: gate.export,
         name: NAMES[0].to_owned(),
         namespace: String::new(),
         jobs: 1,

@@ -5,8 +5,10 @@
 //! The counts of a client limit the encoded results to the byte (without the status, which is no
 //! part of `READDIR3resok`); a limit in which not even one entry fits is `NFS3ERR_TOOSMALL`.
 
+use std::sync::Arc;
+
 use super::{failed, size};
-use crate::export::{Attr, Caller, Export, Listing};
+use crate::export::{Attr, Caller, Described, DirItem, Export, Listing};
 use crate::proto::nfs3::reply::{FATTR_LEN, POST_OP_LEN, Reply};
 use crate::proto::nfs3::status::Status;
 use crate::proto::nfs3::{ENTRIES_MAX, HANDLE_MAX, PAGE_MAX};
@@ -176,7 +178,7 @@ fn plain(fsid: u64, listing: &Listing, room: Room) -> Outcome {
 
 /// READDIRPLUS.
 pub(super) async fn read_dir_plus(
-    export: &Export,
+    export: &Arc<Export>,
     directory: &[u8],
     cookie: u64,
     directory_count: u32,
@@ -187,47 +189,44 @@ pub(super) async fn read_dir_plus(
         return too_small(export, directory, caller).await;
     };
     let most = room.most(DESCRIPTION_MAX);
-    let mut listing = match export.read_dir(directory, cookie, most, caller).await {
-        Ok(listing) => listing,
-        Err(error) => return failed(export, directory, error, caller).await,
-    };
-    let names = take_names(&mut listing, room);
-    let described = export.describe(directory, &names, caller).await;
-    let described =
-        described.iter().map(|found| found.as_ref().map(|(handle, attr)| (handle.as_bytes(), attr)));
-    plus(export.fsid(), &listing, &names, described, room)
+    let limits = u64::from(directory_count) << 32 | u64::from(count);
+    let cut = |listing: &mut Listing| cut(listing, room);
+    match export.read_dir_plus(directory, cookie, most, limits, cut, caller).await {
+        Ok((attr, listed)) => {
+            let entries = listed.entries.iter().map(|Described { item, object }| {
+                (item, object.as_ref().map(|(handle, attr)| (handle.as_bytes(), attr)))
+            });
+            plus(export.fsid(), &attr, entries, listed.end, room)
+        }
+        Err(error) => failed(export, directory, error, caller).await,
+    }
 }
 
 /// Cuts `listing` to what fits however long the handles turn out to be, so that nothing is described
-/// in vain, and takes the names out of it. One entry stays to be tried.
-fn take_names(listing: &mut Listing, room: Room) -> Vec<Vec<u8>> {
+/// in vain. One entry stays to be tried.
+fn cut(listing: &mut Listing, room: Room) {
     let lengths = listing.entries.iter().map(|item| (entry_len(item.name.len()), DESCRIPTION_MAX));
     let count = room.fitting(lengths).max(1);
     if count < listing.entries.len() {
         listing.entries.truncate(count);
         listing.end = false;
     }
-    listing.entries.iter_mut().map(|item| std::mem::take(&mut item.name)).collect()
 }
 
+/// Entries, each with its handle and attributes where it has them.
 fn plus<'a>(
     fsid: u64,
-    listing: &Listing,
-    names: &[Vec<u8>],
-    described: impl Iterator<Item = Option<(&'a [u8], &'a Attr)>>,
+    directory: &Attr,
+    entries: impl Iterator<Item = (&'a DirItem, Option<(&'a [u8], &'a Attr)>)>,
+    end: bool,
     room: Room,
 ) -> Outcome {
-    let described = described.chain(std::iter::repeat(None));
-    let entries: Vec<Entry<'_>> = (listing.entries.iter().zip(names).zip(described))
-        .map(|((item, name), known)| {
-            let description = match known {
-                Some((handle, attr)) => Description::Known(handle, attr),
-                None => Description::Unknown,
-            };
-            Entry { name, cookie: item.cookie, fileid: item.fileid, description }
-        })
-        .collect();
-    page(fsid, &listing.directory, &entries, listing.end, room)
+    let entries = entries.map(|(item, object)| {
+        let description =
+            object.map_or(Description::Unknown, |(handle, attr)| Description::Known(handle, attr));
+        Entry { name: &item.name, cookie: item.cookie, fileid: item.fileid, description }
+    });
+    page(fsid, directory, &entries.collect::<Vec<_>>(), end, room)
 }
 
 /// The answer to a count in which no results fit at all.
@@ -241,7 +240,7 @@ async fn too_small(export: &Export, directory: &[u8], caller: &Caller) -> Outcom
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{DirItem, Kind};
+    use crate::export::Kind;
     use crate::proto::nfs3::reply::tests::{FATTR, attr, hex};
     use crate::wire::{Reader, XdrError};
 
@@ -329,11 +328,11 @@ mod tests {
     fn plus_page(entries: &[DirItem], cookie: u64, directory_count: u32, count: u32) -> Option<Seen> {
         let room = Room::new(directory_count, count)?;
         let mut listing = listing(entries, cookie, room.most(DESCRIPTION_MAX));
-        let names = take_names(&mut listing, room);
+        cut(&mut listing, room);
         let some = attr(Kind::Regular);
-        let cookies: Vec<u64> = listing.entries.iter().map(|i| i.cookie).collect();
-        let described = cookies.iter().map(|c| (c % 5 != 0).then_some((&HANDLE[..], &some)));
-        decode(plus(0xf5, &listing, &names, described, room), true)
+        let object = |item: &DirItem| (!item.cookie.is_multiple_of(5)).then_some((&HANDLE[..], &some));
+        let described = listing.entries.iter().map(|item| (item, object(item)));
+        decode(plus(0xf5, &listing.directory, described, listing.end, room), true)
     }
 
     fn all(entries: &[DirItem]) -> Vec<(Vec<u8>, u64)> {
@@ -372,12 +371,11 @@ mod tests {
 
     #[test]
     fn entries_are_laid_out_as_entryplus3() {
-        let listing =
-            Listing { directory: attr(Kind::Regular), entries: vec![item(b"", 7), item(b"", 8)], end: false };
-        let names = [b"abcd".to_vec(), b"x".to_vec()];
+        let items = [item(b"abcd", 7), item(b"x", 8)];
         let some = attr(Kind::Regular);
-        let described = [Some((&b"\xaa\xbb"[..], &some)), None].into_iter();
-        let (hex, ok) = hex(plus(0xf5, &listing, &names, described, Room::new(0, 4096).unwrap()));
+        let described = items.iter().zip([Some((&b"\xaa\xbb"[..], &some)), None]);
+        let room = Room::new(0, 4096).unwrap();
+        let (hex, ok) = hex(plus(0xf5, &attr(Kind::Regular), described, false, room));
         let first = format!(
             "00000001000000000000006b00000004616263640000000000000007\
             00000001{FATTR}0000000100000002aabb0000"

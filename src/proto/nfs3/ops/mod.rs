@@ -5,6 +5,8 @@ mod filesystem;
 mod mutation;
 mod object;
 
+use std::sync::Arc;
+
 use super::Arguments;
 use super::reply::Reply;
 use super::status::Status;
@@ -13,7 +15,7 @@ use crate::proto::rpc::Outcome;
 use crate::wire::Writer;
 
 /// Executes a call whose arguments are in order.
-pub(super) async fn execute(export: &Export, arguments: Arguments<'_>, caller: &Caller) -> Outcome {
+pub(super) async fn execute(export: &Arc<Export>, arguments: Arguments<'_>, caller: &Caller) -> Outcome {
     match arguments {
         Arguments::Null => Outcome::Done { results: Writer::default(), ok: true },
         Arguments::GetAttr { object } => object::get_attr(export, object, caller).await,
