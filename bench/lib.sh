@@ -51,6 +51,7 @@ await() { # SERVER ADDRESS:PORT
 ready() {
   local name=$1 tries
   shift
+  : >"$WORK/$name.ready" # of a former one of that name
   "$@" >"$WORK/$name.ready" 2>"$WORK/$name.log" </dev/null &
   pids[$name]=$!
   port=''

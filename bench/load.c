@@ -6,7 +6,7 @@
 //   -c N           connections (1)                       -d N       READs under way on each (1)
 //   -s BYTES       of a READ (4096)                      -o seq|rand  their order (seq)
 //   -n N | -t SEC  how many READs in all, or how long (-t 5)
-//   -r N           another seed of random offsets
+//   -r N           another seed of random offsets        -p SEC     a pause between opening and reading (0)
 //
 // Prints "MB/s READs/s P50 P99 P99.9 LEAST MOST": latencies in microseconds from the call's writing to its whole
 // answer, and how many READs the slowest and the fastest connection had. Offsets are multiples of BYTES. Every status
@@ -56,7 +56,7 @@ struct connection {
 
 static int version = 3, connections = 1, depth = 1, randomly;
 static uint64_t size = 4096, limit, file_size, seed = 1;
-static double seconds = 5;
+static double seconds = 5, pause_seconds;
 static const char *export = "/";
 static char *path;
 static struct in_addr address;
@@ -510,7 +510,7 @@ static double percentile(double part) { return latencies[(size_t)(part * (answer
 
 int main(int argc, char **argv) {
     int option, port, mount_port = 0, usage = 0;
-    while ((option = getopt(argc, argv, "v:m:x:c:d:s:o:n:t:r:")) != -1)
+    while ((option = getopt(argc, argv, "v:m:x:c:d:s:o:n:t:r:p:")) != -1)
         switch (option) {
         case 'v': version = atoi(optarg); break;
         case 'm': mount_port = atoi(optarg); break;
@@ -522,12 +522,13 @@ int main(int argc, char **argv) {
         case 'n': limit = strtoull(optarg, NULL, 10); break;
         case 't': seconds = atof(optarg); break;
         case 'r': seed = strtoull(optarg, NULL, 10); break;
+        case 'p': pause_seconds = atof(optarg); break;
         default: usage = 1;
         }
     if (usage || argc - optind != 3 || !inet_aton(argv[optind], &address) || (version != 3 && version != 4) ||
         connections < 1 || depth < 1 || depth > MAX_DEPTH || !size || size > MAX_READ || size % 4) {
         fprintf(stderr, "load [-v 3|4] [-m MOUNTPORT] [-x EXPORT] [-c CONNECTIONS] [-d DEPTH] [-s BYTES] [-o seq|rand] "
-                        "[-n READS | -t SECONDS] [-r SEED] ADDRESS PORT PATH\n");
+                        "[-n READS | -t SECONDS] [-r SEED] [-p SECONDS] ADDRESS PORT PATH\n");
         return 2;
     }
     port = atoi(argv[optind + 1]);
@@ -559,6 +560,7 @@ int main(int argc, char **argv) {
     if (file_size < size)
         die("%s has %llu bytes", argv[optind + 2], (unsigned long long)file_size);
 
+    usleep(pause_seconds * 1e6);
     uint64_t start = now();
     deadline = start + seconds * 1e9;
     for (int number = 0; number < depth; number++)
