@@ -63,10 +63,11 @@ ready() {
   done
   die "$name is not ready"
 }
-# gateway SERVER STORE CACHE [FLAG...]: sets port.
+# gateway SERVER STORE CACHE [FLAG...]: sets port. It has no clients that could come back.
 gateway() {
   local name=$1 store=$2 cache=$3
   shift 3
+  rm -rf "$WORK/state-$name"
   ready "$name" "$binary" serve --store "$store" --trust "$WORK/key.pub" --state "$WORK/state-$name" --cache "$cache" \
     --listen 127.0.0.1:0 --monitor 127.0.0.1:0 "$@"
 }
