@@ -289,7 +289,7 @@ static void channel(struct message *m) {
     put(m, 0);
     put(m, MAX_READ + 4096);
     put(m, MAX_READ + 4096);
-    put(m, 4096);
+    put(m, 512); // of a cached answer, which is not asked for: knfsd gives slots by it
     put(m, 16);
     put(m, depth);
     put(m, 0);
