@@ -17,6 +17,7 @@ use super::super::{
 };
 use super::resolve::Root;
 use super::{PATIENCE, fail, on_pool, patiently};
+use crate::sys::buffers::{self, Buffer, Buffers};
 use crate::sys::fsverity;
 
 /// From here on a read asks for the file's size before it takes memory.
@@ -69,6 +70,19 @@ impl Open {
         if len == 0 {
             return Ok(Bytes::new());
         }
+        if Space::is_pooled(len) {
+            let mut space = self.space(len);
+            let mut read = 0;
+            while let rest @ [_, ..] = space.bytes().split_at_mut(read).1 {
+                match rustix::io::pread(&self.fd, rest, offset + read as u64) {
+                    Ok(0) => break,
+                    Ok(more) => read += more,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            return Ok(space.into_bytes(read));
+        }
         let mut buffer = Vec::with_capacity(len);
         while buffer.len() < len {
             let at = offset + buffer.len() as u64;
@@ -86,13 +100,17 @@ impl Open {
         Ok(buffer.into())
     }
 
+    fn space(&self, len: usize) -> Space {
+        Space::new(self.root.buffers(), len)
+    }
+
     /// One system call for as many pieces as it takes, into a buffer each.
     fn read_pieces(&self, offset: u64, len: usize, piece: usize) -> rustix::io::Result<Vec<Bytes>> {
         let len = bounded(offset, len);
         let piece = piece.max(1);
-        let mut pieces: Vec<Vec<u8>> = Vec::with_capacity(len.div_ceil(piece));
+        let mut pieces: Vec<Space> = Vec::with_capacity(len.div_ceil(piece));
         for from in (0..len).step_by(piece) {
-            pieces.push(vec![0; piece.min(len - from)]);
+            pieces.push(self.space(piece.min(len - from)));
         }
         let mut read = 0;
         while read < len {
@@ -100,7 +118,7 @@ impl Open {
             let (first, within) = (read / piece, read % piece);
             let rest = pieces.iter_mut().skip(first).take(PIECES_AT_ONCE).enumerate();
             let mut slices: Vec<_> = rest
-                .filter_map(|(n, buffer)| buffer.get_mut(if n == 0 { within } else { 0 }..))
+                .filter_map(|(n, space)| space.bytes().get_mut(if n == 0 { within } else { 0 }..))
                 .map(IoSliceMut::new)
                 .collect();
             match rustix::io::preadv(&self.fd, &mut slices, offset + read as u64) {
@@ -111,12 +129,7 @@ impl Open {
             }
         }
         pieces.truncate(read.div_ceil(piece));
-        if let Some(last) = pieces.last_mut() {
-            let full = (read - 1) / piece * piece;
-            last.truncate(read - full);
-            last.shrink_to_fit();
-        }
-        Ok(pieces.into_iter().map(Bytes::from).collect())
+        Ok((0..).step_by(piece).zip(pieces).map(|(from, space)| space.into_bytes(read - from)).collect())
     }
 
     fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
@@ -128,23 +141,22 @@ impl Open {
         if len == 0 {
             return Some(Bytes::new());
         }
-        let mut buffer = vec![0; len];
+        let mut space = self.space(len);
         let read = rustix::io::preadv2(
             &self.fd,
-            &mut [IoSliceMut::new(&mut buffer)],
+            &mut [IoSliceMut::new(space.bytes())],
             offset,
             ReadWriteFlags::NOWAIT,
         );
         match read {
-            Ok(n) if n == len => {}
-            Ok(n) if offset + n as u64 >= self.attr().ok()?.size => buffer.truncate(n),
+            Ok(n) if n == len => Some(space.into_bytes(n)),
+            Ok(n) if offset + n as u64 >= self.attr().ok()?.size => Some(space.into_bytes(n)),
             Err(Errno::OPNOTSUPP) => {
                 self.nowait.store(false, Ordering::Relaxed);
-                return None;
+                None
             }
-            Ok(_) | Err(_) => return None,
+            Ok(_) | Err(_) => None,
         }
-        Some(buffer.into())
     }
 
     fn data_range(&self, offset: u64, size: u64) -> rustix::io::Result<Option<Range<u64>>> {
@@ -167,6 +179,55 @@ impl Open {
             _ => size,
         };
         Ok(Some(start..end))
+    }
+}
+
+/// Memory that is read into.
+enum Space {
+    Pooled(Buffer),
+    Own(Vec<u8>),
+}
+
+impl Space {
+    /// `len` bytes.
+    fn new(buffers: &Buffers, len: usize) -> Self {
+        if Self::is_pooled(len)
+            && let Ok(mut buffer) = buffers.take()
+        {
+            buffer.truncate(len);
+            return Self::Pooled(buffer);
+        }
+        Self::Own(vec![0; len])
+    }
+
+    /// Whether so many bytes nearly fill a buffer, which they keep in use.
+    fn is_pooled(len: usize) -> bool {
+        len <= buffers::SIZE && len > buffers::SIZE / 4 * 3
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Pooled(buffer) => buffer.as_mut(),
+            Self::Own(bytes) => bytes,
+        }
+    }
+
+    /// The first `len` bytes, or all.
+    fn into_bytes(self, len: usize) -> Bytes {
+        match self {
+            Self::Pooled(mut buffer) => {
+                buffer.truncate(len);
+                if Self::is_pooled(buffer.as_ref().len()) {
+                    return Bytes::from_owner(buffer);
+                }
+                Bytes::copy_from_slice(buffer.as_ref())
+            }
+            Self::Own(mut bytes) => {
+                bytes.truncate(len);
+                bytes.shrink_to_fit();
+                bytes.into()
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, Stat
 use rustix::io::{Errno, Result, retry_on_intr};
 
 use super::super::{Attr, FsStat, Kind, NAME_MAX, StorePath, Time};
+use crate::sys::buffers::Buffers;
 
 /// The longest path of one system call: `PATH_MAX` of limits.h without its NUL.
 const STEP_MAX: usize = 4095;
@@ -63,6 +64,7 @@ pub(super) struct Root {
     shown: String,
     inline: bool,
     nowait: Arc<AtomicBool>,
+    buffers: Buffers,
 }
 
 impl Root {
@@ -80,6 +82,7 @@ impl Root {
             shown: root.display().to_string(),
             inline,
             nowait: Arc::new(AtomicBool::new(true)),
+            buffers: Buffers::default(),
         })
     }
 
@@ -95,6 +98,11 @@ impl Root {
     /// Shared by the files of the root's file system: false once it refused `RWF_NOWAIT`.
     pub(super) fn nowait(&self) -> &Arc<AtomicBool> {
         &self.nowait
+    }
+
+    /// Where data is read into.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// The fileid of the root directory.
