@@ -1,11 +1,12 @@
 //! Watches what is revoked: an entry holds within a second of being written, without a signal.
 //!
-//! The directory is looked at twice a second, which costs a few system calls and works on every file
+//! The directory is looked at more than once a second, which costs a few system calls and works on every file
 //! system. What is found there only ever refuses more: entries that disappear, as while a file is being
 //! written anew, hold until SIGHUP or a restart, and keys that come or go wait for these too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use crate::monitor::Monitor;
 use crate::sign::Revoked;
 
 /// How often the directory is looked at.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(800);
 /// Entries that are told one by one when they are new.
 const TOLD_MAX: usize = 10;
 
@@ -52,13 +53,17 @@ impl Revocations {
 
     /// Takes every change into `export`, for as long as it is polled.
     pub(super) async fn watch(self: Arc<Self>, export: Arc<Export>, monitor: Arc<Monitor>) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             let (this, export, monitor) = (self.clone(), export.clone(), monitor.clone());
-            // A panic in there would be told by the runtime, and the next look is made all the same.
-            let _ = tokio::task::spawn_blocking(move || this.look(&export, &monitor)).await;
+            // One thread sleeps and looks: a timer would wake up others on the way.
+            let (_polled, ended) = mpsc::channel::<()>();
+            let looks = tokio::task::spawn_blocking(move || {
+                while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                    this.look(&export, &monitor);
+                }
+            });
+            // It ends with a panic alone, which the runtime tells, and looks are made all the same.
+            let _ = looks.await;
         }
     }
 
