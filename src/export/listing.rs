@@ -22,12 +22,14 @@ use crate::carrier::SIDECAR_DIRECTORY;
 use crate::store::{Attr, Identity, Kind, Time};
 
 /// How long a page is told again.
-const TOLD_FOR: Duration = Duration::from_secs(2);
+const TOLD_FOR: Duration = Duration::from_secs(5);
 /// A directory that changed so shortly ago may change again without a sign of it: within a tick of the clock that
 /// stamps it, and that clock may be another machine's.
 const SETTLED: Duration = Duration::from_secs(2);
 /// Memory for pages, in bytes.
-const PAGES_BYTES: u64 = 48 * 1024 * 1024;
+const PAGES_BYTES: u64 = 28 * 1024 * 1024;
+/// About as many pages as have room; so few that the cache is one shard.
+const PAGES: usize = 32;
 /// Names that one task looks at.
 const NAMES_EACH: usize = 128;
 
@@ -102,7 +104,8 @@ pub(super) struct Listings(Cache<Key, Told, ByBytes>);
 
 impl Listings {
     pub(super) fn new() -> Self {
-        Self(Cache::with_weighter(256, PAGES_BYTES, ByBytes))
+        // Pages are large: in several shards, each with a part of the room, some would go before it is full.
+        Self(Cache::with_weighter(PAGES, PAGES_BYTES, ByBytes))
     }
 }
 
@@ -230,9 +233,8 @@ impl Export {
 
     /// The store's attributes of those `names` in the directory `node` that stand for what the store has there.
     async fn stat_names(&self, node: &Node, names: &[Vec<u8>]) -> Vec<Option<Attr>> {
-        let plain = |name: &Vec<u8>| if self.is_special(node, name) { Vec::new() } else { name.clone() };
-        let plain: Vec<Vec<u8>> = names.iter().map(plain).collect();
-        let plain: Vec<&[u8]> = plain.iter().map(Vec::as_slice).collect();
+        let plain = |name| if self.is_special(node, name) { &[][..] } else { name };
+        let plain: Vec<&[u8]> = names.iter().map(Vec::as_slice).map(plain).collect();
         self.store.stat_names(&node.path, &plain).await
     }
 
