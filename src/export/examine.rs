@@ -150,7 +150,7 @@ pub(super) async fn examine(
                 None => {}
             }
             if let Some(level) = failure.level {
-                unknown = proven.geometry.data_blocks_below(level.into(), failure.block).end;
+                unknown = tree.geometry.data_blocks_below(level.into(), failure.block).end;
             }
             note(&mut blocks, &mut count, *failure);
         }
@@ -165,7 +165,7 @@ pub(super) async fn examine(
     Ok(match count {
         0 => Examination::Good {
             bytes: size,
-            signers: proven.signers.clone(),
+            signers: proven.signers.to_vec(),
             carrier: proven.carrier,
             hashed: tree.is_made(),
         },

@@ -15,7 +15,7 @@ use super::proof::{Failure, Prover};
 use super::read::read_at;
 use super::reading::{Reading, truncated};
 use super::sources::{Sources, Wrong};
-use super::trust::{Depth, Finding, Judged, Judgement, Proven, Trust};
+use super::trust::{Depth, Finding, Judged, Judgement, Trust};
 use super::verified::Verified;
 use crate::carrier::TreeSource;
 use crate::event::Cause;
@@ -126,31 +126,31 @@ impl Spares {
         found
     }
 
-    /// The tree that goes with the evidence on store number `source`, if it can be that of `proven`. Evidence of
+    /// The tree that goes with the evidence on store number `source`, if it can be that of `prover`. Evidence of
     /// another version is added to `wrong`.
     async fn tree(
         &self,
         source: usize,
-        proven: &Proven,
+        prover: &Prover<'_>,
         wrong: &mut Vec<Wrong>,
     ) -> Option<Arc<dyn TreeSource>> {
         let copy = self.copies.get(source)?;
         if let Some(known) = copy.lock().tree.known() {
             return known;
         }
-        let carriers = &self.sources.get(source).carriers;
-        let mut opened = carriers.open_for(&self.path, proven.descriptor.size).await.ok();
+        let (carriers, signed) = (&self.sources.get(source).carriers, &prover.proven.descriptor);
+        let mut opened = carriers.open_for(&self.path, signed.size).await.ok();
         let claimed =
             opened.as_ref().and_then(|open| Descriptor::parse(open.evidence.descriptor.as_ref()?).ok());
-        if let Some(claimed) = claimed.filter(|claimed| *claimed != proven.descriptor) {
-            let (expected, found) = (proven.descriptor.file_digest(), claimed.file_digest());
+        if let Some(claimed) = claimed.filter(|claimed| claimed != signed) {
+            let (expected, found) = (signed.file_digest(), claimed.file_digest());
             let detail = format!("its evidence is of another version: expected {expected}, found {found}");
             let finding = Finding { cause: Cause::WrongDigest, detail };
             wrong.push(Wrong { source, finding, block: None, level: None });
             opened = None;
         }
-        let found =
-            opened.and_then(|open| open.tree).filter(|tree| tree.size() == proven.geometry.tree_size());
+        let size = prover.tree.geometry.tree_size();
+        let found = opened.and_then(|open| open.tree).filter(|tree| tree.size() == size);
         copy.lock().tree = Held::of(found.clone());
         found
     }
@@ -219,20 +219,19 @@ impl Spares {
     /// is found to be wrong on the way is added to `wrong`.
     async fn tree_block(
         &self,
-        proven: &Proven,
+        prover: &Prover<'_>,
         (level, index): (usize, u64),
         expected: &Digest,
         wrong: &mut Vec<Wrong>,
     ) -> Option<(Bytes, usize)> {
-        let offset = proven.geometry.tree_block_offset(level, index)?;
+        let offset = prover.tree.geometry.tree_block_offset(level, index)?;
         for source in self.others(self.tree) {
-            let Some(tree) = self.tree(source, proven, wrong).await else { continue };
-            let Ok(bytes) = tree.read(offset, proven.descriptor.params.block_size.bytes()).await else {
+            let Some(tree) = self.tree(source, prover, wrong).await else { continue };
+            let Ok(bytes) = tree.read(offset, prover.block_size()).await else {
                 self.forget(source);
                 continue;
             };
-            let mut found = None;
-            proven.hasher.hash_many(&bytes, |_, digest| found = Some(digest));
+            let found = prover.hash(&bytes);
             if found.as_ref() == Some(expected) {
                 return Some((bytes, source));
             }
@@ -291,7 +290,7 @@ impl Prover<'_> {
     ) -> Option<Bytes> {
         let spares = self.spares?;
         let mut wrong: Vec<_> = Wrong::of(spares.tree, failure).into_iter().collect();
-        let (bytes, right) = spares.tree_block(self.proven, (level, index), expected, &mut wrong).await?;
+        let (bytes, right) = spares.tree_block(self, (level, index), expected, &mut wrong).await?;
         spares.tell(&wrong, right);
         Some(bytes)
     }

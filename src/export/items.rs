@@ -123,7 +123,7 @@ fn certificates(evidence: &Evidence) -> Option<Bytes> {
 pub(super) fn signers(outcome: &Outcome) -> Option<Bytes> {
     let proven = outcome.as_ref().ok()?;
     let mut lines = String::new();
-    for signer in &proven.signers {
+    for signer in &*proven.signers {
         let _ = writeln!(lines, "{} {} {}", signer.key_id, signer.format, line(&signer.name));
         if lines.len() > XATTR_MAX {
             return None;

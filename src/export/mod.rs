@@ -65,7 +65,7 @@ pub use xattrs::NAMES_HELD;
 /// Files held open at most: each takes two descriptors.
 const OPEN_FILES: usize = 256;
 /// Verdicts kept at most.
-const VERDICTS: usize = 128 * 1024;
+const VERDICTS: usize = 104 * 1024;
 
 /// What an [`Export`] is made of.
 pub struct ExportOptions {

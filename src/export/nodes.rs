@@ -13,6 +13,8 @@ use crate::store::{Kind, Store, StoreError, StoreErrorKind, StorePath};
 
 /// Paths remembered, in bytes.
 const REMEMBERED_BYTES: u64 = 128 * 1024 * 1024;
+/// What one takes beside its path.
+const NODE_BYTES: u64 = 176;
 /// Directory entries that one search looks at before it gives up.
 const SEARCH_MAX: usize = 4_000_000;
 /// Bytes of paths that one search keeps to look at later before it gives up. Only names made to
@@ -39,7 +41,7 @@ struct ByPath;
 
 impl Weighter<Tag, Arc<Node>> for ByPath {
     fn weight(&self, _: &Tag, node: &Arc<Node>) -> u64 {
-        128 + node.path.as_bytes().len() as u64
+        NODE_BYTES + node.path.as_bytes().len() as u64
     }
 }
 

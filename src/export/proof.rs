@@ -55,10 +55,10 @@ impl<'a> Prover<'a> {
 impl Prover<'_> {
     /// The hash that data block `index` must have.
     pub(super) async fn leaf(&mut self, index: u64) -> Result<Digest, Box<Failure>> {
-        if self.proven.geometry.levels() == 0 {
+        if self.tree.geometry.levels() == 0 {
             return Ok(self.proven.descriptor.root_hash);
         }
-        let slot = self.proven.geometry.leaf_slot(index);
+        let slot = self.tree.geometry.leaf_slot(index);
         let block = match &self.leaves {
             Some((at, block)) if *at == slot.block => block.clone(),
             Some(_) | None => {
@@ -82,7 +82,7 @@ impl Prover<'_> {
     /// The digests of consecutive data blocks.
     pub(super) fn digests(&self, data: &Bytes) -> Vec<Digest> {
         let mut found = Vec::with_capacity(data.len() / self.block_size() + 1);
-        self.proven.hasher.hash_many(data, |_, digest| found.push(digest));
+        self.tree.hasher.hash_many(data, |_, digest| found.push(digest));
         found
     }
 
@@ -110,11 +110,11 @@ impl Prover<'_> {
     /// The proven leaf-level tree block `index`.
     async fn tree_block(&mut self, index: u64) -> Result<Verified<Bytes>, Box<Failure>> {
         // Up to the lowest ancestor that is proven already, then down again.
-        let levels = self.proven.geometry.levels();
+        let levels = self.tree.geometry.levels();
         let mut path = Vec::with_capacity(levels);
         let (mut level, mut at) = (0, index);
         let mut parent = loop {
-            if let Some(block) = self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), at)) {
+            if let Some(block) = self.cache.get(self.tree.cache_key, Span::Tree(level_number(level), at)) {
                 break Some(block);
             }
             path.push((level, at));
@@ -122,7 +122,7 @@ impl Prover<'_> {
                 break None;
             }
             level += 1;
-            at = self.proven.geometry.slot(level, at).block;
+            at = self.tree.geometry.slot(level, at).block;
         };
         while let Some((level, at)) = path.pop() {
             parent = Some(self.below(parent.as_ref(), level, at, None).await?);
@@ -133,11 +133,11 @@ impl Prover<'_> {
     /// The blocks of `level` from the first of `range` on that are not in memory, in one read: none where that
     /// is only one. Nothing of it is proven.
     pub(super) async fn ahead(&self, level: usize, range: RangeInclusive<u64>) -> Result<Vec<Bytes>, Unread> {
-        let Some(offset) = self.proven.geometry.tree_block_offset(level, *range.start()) else {
+        let Some(offset) = self.tree.geometry.tree_block_offset(level, *range.start()) else {
             return Ok(Vec::new());
         };
         let is_known = |index: &u64| {
-            self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), *index)).is_some()
+            self.cache.get(self.tree.cache_key, Span::Tree(level_number(level), *index)).is_some()
         };
         let run = range.take_while(|index| !is_known(index)).count();
         if run < 2 {
@@ -157,13 +157,13 @@ impl Prover<'_> {
         index: u64,
         read: Option<Bytes>,
     ) -> Result<Verified<Bytes>, Box<Failure>> {
-        if let Some(block) = self.cache.get(self.proven.cache_key, Span::Tree(level_number(level), index)) {
+        if let Some(block) = self.cache.get(self.tree.cache_key, Span::Tree(level_number(level), index)) {
             return Ok(block);
         }
         let expected = match parent {
             None => self.proven.descriptor.root_hash,
             Some(block) => {
-                let slot = self.proven.geometry.slot(level + 1, index);
+                let slot = self.tree.geometry.slot(level + 1, index);
                 self.digest_at(block, slot, level + 1)?
             }
         };
@@ -177,20 +177,20 @@ impl Prover<'_> {
         expected: Digest,
         read: Option<Bytes>,
     ) -> Result<Verified<Bytes>, Box<Failure>> {
-        let Some(offset) = self.proven.geometry.tree_block_offset(level, index) else {
+        let Some(offset) = self.tree.geometry.tree_block_offset(level, index) else {
             return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
         };
         let span = Span::Tree(level_number(level), index);
         if read.is_none()
-            && let Some(bytes) = self.cache.on_disk(self.proven.cache_key, span, self.block_size()).await
+            && let Some(bytes) = self.cache.on_disk(self.tree.cache_key, span, self.block_size()).await
         {
             if self.hash(&bytes) == Some(expected) {
                 self.tree_blocks += 1;
                 let block = Verified::proven(bytes);
-                self.cache.insert_again(self.proven.cache_key, span, block.clone());
+                self.cache.insert_again(self.tree.cache_key, span, block.clone());
                 return Ok(block);
             }
-            self.cache.is_bad_on_disk(self.proven.cache_key, span);
+            self.cache.is_bad_on_disk(self.tree.cache_key, span);
         }
         let bytes = match read {
             Some(bytes) => Ok(bytes),
@@ -209,7 +209,7 @@ impl Prover<'_> {
         };
         self.tree_blocks += 1;
         let block = Verified::proven(bytes);
-        self.cache.insert(self.proven.cache_key, span, block.clone());
+        self.cache.insert(self.tree.cache_key, span, block.clone());
         Ok(block)
     }
 
@@ -229,15 +229,16 @@ impl Prover<'_> {
         Err(failure)
     }
 
-    fn hash(&self, block: &Bytes) -> Option<Digest> {
+    /// The hash of one block; `None` for no bytes.
+    pub(super) fn hash(&self, block: &Bytes) -> Option<Digest> {
         let mut found = None;
-        self.proven.hasher.hash_many(block, |_, digest| found = Some(digest));
+        self.tree.hasher.hash_many(block, |_, digest| found = Some(digest));
         found
     }
 
     fn digest_at(&self, block: &Verified<Bytes>, slot: Slot, level: usize) -> Result<Digest, Box<Failure>> {
         let short = || self.tree_failure(Cause::BadTreeBlock, level, slot.block, "the tree block is short");
-        self.proven.geometry.digest_at(block.get(), slot).ok_or_else(short)
+        self.tree.geometry.digest_at(block.get(), slot).ok_or_else(short)
     }
 
     fn tree_failure(&self, cause: Cause, level: usize, index: u64, detail: &str) -> Box<Failure> {

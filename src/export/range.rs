@@ -60,7 +60,7 @@ impl Export {
             return Err(ExportError::Io);
         };
         let mut prover = Prover::new(proven, tree, &self.cache, file.spares.as_ref());
-        let Cut { covered, data_blocks } = cut(&proven.geometry, offset, length);
+        let Cut { covered, data_blocks } = cut(&tree.geometry, offset, length);
         let mut proof = RangeProof {
             descriptor: Bytes::copy_from_slice(&proven.descriptor.encode()),
             covered,
@@ -78,7 +78,7 @@ impl Export {
                     return Err(excuse);
                 }
                 self.report_failure(&node, &failure, caller, false);
-                let first = first_below(&proven.geometry, &failure).max(*data_blocks.start());
+                let first = first_below(&tree.geometry, &failure).max(*data_blocks.start());
                 self.damages.note(&node.tag, state(&attr, &file.verdict), first, &failure);
                 return Err(ExportError::Corrupt(failure.cause));
             }
@@ -151,7 +151,7 @@ async fn blocks(
     prover: &mut Prover<'_>,
     data_blocks: &RangeInclusive<u64>,
 ) -> Result<Vec<ProofBlock>, Box<Failure>> {
-    let geometry = prover.proven.geometry;
+    let geometry = prover.tree.geometry;
     let mut all = Vec::new();
     let mut above: Option<(u64, Vec<Verified<Bytes>>)> = None;
     for (level, range) in levels(&geometry, data_blocks).rev() {

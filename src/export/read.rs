@@ -39,7 +39,7 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<dyn StoreFile>,
     pub(super) verdict: Verdict,
     /// There when the verdict is good.
-    pub(super) tree: Option<Tree>,
+    pub(super) tree: Option<Box<Tree>>,
     /// The same file on other stores, where there are any.
     pub(super) spares: Option<Spares>,
     /// The store that it was opened on, and its number there.

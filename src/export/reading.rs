@@ -175,18 +175,18 @@ impl<'a> Reading<'a> {
     }
 
     fn cached(&mut self, span: Span) -> Option<Verified<Bytes>> {
-        let bytes = self.export.cache.get(self.prover.proven.cache_key, span)?;
+        let bytes = self.export.cache.get(self.prover.tree.cache_key, span)?;
         self.hits += 1;
         Some(bytes)
     }
 
     pub(super) fn keep(&self, span: Span, bytes: &Verified<Bytes>) {
-        self.export.cache.insert(self.prover.proven.cache_key, span, bytes.clone());
+        self.export.cache.insert(self.prover.tree.cache_key, span, bytes.clone());
     }
 
     /// The span `from..to` from the disk cache, proven again. What is wrong there is dropped, and the store asked.
     async fn read_back(&mut self, span: Span, from: u64, to: u64) -> Option<Verified<Bytes>> {
-        let (cache, file) = (&self.export.cache, self.prover.proven.cache_key);
+        let (cache, file) = (&self.export.cache, self.prover.tree.cache_key);
         let data = cache.on_disk(file, span, usize::try_from(to - from).ok()?).await?;
         let block_size = self.prover.block_size() as u64;
         match self.prover.check(from / block_size, &data).await {
@@ -315,7 +315,7 @@ impl<'a> Reading<'a> {
         let mut at = from;
         while at < self.end {
             let (from, to) = self.span(at, EXTENT);
-            let key = self.prover.proven.cache_key;
+            let key = self.prover.tree.cache_key;
             let mostly = (self.end.min(to) - from) * 2 >= to - from;
             if !mostly || self.export.cache.has(key, Span::Extent(from / EXTENT)) {
                 break;

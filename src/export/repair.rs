@@ -361,7 +361,7 @@ impl Job<'_> {
             let cache = BlockCache::in_memory(TREE_BYTES);
             let mut own = Prover::new(self.proven, self.tree, &cache, None);
             let mut block = 0;
-            while block < self.proven.geometry.data_blocks() && self.proven.geometry.levels() > 0 {
+            while block < self.tree.geometry.data_blocks() && self.tree.geometry.levels() > 0 {
                 if let Err(failure) = own.leaf(block).await {
                     if failure.excuse.is_some() || failure.cause == Cause::Unreadable {
                         return Err(failure.detail);
@@ -369,7 +369,7 @@ impl Job<'_> {
                     bad.evidence = true;
                     break;
                 }
-                block = block.saturating_add(self.proven.geometry.arity());
+                block = block.saturating_add(self.tree.geometry.arity());
             }
         }
         let Some(attr) = self.here.attr else { return Ok(Bad { data: true, ..bad }) };

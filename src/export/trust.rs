@@ -34,10 +34,7 @@ const DETAIL_MAX: usize = 400;
 /// What a file was proven to be.
 pub(super) struct Proven {
     pub(super) descriptor: Descriptor,
-    pub(super) geometry: Geometry,
-    pub(super) hasher: BlockHasher,
-    pub(super) cache_key: FileKey,
-    pub(super) signers: Vec<Signer>,
+    pub(super) signers: Arc<[Signer]>,
     /// Which of the PKCS#7 messages counted.
     pub(super) pkcs7: Option<usize>,
     /// Which of the IMA values counted.
@@ -114,7 +111,7 @@ pub(super) struct Verdict {
 /// A verdict, with the tree that proves blocks when it accepts the file.
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
-    pub(super) tree: Option<Tree>,
+    pub(super) tree: Option<Box<Tree>>,
     /// What was judged; `None` when it could not be read.
     pub(super) evidence: Option<Evidence>,
     /// There is evidence of a later release, which may be whole.
@@ -133,8 +130,16 @@ pub(super) enum Judged {
     Unhashed(Unhashed),
 }
 
-/// Where the tree of an accepted file is read.
-pub(super) enum Tree {
+/// The tree of an accepted file, with what proves blocks under it.
+pub(super) struct Tree {
+    pub(super) geometry: Geometry,
+    pub(super) hasher: BlockHasher,
+    pub(super) cache_key: FileKey,
+    source: Source,
+}
+
+/// Where a tree is read.
+enum Source {
     /// It came with the evidence.
     Carried(Arc<dyn TreeSource>),
     /// All of the file was hashed.
@@ -142,16 +147,21 @@ pub(super) enum Tree {
 }
 
 impl Tree {
+    fn new(descriptor: &Descriptor, geometry: Geometry, source: Source) -> Box<Self> {
+        let hasher = BlockHasher::new(&descriptor.params);
+        Box::new(Self { geometry, hasher, cache_key: FileKey::new(&descriptor.file_digest()), source })
+    }
+
     /// Exactly `len` bytes from `offset`.
     pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Unread> {
-        match self {
-            Self::Carried(tree) => tree.read(offset, len).await.map_err(|error| {
+        match &self.source {
+            Source::Carried(tree) => tree.read(offset, len).await.map_err(|error| {
                 let Finding { cause, detail } = finding(&error);
                 // It was there when it was opened.
                 let cause = if cause == Cause::Unsigned { Cause::MalformedEvidence } else { cause };
                 Unread { finding: Finding { cause, detail }, excuse: excuse(&error) }
             }),
-            Self::Made(whole) => whole.read_tree(offset, len).await.map_err(|error| Unread {
+            Source::Made(whole) => whole.read_tree(offset, len).await.map_err(|error| Unread {
                 finding: Finding {
                     cause: Cause::Unreadable,
                     detail: format!("the tree made from the file: {error}"),
@@ -163,7 +173,7 @@ impl Tree {
 
     /// Whether the tree was made from the file, since none came with the evidence.
     pub(super) fn is_made(&self) -> bool {
-        matches!(self, Self::Made(_))
+        matches!(self.source, Source::Made(_))
     }
 }
 
@@ -197,6 +207,8 @@ pub(super) struct Trust {
     pub(super) sources: Arc<Sources>,
     wholes: Arc<Wholes>,
     trusted: ArcSwap<Trusted>,
+    /// Who signed the file that was judged last: most likely who signed the next one.
+    signers: ArcSwap<Arc<[Signer]>>,
 }
 
 impl Trust {
@@ -207,7 +219,7 @@ impl Trust {
         keyring: Keyring,
     ) -> Self {
         let trusted = ArcSwap::from_pointee(Trusted { keyring, generation: 0 });
-        Self { namespace, sources, wholes, trusted }
+        Self { namespace, sources, wholes, trusted, signers: ArcSwap::from_pointee(Arc::from([])) }
     }
 
     /// Trusts `keyring` from now on, also for files that are open.
@@ -288,12 +300,9 @@ impl Trust {
         let seen = Seen::of(&open, source);
         let asked = Asked { source, path, size, depth };
         let (outcome, tree, until) = match self.accept(asked, &open, &trusted.keyring).await {
-            Ok(Some(Accepted { descriptor, geometry, acceptance, tree })) => {
+            Ok(Some(Accepted { descriptor, acceptance, tree })) => {
                 let proven = Proven {
-                    geometry,
-                    hasher: BlockHasher::new(&descriptor.params),
-                    cache_key: FileKey::new(&descriptor.file_digest()),
-                    signers: acceptance.signers,
+                    signers: self.shared(acceptance.signers),
                     pkcs7: acceptance.pkcs7,
                     ima: acceptance.ima,
                     carrier: open.carrier,
@@ -309,6 +318,17 @@ impl Trust {
         let evidence = Some(open.evidence);
         let verdict = verdict(outcome, Some(seen), until, evidence.as_ref());
         Ok(Judged::Known(Judgement { verdict, tree, evidence, is_later: false }))
+    }
+
+    /// `signers`, in the memory that they are in already.
+    fn shared(&self, signers: Vec<Signer>) -> Arc<[Signer]> {
+        let last = self.signers.load();
+        if ***last == signers[..] {
+            return Arc::clone(&last);
+        }
+        let signers = Arc::<[Signer]>::from(signers);
+        self.signers.store(Arc::new(signers.clone()));
+        signers
     }
 
     /// The evidence of `path` if it is what was `seen`.
@@ -349,8 +369,8 @@ impl Trust {
                 match self.check(path, evidence, keyring, &descriptor, &[]).await {
                     Ok(acceptance) => match &open.tree {
                         Some(tree) if tree.size() == geometry.tree_size() => {
-                            let tree = Tree::Carried(tree.clone());
-                            return Ok(Some(Accepted { descriptor, geometry, acceptance, tree }));
+                            let tree = Tree::new(&descriptor, geometry, Source::Carried(tree.clone()));
+                            return Ok(Some(Accepted { descriptor, acceptance, tree }));
                         }
                         Some(tree) => {
                             let (length, wants) = (tree.size(), geometry.tree_size());
@@ -398,7 +418,8 @@ impl Trust {
                 continue;
             }
             let geometry = descriptor.geometry().map_err(malformed)?;
-            return Ok(Some(Accepted { descriptor, geometry, acceptance, tree: Tree::Made(whole) }));
+            let tree = Tree::new(&descriptor, geometry, Source::Made(whole));
+            return Ok(Some(Accepted { descriptor, acceptance, tree }));
         }
     }
 
@@ -507,9 +528,8 @@ struct Asked<'a> {
 /// What signatures accept.
 struct Accepted {
     descriptor: Descriptor,
-    geometry: Geometry,
     acceptance: Acceptance,
-    tree: Tree,
+    tree: Box<Tree>,
 }
 
 /// Why evidence is not accepted.
