@@ -2,11 +2,21 @@
 //!
 //! Pure: no I/O, no clock. What was found out about a file or a block is a fact; whether it may
 //! be served is decided here and nowhere else.
+//!
+//! [`decide`] asks whether something is proven; a [`Policy`] in the language of [`ipe`] asks what may be
+//! done with what is.
+
+pub mod ipe;
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::event::{Cause, CauseClass};
+
+pub use ipe::{
+    Action, DigestFact, Errno, Explanation, Facts, Miss, Op, Policy, PolicyError, PolicyFault, Property,
+    Rule, RuleRef, Ruling, SignerFact, UpdateError, Version,
+};
 
 /// What happens to what does not verify.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
