@@ -491,3 +491,45 @@ frames = {
 }
 for name, data in frames.items():
     seed("upstream", "rpc-" + name, bytes([0, 1]) + data)
+
+# --- policies of exports: the grammar of Linux IPE, and what it has more here
+HEADER = b"policy_name=p policy_version=1.2.3\n"
+RULES = b"""DEFAULT action=DENY
+DEFAULT op=EXECUTE action=ALLOW
+op=EXECUTE fsverity_digest=sha256:00fF dmverity_roothash=sha512:ab action=DENY
+op=EXECUTE boot_verified=TRUE dmverity_signature=FALSE fsverity_signature=TRUE action=ALLOW # a comment
+op=READ path=boot/** quorum=2 action=ALLOW
+op=READ intended_pathname=/**/*.{so,[a-z]?} signer=release format=native action=ALLOW
+op=READ signer=""" + b"a1" * 32 + b""" signed_after=2026-01-31 action=ALLOW
+op=READ signed_after=1969-12-31T23:59:59.5+01:00 path=a\\*b action=DENY
+op=LIST client=10.0.0.0/8 uid=1000 path=/ action=ALLOW
+op=XATTR client=::ffff:10.1.2.3 action=DENY
+op=XATTR client=fd00::/8 action=ALLOW
+"""
+EACH = b"".join(b"DEFAULT op=%s action=DENY\n" % op for op in (
+    b"EXECUTE", b"FIRMWARE", b"KMODULE", b"KEXEC_IMAGE", b"KEXEC_INITRAMFS", b"POLICY", b"X509_CERT"))
+policies = {
+    "all": HEADER + RULES,
+    "crlf": (HEADER + RULES).replace(b"\n", b"\r\n"),
+    "cr-and-tabs": (HEADER + RULES).replace(b"\n", b"\r").replace(b" ", b"\t \t"),
+    "defaults-of-each": HEADER + EACH + b"op=READ action=ALLOW\n",
+    "default-missing": HEADER + EACH[:-1 - len(b"DEFAULT op=X509_CERT action=DENY")],
+    "default-twice": HEADER + b"DEFAULT action=DENY\nDEFAULT action=ALLOW\n",
+    "default-with-property": HEADER + b"DEFAULT op=READ uid=1 action=DENY\n",
+    "nul": HEADER + b"DEFAULT action=DENY\0op=READ\n",
+    "nbsp": HEADER + b"DEFAULT action=DENY\xa0\x0b",
+    "version-range": b"policy_name=p policy_version=0.+0000.65536\nDEFAULT action=DENY\n",
+    "version-overflow": b"policy_name=p policy_version=0.0.18446744073709551616\n",
+    "version-parts": b"policy_name=p policy_version=1.2.3.4\n",
+    "digest-odd": HEADER + b"DEFAULT action=DENY\nop=READ fsverity_digest=sha256:0 action=DENY\n",
+    "digest-empty": HEADER + b"DEFAULT action=DENY\nop=READ fsverity_digest=: action=DENY\n",
+    "braces": HEADER + b"DEFAULT action=DENY\nop=READ path=" + b"{**/a,b/**/}" * 20 + b" action=DENY\n",
+    "many-properties": HEADER + b"DEFAULT action=DENY\nop=READ " + b"uid=1 " * 62 + b"action=DENY\n",
+    "control": HEADER + b"DEFAULT action=DENY\nop=READ \x1b[31m=\xff action=DENY\n",
+    "no-header": RULES,
+    "empty": b"",
+}
+for name, data in policies.items():
+    seed("policy", name, data)
+for name, data in vectors("ipe", ".txt"):
+    seed("policy", name, data)

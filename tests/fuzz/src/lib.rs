@@ -12,7 +12,8 @@ use nfs_verity::carrier::{CarrierKind, Footer};
 use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
 use nfs_verity::event::Silent;
 use nfs_verity::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
-use nfs_verity::policy::Mode;
+use nfs_verity::policy::ipe::SignerPattern;
+use nfs_verity::policy::{DigestFact, Facts, Mode, Op, Policy, Property, Rule, RuleRef, SignerFact};
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
 use nfs_verity::proto::nfs4::state::{Journal, State, StateLimits, StateOptions};
 use nfs_verity::proto::nfs4::{Nfs4, Nfs4Options};
@@ -52,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     ("modsig", modsig),
     ("certificate", certificate),
     ("upstream", upstream),
+    ("policy", policy),
 ];
 
 /// Record marking. Bytes 0 and 1: the limit in units of 64 bytes, and how many bytes arrive at a time.
@@ -542,4 +544,89 @@ pub fn upstream(data: &[u8]) {
             Err(_) => before = false,
         }
     }
+}
+
+/// A policy of an export. What is written of it is the same policy, its rulings and their explanations
+/// agree, and a rule matches what it asks for unless one before it does.
+pub fn policy(data: &[u8]) {
+    let parsed = match Policy::parse(data) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            one_line(&error.to_string());
+            assert!((1..=data.len() + 1).contains(&error.line()) && error.token().len() <= 64 * 4 + 3);
+            assert!(error.errno().number() > 0);
+            return;
+        }
+    };
+    let written = parsed.render();
+    let again = Policy::parse(&written).expect("what was written is read");
+    assert_eq!(again.render(), written);
+    assert_eq!(again.has_additions(), parsed.has_additions());
+    let (told, told_again) = (parsed.statements(), again.statements());
+    assert!(told.iter().map(RuleRef::to_string).eq(told_again.iter().map(RuleRef::to_string)));
+    assert!(told.iter().all(|statement| statement.audit_text().bytes().all(|b| (0x20..0x7f).contains(&b))));
+    let rules = told.iter().filter_map(|statement| match statement {
+        RuleRef::Rule(rule) => Some(*rule),
+        _ => None,
+    });
+    for rule in rules.take(64) {
+        asking(rule, |facts| {
+            let ruling = parsed.evaluate(facts);
+            let explained = parsed.explain(facts);
+            assert_eq!(ruling, explained.ruling);
+            assert_eq!(again.evaluate(facts).rule.to_string(), ruling.rule.to_string());
+            assert!(explained.misses.iter().all(|miss| miss.rule.op() == facts.op));
+            assert!(ruling.rule.line().is_none_or(|line| {
+                explained
+                    .misses
+                    .iter()
+                    .all(|miss| !matches!(ruling.rule, RuleRef::Rule(_)) || miss.rule.line() < line)
+            }));
+        });
+    }
+    for op in Op::ALL {
+        let nothing = Facts::of(op);
+        assert_eq!(parsed.evaluate(&nothing), parsed.explain(&nothing).ruling);
+    }
+}
+
+/// Facts that fulfil what `rule` asks for, as far as this is easily made.
+fn asking(rule: &Rule, look: impl FnOnce(&Facts<'_>)) {
+    let mut facts = Facts::of(rule.op());
+    let mut signers = Vec::new();
+    for property in rule.properties() {
+        match property {
+            Property::BootVerified(value) => facts.boot_verified = *value,
+            Property::DmveritySignature(value) => facts.dmverity_signature = *value,
+            Property::FsveritySignature(value) => facts.fsverity_signature = *value,
+            Property::DmverityRoothash(digest) | Property::FsverityDigest(digest) => {
+                let algorithm = std::str::from_utf8(digest.algorithm()).unwrap_or("sha256");
+                let fact = Some(DigestFact { algorithm, bytes: digest.bytes() });
+                (facts.fsverity_digest, facts.dmverity_roothash) = (fact, fact);
+            }
+            Property::Path(pattern) => facts.path = Some(pattern.text().as_bytes()),
+            Property::Signer(SignerPattern::Key(key_id)) => {
+                signers.push(SignerFact { key_id: *key_id, name: "", format: "native" });
+            }
+            Property::Signer(SignerPattern::Name(name)) => {
+                let name = std::str::from_utf8(name).unwrap_or_default();
+                signers.push(SignerFact { key_id: [1; 32], name, format: "native" });
+            }
+            Property::Format(word) => {
+                let format = std::str::from_utf8(word).unwrap_or_default();
+                signers.push(SignerFact { key_id: [2; 32], name: "", format });
+            }
+            Property::Client(network) => {
+                facts.client = network.to_string().split('/').next().and_then(|first| first.parse().ok());
+                assert!(facts.client.is_some_and(|client| network.contains(client)));
+            }
+            Property::Uid(uid) => facts.uid = Some(*uid),
+            Property::SignedAfter(time) => facts.signed_at = time.as_second().checked_add(1),
+            Property::Quorum(number) => {
+                signers.extend((0..*number).map(|id| SignerFact { key_id: [id; 32], name: "", format: "" }));
+            }
+        }
+    }
+    facts.signers = &signers;
+    look(&facts);
 }
