@@ -44,11 +44,10 @@ impl Network {
 
     /// True when `peer` is in the network.
     pub fn contains(&self, peer: IpAddr) -> bool {
-        let peer = canonical(peer);
-        peer.is_ipv4() == self.address.is_ipv4() && self.first(peer) == self.address
+        self.first(canonical(peer)) == self.address
     }
 
-    /// The first address of the network of this prefix that `address` is in.
+    /// The first address of the network of this prefix that `address` is in, of the same family.
     fn first(&self, address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(address) => {

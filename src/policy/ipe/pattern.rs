@@ -13,11 +13,11 @@ const GLOB_MAX: usize = 512;
 const WILD: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
 
 /// A pattern of paths below the export's root: `*` and `?` within a name, `**` across directories,
-/// `[...]`, `{a,b}`, `{,a}`, and `\` before one of these for itself. It matches bytes, so `?` is one byte. A `/`
-/// before it means the root, as it does without; `/` alone is the root itself.
+/// `[...]`, `{a,b}`, `{,a}`, and `\` before one of these for itself. It matches bytes, so `?` is one byte.
+/// A `/` before it means the root, as it does without; `/` alone is the root itself.
 ///
 /// In the kernel tree that knows `intended_pathname`, `*` may only stand at the end and crosses `/`, and
-/// a pattern without one matches whatever begins with it: here both must be written, as `**`.
+/// a pattern without one matches whatever begins with it; here only `**` does such things.
 #[derive(Clone)]
 pub struct PathPattern {
     text: Box<str>,
@@ -32,8 +32,16 @@ enum Kind {
     Below(usize),
     /// Any path.
     Any,
-    /// Paths that begin and end with so many bytes of the text, which is quickly seen, and match.
-    Glob { start: usize, end: usize, matcher: GlobMatcher },
+    Glob(Box<Compiled>),
+}
+
+/// A pattern with wildcards. What it matches begins and ends with so many bytes of the text, which is
+/// seen sooner.
+#[derive(Clone)]
+struct Compiled {
+    start: usize,
+    end: usize,
+    matcher: GlobMatcher,
 }
 
 impl PathPattern {
@@ -54,7 +62,8 @@ impl PathPattern {
                 let end = text.rsplit(WILD).next().unwrap_or_default();
                 // `**/` matches nothing, too, and takes the slash with it.
                 let end = end.strip_prefix('/').unwrap_or(end).len();
-                Kind::Glob { start: text.find(WILD).unwrap_or_default(), end, matcher }
+                let start = text.find(WILD).unwrap_or_default();
+                Kind::Glob(Box::new(Compiled { start, end, matcher }))
             }
         };
         Ok(Self { text: text.into(), kind })
@@ -73,13 +82,13 @@ impl PathPattern {
                 path.get(*length) == Some(&b'/') && path.get(..*length) == self.text.as_bytes().get(..*length)
             }
             Kind::Any => true,
-            Kind::Glob { start, end, matcher } => {
+            Kind::Glob(glob) => {
                 let text = self.text.as_bytes();
-                let head = text.get(..*start).unwrap_or_default();
-                let tail = text.get(text.len().saturating_sub(*end)..).unwrap_or_default();
+                let head = text.get(..glob.start).unwrap_or_default();
+                let tail = text.get(text.len().saturating_sub(glob.end)..).unwrap_or_default();
                 path.starts_with(head)
                     && path.ends_with(tail)
-                    && matcher.is_match_candidate(&Candidate::from_bytes(path))
+                    && glob.matcher.is_match_candidate(&Candidate::from_bytes(path))
             }
         }
     }
@@ -91,7 +100,7 @@ impl PathPattern {
 
     /// True when it was compiled, which takes memory.
     pub(super) fn is_compiled(&self) -> bool {
-        matches!(self.kind, Kind::Glob { .. })
+        matches!(self.kind, Kind::Glob(_))
     }
 }
 

@@ -73,6 +73,7 @@ fn a_path_is_matched_from_the_root_of_the_export() {
         ("**", &["", "a", "a/b"], &[]),
         ("*", &["a"], &["a/b"]),
         ("**/*.so", &["a.so", "lib/x/a.so"], &["a.so.1"]),
+        ("**/b", &["b", "a/b", "a/c/b"], &["ab", "a/bc"]),
         ("lib{,64}/?[0-9].so", &["lib/a1.so", "lib64/b2.so"], &["lib/1.so", "lib32/a1.so", "lib//1.so"]),
         ("a\\*b", &["a*b"], &["axb", "a\\*b"]),
         ("/", &[""], &["a", "/"]),
@@ -258,4 +259,27 @@ fn an_explanation_names_what_stood_in_the_way() {
     assert_eq!(explained.ruling, policy.evaluate(&facts));
     let unknown = policy.explain(&Facts::of(Op::Xattr));
     assert_eq!((unknown.misses.len(), unknown.ruling.rule.line()), (0, Some(2)));
+}
+
+#[test]
+fn the_first_rule_that_matches_decides_however_it_is_found() {
+    let digest = [0xab];
+    let fact = Some(DigestFact { algorithm: "sha256", bytes: &digest });
+    let facts = Facts { fsverity_digest: fact, uid: Some(1), ..reading(b"a") };
+    let rules =
+        ["fsverity_digest=sha256:ab", "path=a", "uid=1", "path=a fsverity_digest=sha256:ab", "path=?"];
+    for first in 0..rules.len() {
+        let mut order = rules;
+        order.rotate_left(first);
+        for rules in [order.to_vec(), order.iter().rev().copied().collect()] {
+            // Rules that miss, and are found the same way.
+            let text: String = rules
+                .iter()
+                .map(|rule| format!("op=READ uid=2 {rule} action=ALLOW\nop=READ {rule} action=DENY\n"))
+                .collect();
+            let policy = policy(&format!("{text}DEFAULT action=ALLOW"));
+            assert_eq!(policy.evaluate(&facts).rule.line(), Some(3), "{text}");
+            assert_eq!(policy.explain(&facts).ruling, policy.evaluate(&facts), "{text}");
+        }
+    }
 }

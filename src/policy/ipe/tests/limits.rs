@@ -67,3 +67,36 @@ fn errnos_are_linux_s() {
     let told = all.map(|errno| format!("{errno} {}", errno.number()));
     assert_eq!(told, ["ENOMEM 12", "EINVAL 22", "ERANGE 34", "EBADMSG 74", "ESTALE 116"]);
 }
+
+#[test]
+fn every_fault_of_the_grammar_is_told_by_its_name() {
+    let all = "DEFAULT action=DENY\n";
+    let header = |header: &str| Policy::parse(format!("{header}\n{all}").as_bytes()).unwrap_err();
+    for (text, fault) in [
+        ("policy_version=1.2.3", PolicyFault::HeaderName),
+        ("policy_name=p", PolicyFault::HeaderVersion),
+        ("policy_name=p version=1.2.3", PolicyFault::HeaderVersion),
+        ("policy_name=p policy_version=1.2.3 p", PolicyFault::HeaderTrailing),
+        ("policy_name=p policy_version=1.2", PolicyFault::VersionParts),
+        ("policy_name=p policy_version=1.2.x", PolicyFault::VersionNumber),
+        ("policy_name=p policy_version=1.2.65536", PolicyFault::VersionRange),
+    ] {
+        assert_eq!((header(text).fault(), header(text).line()), (fault, 1), "{text}");
+    }
+    assert_eq!(Policy::parse(b"# nothing\n").unwrap_err().fault(), PolicyFault::NoHeader);
+    for (text, fault) in [
+        ("op=WRITE action=DENY", PolicyFault::Operation),
+        ("DEFAULT uid=1 action=DENY", PolicyFault::Operation),
+        ("action=DENY", PolicyFault::NoOperation),
+        ("op=READ action=PERMIT", PolicyFault::Action),
+        ("DEFAULT op=READ", PolicyFault::Action),
+        ("op=READ what=1 action=DENY", PolicyFault::Property),
+        ("op=READ fsverity_digest=sha256 action=DENY", PolicyFault::DigestColon),
+        ("op=READ fsverity_digest=sha256:0 action=DENY", PolicyFault::DigestHex),
+        ("DEFAULT op=READ uid=1 action=DENY", PolicyFault::DefaultProperties),
+        ("DEFAULT action=DENY", PolicyFault::DuplicateDefault),
+    ] {
+        let error = refused(&format!("{all}{text}"));
+        assert_eq!((error.fault(), error.line()), (fault, 3), "{text}");
+    }
+}

@@ -123,8 +123,8 @@ mod reference {
 }
 
 // Few values of each kind, so that rules match.
-const PATHS: [&str; 7] = ["", "a", "a/b", "a/b/c", "ab", "b/c.so", "a/c.so"];
-const PATTERNS: [&str; 16] = [
+const PATHS: [&str; 8] = ["", "a", "a/b", "a/b/c", "ab", "b/c.so", "a/c.so", "b"];
+const PATTERNS: [&str; 17] = [
     "/",
     "a",
     "/a/b",
@@ -139,6 +139,7 @@ const PATTERNS: [&str; 16] = [
     "[ab]/c.so",
     "**/b/**",
     "a/**/b",
+    "**/b",
     "a\\b",
     "a*",
 ];
