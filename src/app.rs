@@ -2,6 +2,7 @@
 
 mod handle_key;
 mod nfs4;
+mod policies;
 mod revocations;
 mod schedule;
 mod stores;
@@ -29,6 +30,7 @@ use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{StoreError, StorePath};
+use policies::PolicyTrouble;
 use revocations::Revocations;
 use schedule::Schedule;
 use stores::Stores;
@@ -94,6 +96,9 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// A policy cannot be taken.
+    #[error(transparent)]
+    Policy(#[from] PolicyTrouble),
     /// rpcbind does not take the registration.
     #[error("cannot register with the local rpcbind: {0}; start it or leave --rpcbind out")]
     Rpcbind(std::io::Error),
@@ -107,6 +112,7 @@ impl AppError {
             | Self::NoKeys(_)
             | Self::Config(_)
             | Self::DiskCache(_)
+            | Self::Policy(_)
             | Self::HandleKey { .. } => true,
             Self::Store(_)
             | Self::Monitor(_)
@@ -124,6 +130,7 @@ pub struct Gateway {
     export: Arc<Export>,
     monitor: Arc<Monitor>,
     revocations: Arc<Revocations>,
+    state: PathBuf,
     server: Server,
     monitor_listener: TcpListener,
     monitor_address: SocketAddr,
@@ -173,6 +180,7 @@ impl Gateway {
             let source = std::io::Error::other(format!("{}: {}", settings.store, error.source));
             StoreError { source, ..error }
         })?);
+        policies::take(&settings.policies, &state, &export, &*monitor)?;
         monitor.set_gauge(export.clone());
         let scrubs = Schedule::new(&settings, stores, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {
@@ -203,6 +211,7 @@ impl Gateway {
             export,
             monitor,
             revocations,
+            state,
             server,
             monitor_listener,
             monitor_address,
@@ -229,6 +238,7 @@ impl Gateway {
             export: self.export.clone(),
             monitor: self.monitor.clone(),
             revocations: self.revocations.clone(),
+            state: self.state.clone(),
         }
     }
 
@@ -279,6 +289,7 @@ pub struct Reloader {
     export: Arc<Export>,
     monitor: Arc<Monitor>,
     revocations: Arc<Revocations>,
+    state: PathBuf,
 }
 
 impl Reloader {
@@ -303,15 +314,19 @@ impl Reloader {
         if let Err(error) = taken {
             return self.refuse("trust", &error.to_string());
         }
+        // Where it is refused, the old policy rules, and its own trouble is told.
+        if policies::take(&settings.policies, &self.state, &self.export, &*self.monitor).is_ok() {
+            self.settings.policies = settings.policies.clone();
+        }
         self.monitor.set_policy(&self.settings.mode.to_string(), keys);
         for setting in self.settings.relaxed().iter().chain(&relaxed) {
             self.monitor.emit(&Event::Relaxed { setting });
         }
         let detail = format!("{keys} keys from {}", settings.trust.display());
         self.monitor.emit(&Event::Reloaded { what: "trust", detail: &detail });
-        let trust = self.settings.trust.clone();
-        let detail = match (Settings { trust, ..settings }) == self.settings {
-            true => "nothing but the keys can have changed",
+        let (trust, policies) = (self.settings.trust.clone(), self.settings.policies.clone());
+        let detail = match (Settings { trust, policies, ..settings }) == self.settings {
+            true => "nothing but keys and policies can have changed",
             false => "some settings differ from those that run; they hold after a restart",
         };
         self.monitor.emit(&Event::Reloaded { what: "configuration", detail });

@@ -43,6 +43,8 @@ pub enum Cause {
     Truncated,
     /// The store could not be read.
     Unreadable,
+    /// The operator's policy says no, whatever the proof.
+    Policy,
 }
 
 /// What a [`Cause`] means for a client.
@@ -56,7 +58,7 @@ pub enum CauseClass {
 
 impl Cause {
     /// All causes, in the order in which documentation and metrics list them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unsigned,
         Self::UnknownKey,
         Self::BadSignature,
@@ -73,6 +75,7 @@ impl Cause {
         Self::BadTreeBlock,
         Self::Truncated,
         Self::Unreadable,
+        Self::Policy,
     ];
 
     /// The wording used everywhere.
@@ -94,6 +97,7 @@ impl Cause {
             Self::BadTreeBlock => "bad tree block",
             Self::Truncated => "truncated",
             Self::Unreadable => "unreadable",
+            Self::Policy => "denied by policy",
         }
     }
 
@@ -116,6 +120,7 @@ impl Cause {
             Self::BadTreeBlock => "restore the evidence or sign the file again",
             Self::Truncated => "restore the file's content from a good copy",
             Self::Unreadable => "look at the store: permissions, disk, network",
+            Self::Policy => "leave it so, or change the rule (policy explain tells which)",
         }
     }
 
@@ -130,7 +135,8 @@ impl Cause {
             | Self::TooFewSigners
             | Self::Expired
             | Self::WrongNamespace
-            | Self::WrongPath => CauseClass::Denied,
+            | Self::WrongPath
+            | Self::Policy => CauseClass::Denied,
             Self::WrongSize
             | Self::WrongDigest
             | Self::MalformedEvidence
@@ -178,8 +184,10 @@ pub struct Refusal<'a> {
     pub found: Option<&'a [u8]>,
     /// Who asked.
     pub client: Option<Client>,
-    /// True when warn mode let it pass all the same.
+    /// True when warn mode, or a policy that is permissive, let it pass all the same.
     pub served: bool,
+    /// The record that the kernel would write, without its time, where a policy refused it.
+    pub record: Option<&'a str>,
 }
 
 /// Something that one store has damaged and another one has whole.
@@ -447,6 +455,22 @@ pub enum Event<'a> {
         what: &'a str,
         /// The error.
         error: &'a str,
+    },
+    /// A policy was read, or refused.
+    PolicyLoaded {
+        /// Which, and from where, for people.
+        detail: &'a str,
+        /// Why it was refused.
+        error: Option<&'a str>,
+        /// The record that the kernel would write, without its time.
+        record: &'a str,
+    },
+    /// Another policy rules, or the same one in another way.
+    PolicyChanged {
+        /// What rules now, for people.
+        detail: &'a str,
+        /// The record that the kernel would write, without its time.
+        record: &'a str,
     },
     /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
     /// Told of the first, the second, the fourth and so on: a disk may hold many.

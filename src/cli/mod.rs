@@ -9,6 +9,7 @@ mod keys;
 mod mint;
 mod modsig;
 mod mount;
+mod policy;
 mod pool;
 mod progress;
 mod relocate;
@@ -67,6 +68,7 @@ enum Command {
     Scrub(scrub::ScrubArgs),
     Serve(serve::ServeArgs),
     Keys(keys::KeysArgs),
+    Policy(policy::PolicyArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -94,6 +96,7 @@ impl Cli {
             Command::Scrub(args) => scrub::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
             Command::Keys(args) => keys::run(&args, out),
+            Command::Policy(args) => policy::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),
         }
     }

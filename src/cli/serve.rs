@@ -13,7 +13,9 @@ use super::pool::{default_jobs, runtime};
 use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
-use crate::config::{ConfigError, DiskCache, FileSettings, Interval, Overrides, Settings, Wait, parse_size};
+use crate::config::{
+    ConfigError, DiskCache, FileSettings, Interval, Overrides, PolicyMode, Settings, Wait, parse_size,
+};
 use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
 use crate::sign::FormatSet;
@@ -83,6 +85,18 @@ pub(super) struct ServeArgs {
     /// enforce: refuse what does not verify; warn: serve it and report [default: enforce]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
+    /// What may be done with what verifies: a policy in the language of Linux IPE (repeatable; the first rules)
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// The name of the policy that rules, where there are several
+    #[arg(long, value_name = "NAME")]
+    policy_active: Option<String>,
+    /// enforce: refuse what the policy denies; permissive: serve it and report [default: enforce]
+    #[arg(long, value_name = "MODE")]
+    policy_mode: Option<PolicyMode>,
+    /// Take policies only that are signed by such a certificate, or one of a directory
+    #[arg(long, value_name = "PATH")]
+    policy_trust: Option<PathBuf>,
     /// Append events to FILE, one JSON object a line
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
@@ -146,6 +160,10 @@ impl ServeArgs {
             monitor: self.monitor,
             namespace: self.namespace.clone(),
             mode: self.mode,
+            policies: (!self.policy.is_empty()).then(|| self.policy.clone()),
+            policy_active: self.policy_active.clone(),
+            policy_mode: self.policy_mode,
+            policy_trust: self.policy_trust.clone(),
             audit_log: self.audit_log.clone(),
             cache: self.cache,
             state: self.state.clone(),

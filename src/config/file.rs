@@ -22,7 +22,7 @@ use crate::store::StoreAddress;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 35] = [
     "store",
     "replica",
     "repair",
@@ -38,6 +38,10 @@ const KEYS: [&str; 31] = [
     "monitor",
     "namespace",
     "mode",
+    "policy",
+    "policy_active",
+    "policy_mode",
+    "policy_trust",
     "audit_log",
     "cache",
     "state",
@@ -97,10 +101,21 @@ impl FileSettings {
         let text = utf8(bytes, &name)?;
         let mut settings = Self::parse(&text, &name)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let Overrides { store, replicas, trust, audit_log, state, disk_cache, handle_key, .. } =
-            &mut settings.values;
+        let Overrides {
+            store,
+            replicas,
+            trust,
+            policies,
+            policy_trust,
+            audit_log,
+            state,
+            disk_cache,
+            handle_key,
+            ..
+        } = &mut settings.values;
         let disk_cache = disk_cache.as_mut().map(|cache| &mut cache.directory);
-        let paths = [trust, audit_log, state, handle_key].into_iter().flatten().chain(disk_cache);
+        let paths = [trust, policy_trust, audit_log, state, handle_key].into_iter().flatten();
+        let paths = paths.chain(disk_cache).chain(policies.iter_mut().flatten());
         let stores = store.iter_mut().chain(replicas.iter_mut().flatten());
         let stores = stores.filter_map(|store| match store {
             StoreAddress::Local(path) => Some(path),
@@ -158,6 +173,10 @@ fn read_key(
         "monitor" => values.monitor = Some(entry.address()?),
         "namespace" => values.namespace = Some(entry.string()?.to_owned()),
         "mode" => values.mode = Some(entry.word()?),
+        "policy" => values.policies = Some(entry.paths()?),
+        "policy_active" => values.policy_active = Some(entry.string()?.to_owned()),
+        "policy_mode" => values.policy_mode = Some(entry.word()?),
+        "policy_trust" => values.policy_trust = Some(entry.path()?),
         "audit_log" => values.audit_log = Some(entry.path()?),
         "cache" => values.cache = Some(entry.size(CACHE_MIN, "1MiB")?),
         "state" => values.state = Some(entry.path()?),
@@ -321,6 +340,16 @@ impl Entry<'_, '_> {
 
     fn path(&self) -> Result<PathBuf, ConfigError> {
         self.location("a path").map(PathBuf::from)
+    }
+
+    /// A list of paths, or one.
+    fn paths(&self) -> Result<Vec<PathBuf>, ConfigError> {
+        match self.value.get_ref().as_array() {
+            Some(list) => {
+                list.iter().map(|value| Entry { file: self.file, name: self.name, value }.path()).collect()
+            }
+            None => Ok(vec![self.path()?]),
+        }
     }
 
     fn store(&self) -> Result<StoreAddress, ConfigError> {

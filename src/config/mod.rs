@@ -6,6 +6,7 @@
 
 mod file;
 mod interval;
+mod policy;
 mod size;
 mod trust;
 
@@ -23,6 +24,7 @@ use crate::store::{AddressError, StoreAddress};
 
 pub use file::FileSettings;
 pub use interval::{Interval, IntervalError};
+pub use policy::{PolicyFile, PolicyFileError, load_policy};
 pub use size::{SizeError, parse_size};
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
 
@@ -47,6 +49,8 @@ const REPAIR_AFTER_DEFAULT: u32 = 600;
 const TIMEOUT_DEFAULT: u32 = 10;
 /// Replicas beside the store.
 const REPLICAS_MAX: usize = 16;
+/// Policies that may be loaded at a time.
+const POLICIES_MAX: usize = 64;
 const SCRUB_RATE: RangeInclusive<u32> = 1..=1_000_000;
 /// Numbers that no attribute of an RFC has, and that fit in four words.
 const FATTR4_IMA: RangeInclusive<u32> = 83..=127;
@@ -149,6 +153,14 @@ pub struct Overrides {
     pub namespace: Option<String>,
     /// What happens to what does not verify.
     pub mode: Option<Mode>,
+    /// Files with policies.
+    pub policies: Option<Vec<PathBuf>>,
+    /// The name of the policy that rules.
+    pub policy_active: Option<String>,
+    /// What happens to what the policy denies.
+    pub policy_mode: Option<PolicyMode>,
+    /// Whose policies count.
+    pub policy_trust: Option<PathBuf>,
     /// The audit log's file.
     pub audit_log: Option<PathBuf>,
     /// The cache's size in bytes.
@@ -209,6 +221,41 @@ impl std::str::FromStr for Wait {
     }
 }
 
+/// What happens to what the policy denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// It is served and told, to try a policy out.
+    Permissive,
+}
+
+impl std::str::FromStr for PolicyMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "enforce" => Ok(Self::Enforce),
+            "permissive" => Ok(Self::Permissive),
+            _ => Err(format!("policy_mode must be \"enforce\" or \"permissive\", not \"{text}\"")),
+        }
+    }
+}
+
+/// The policies of an export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// Files with policies; none where everything that verifies is served.
+    pub files: Vec<PathBuf>,
+    /// The name of the one that rules; `None` for that of the first file.
+    pub active: Option<String>,
+    /// What happens to what it denies.
+    pub mode: PolicyMode,
+    /// Whose policies count: a certificate, or a directory of them. `None` where policies are not signed.
+    pub trust: Option<PathBuf>,
+}
+
 /// A second tier of the cache, on a local disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskCache {
@@ -263,6 +310,8 @@ pub struct Settings {
     pub namespace: String,
     /// What happens to what does not verify.
     pub mode: Mode,
+    /// What may be done with what verifies.
+    pub policies: Policies,
     /// The audit log's file, if there is to be one.
     pub audit_log: Option<PathBuf>,
     /// The cache's size in bytes; at least [`CACHE_MIN`].
@@ -333,6 +382,12 @@ impl Settings {
             monitor: flags.monitor.or(values.monitor).unwrap_or(local(MONITOR_PORT)),
             namespace: flags.namespace.or(values.namespace).unwrap_or_default(),
             mode: flags.mode.or(values.mode).unwrap_or(Mode::Enforce),
+            policies: Policies {
+                files: flags.policies.or(values.policies).unwrap_or_default(),
+                active: flags.policy_active.or(values.policy_active),
+                mode: flags.policy_mode.or(values.policy_mode).unwrap_or_default(),
+                trust: flags.policy_trust.or(values.policy_trust),
+            },
             audit_log: flags.audit_log.or(values.audit_log),
             cache: flags.cache.or(values.cache).unwrap_or(CACHE_DEFAULT),
             state: flags.state.or(values.state),
@@ -362,6 +417,9 @@ impl Settings {
         if self.mode == Mode::Warn {
             relaxed.push("mode = \"warn\"".to_owned());
         }
+        if self.policies.mode == PolicyMode::Permissive {
+            relaxed.push("policy_mode = \"permissive\"".to_owned());
+        }
         if self.accept.binds_no_name() {
             relaxed.push(format!("accept = \"{}\"", self.accept));
         }
@@ -385,6 +443,7 @@ impl Settings {
             let wanted = "left out without fattr4_ima: only clients that know the attribute are told of it";
             return Err(ConfigError::OutOfRange { key: "nfs4err_integrity", wanted: wanted.to_owned() });
         }
+        self.check_policies()?;
         self.check_stores()?;
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let idle = self.limits.idle.map(seconds);
@@ -414,6 +473,20 @@ impl Settings {
 }
 
 impl Settings {
+    /// What is said of policies where there are none.
+    fn check_policies(&self) -> Result<(), ConfigError> {
+        let Policies { files, active, mode, trust } = &self.policies;
+        let refuse = |key, wanted: &str| Err(ConfigError::OutOfRange { key, wanted: wanted.to_owned() });
+        let idle = "left out without a policy";
+        match (files.len(), active, mode, trust) {
+            (0, Some(_), _, _) => refuse("policy_active", idle),
+            (0, _, PolicyMode::Permissive, _) => refuse("policy_mode", idle),
+            (0, _, _, Some(_)) => refuse("policy_trust", idle),
+            (n, ..) if n > POLICIES_MAX => refuse("policy", &format!("{POLICIES_MAX} files at most")),
+            _ => Ok(()),
+        }
+    }
+
     /// What contradicts itself among the stores.
     fn check_stores(&self) -> Result<(), ConfigError> {
         let refuse = |key, wanted: &str| Err(ConfigError::OutOfRange { key, wanted: wanted.to_owned() });

@@ -20,6 +20,10 @@ listen = "[::]:2049"
 monitor = "127.0.0.1:0"
 namespace = "prod"
 mode = "warn"
+policy = ["/etc/nfs-verity/a.pol", "/etc/nfs-verity/b.pol"]
+policy_active = "b"
+policy_mode = "permissive"
+policy_trust = "/etc/nfs-verity/policy"
 audit_log = "/var/log/nfs-verity.log"
 cache = "64MiB"
 state = "/var/lib/nfs-verity"
@@ -77,6 +81,12 @@ fn each_key_reaches_its_setting() {
         monitor: "127.0.0.1:0".parse().unwrap(),
         namespace: "prod".into(),
         mode: Mode::Warn,
+        policies: Policies {
+            files: vec!["/etc/nfs-verity/a.pol".into(), "/etc/nfs-verity/b.pol".into()],
+            active: Some("b".into()),
+            mode: PolicyMode::Permissive,
+            trust: Some("/etc/nfs-verity/policy".into()),
+        },
         audit_log: Some("/var/log/nfs-verity.log".into()),
         cache: 64 << 20,
         state: Some("/var/lib/nfs-verity".into()),
@@ -98,7 +108,15 @@ fn each_key_reaches_its_setting() {
         },
     };
     assert_eq!(settings, wanted);
-    assert_eq!(settings.relaxed(), ["mode = \"warn\"", "accept = \"native,fsverity\"", "xattrs = \"all\""]);
+    assert_eq!(
+        settings.relaxed(),
+        [
+            "mode = \"warn\"",
+            "policy_mode = \"permissive\"",
+            "accept = \"native,fsverity\"",
+            "xattrs = \"all\""
+        ]
+    );
 }
 
 #[test]
@@ -122,6 +140,7 @@ fn what_is_not_said_has_its_default() {
         monitor: "127.0.0.1:9649".parse().unwrap(),
         namespace: String::new(),
         mode: Mode::Enforce,
+        policies: Policies::default(),
         audit_log: None,
         cache: 128 << 20,
         state: None,
@@ -161,6 +180,10 @@ fn flags_win_over_the_file() {
         monitor: Some("10.0.0.1:2".parse().unwrap()),
         namespace: Some(String::new()),
         mode: Some(Mode::Enforce),
+        policies: Some(vec!["/flag/p".into()]),
+        policy_active: Some("p".into()),
+        policy_mode: Some(PolicyMode::Enforce),
+        policy_trust: Some("/flag/q".into()),
         audit_log: Some("/flag/a".into()),
         cache: Some(2 << 20),
         state: Some("/flag/state".into()),

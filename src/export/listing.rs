@@ -136,6 +136,7 @@ impl Export {
         let (state, generation) = (State::of(&attr), self.trust.generation());
         let is_told = object.view.is_none() && access.lookup;
         if is_told
+            && self.may_list(&object.node, caller).is_ok()
             && let Some(told) = self.listings.0.get(&key)
             && (told.directory, told.generation) == (state, generation)
             && told.made.elapsed() < TOLD_FOR

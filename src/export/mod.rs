@@ -3,7 +3,8 @@
 //! Front ends speak with [`Export`] alone. This room is the only maker of [`Verified`]: no byte of
 //! a regular file leaves it in enforce mode that was not just compared with a hash proven under an
 //! accepted signature, or comes from the cache of those that were. What was found out of a file is told
-//! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it.
+//! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it. What
+//! is proven may still be denied, by the operator's [`Rules`].
 
 mod cache;
 mod checked;
@@ -26,6 +27,7 @@ mod range;
 mod read;
 mod reading;
 mod repair;
+mod rules;
 mod sources;
 mod trust;
 mod verified;
@@ -58,6 +60,7 @@ pub use range::PROOF_MAX;
 pub use read::{READ_MAX, ReadReply};
 pub use reading::memory_held;
 pub use repair::{Mended, Repair};
+pub use rules::{Explained, Missed, Rules};
 pub use verified::{Payload, Verified};
 pub use whole::{WHOLE_MAX, WholeFiles};
 pub use xattrs::NAMES_HELD;
@@ -125,6 +128,7 @@ pub struct Export {
     mirror: proof_directory::Mirror,
     damages: damage::Damages,
     listings: listing::Listings,
+    ruling: rules::Ruling,
     xattrs: Xattrs,
     started: Instant,
 }
@@ -182,6 +186,7 @@ impl Export {
             mirror: proof_directory::Mirror::new(options.proof_directory),
             damages: damage::Damages::new(),
             listings: listing::Listings::new(),
+            ruling: rules::Ruling::default(),
             xattrs: options.xattrs,
             started: Instant::now(),
         })

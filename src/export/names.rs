@@ -9,10 +9,12 @@ use super::items::Items;
 use super::nodes::Node;
 use super::permission::{Access, Caller};
 use super::proof_directory::Object;
+use super::rules::Wish;
 use super::trust::{Depth, Judged, Judgement, Seen, Unhashed, Verdict};
 use super::{Export, gone, proof_directory};
 use crate::carrier::{Evidence, SIDECAR_DIRECTORY, Sidecar};
-use crate::policy::{Decision, decide};
+use crate::policy::ipe::audit::Hook;
+use crate::policy::{Decision, Op, decide};
 use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath, acting_as};
 
 /// Entries of a listing that are described before other work gets its turn.
@@ -114,6 +116,12 @@ impl Export {
             if let Decision::Deny(_) = decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
                 self.report_finding(&node, finding, caller, false);
                 access = Access { xattrs: access.xattrs, ..Access::default() };
+            } else {
+                let verdict = finding.is_none().then_some(&verdict);
+                let hook = Hook::NfsAccess;
+                let may = |op| self.may(Wish { op, hook, node: &node, verdict, caller }).is_ok();
+                access.read = access.read && may(Op::Read);
+                access.execute = access.execute && may(Op::Execute);
             }
         }
         Ok((access, attr))
@@ -142,6 +150,7 @@ impl Export {
         if !self.identity.access(&attr, caller).read {
             return Err(ExportError::Permission);
         }
+        self.may_list(&node, caller)?;
         if view.is_some() {
             return self.list_mirrored(&node, attr, cookie, max_entries).await;
         }
@@ -165,6 +174,11 @@ impl Export {
             entries.extend(end.then_some(last));
         }
         Ok(Listing { directory: attr, entries, end })
+    }
+
+    /// Whether the policy allows a directory to be listed.
+    pub(super) fn may_list(&self, node: &Node, caller: &Caller) -> Result<(), ExportError> {
+        self.may(Wish { op: Op::List, hook: Hook::NfsReaddir, node, verdict: None, caller })
     }
 
     /// At most `max` entries of the directory `node` behind `cookie`, of those that clients may see

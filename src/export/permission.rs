@@ -115,7 +115,8 @@ impl Identity {
         store::Identity { uid, gid, gids }
     }
 
-    fn taken(&self, caller: &Caller) -> (u32, u32) {
+    /// The user and group that a caller is taken for.
+    pub(super) fn taken(&self, caller: &Caller) -> (u32, u32) {
         let uid = caller.client.uid.unwrap_or(self.anonymous_uid);
         let gid = caller.client.gid.unwrap_or(self.anonymous_gid);
         match self.squash {

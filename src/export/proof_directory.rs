@@ -297,6 +297,7 @@ impl Export {
         if !self.identity.may_read_data(&attr, caller) {
             return Err(ExportError::Permission);
         }
+        self.may_see(node, caller).await?;
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(attr.size);
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(content.len());
         let mut data = Payload::default();

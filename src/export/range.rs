@@ -13,9 +13,11 @@ use super::names::state;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
 use super::proof_directory::Object;
+use super::rules::Wish;
 use super::verified::Verified;
 use crate::event::{Cause, CauseClass};
-use crate::policy::{Decision, decide};
+use crate::policy::ipe::audit::Hook;
+use crate::policy::{Decision, Op, decide};
 use crate::verity::Geometry;
 
 /// Bytes of tree in one proof, if more than one data block is to be covered.
@@ -50,7 +52,10 @@ impl Export {
         }
         let finding = file.verdict.finding(&attr);
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
-            Decision::Allow => {}
+            Decision::Allow => {
+                let (op, hook, verdict) = (Op::Read, Hook::NfsRead, Some(&file.verdict));
+                self.may_read(&file.allowed, Wish { op, hook, node: &node, verdict, caller })?;
+            }
             Decision::AllowUnproven(cause) | Decision::Deny(cause) | Decision::Fail(cause) => {
                 self.report_finding(&node, finding, caller, false);
                 return Err(refused(cause));

@@ -13,11 +13,13 @@ use super::permission::Caller;
 use super::proof::{Failure, Prover};
 use super::proof_directory::Object;
 use super::reading::Reading;
+use super::rules::{Allowed, Wish};
 use super::trust::{Depth, Finding, Judged, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
 use crate::event::{Event, Read, Refusal};
-use crate::policy::{Decision, decide};
+use crate::policy::ipe::audit::Hook;
+use crate::policy::{Decision, Op, decide};
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, acting_as};
 
 /// The most that one READ returns.
@@ -42,6 +44,8 @@ pub(super) struct OpenFile {
     pub(super) tree: Option<Box<Tree>>,
     /// The same file on other stores, where there are any.
     pub(super) spares: Option<Spares>,
+    /// Who may read it.
+    pub(super) allowed: Allowed,
     /// The store that it was opened on, and its number there.
     home: usize,
     there: u64,
@@ -108,9 +112,13 @@ impl Export {
             return Err(ExportError::Permission);
         }
         let finding = file.verdict.finding(&attr);
+        let wish = Wish { op: Op::Read, hook: Hook::NfsRead, node, verdict: None, caller };
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
-            Decision::Allow => {}
+            Decision::Allow => {
+                self.may_read(&file.allowed, Wish { verdict: Some(&file.verdict), ..wish })?;
+            }
             Decision::AllowUnproven(_) => {
+                self.may(wish)?;
                 self.report_finding(node, finding, caller, true);
                 let work = self.read_unproven(node, &file, attr, offset, count);
                 return acting_as(self.identity.acting(caller), work).await;
@@ -241,6 +249,7 @@ impl Export {
             verdict,
             tree,
             spares: None,
+            allowed: Allowed::default(),
             home: 0,
             there,
             hopeless: false,
@@ -263,7 +272,9 @@ impl Export {
         self.verdicts.insert(node.tag, verdict.clone());
         let spares = Spares::new(&self.sources, &node.path, home, verdict.source);
         let hopeless = verdict.finding(&attr).is_some();
-        let open = Arc::new(OpenFile { file, verdict, tree, spares, home, there, hopeless, checked });
+        let allowed = Allowed::default();
+        let open =
+            Arc::new(OpenFile { file, verdict, tree, spares, allowed, home, there, hopeless, checked });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
     }
@@ -286,6 +297,7 @@ impl Export {
             found: None,
             client: Some(caller.client),
             served,
+            record: None,
         }));
     }
 
@@ -300,6 +312,7 @@ impl Export {
             found: failure.found.as_ref().map(|digest| digest.as_bytes()),
             client: Some(caller.client),
             served,
+            record: None,
         }));
     }
 }

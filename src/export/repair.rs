@@ -275,7 +275,8 @@ fn may_be_damage(cause: Cause) -> Result<(), &'static str> {
         | Cause::TooFewSigners
         | Cause::Expired
         | Cause::WrongNamespace
-        | Cause::WrongPath => Err("its evidence is whole, but refused"),
+        | Cause::WrongPath
+        | Cause::Policy => Err("its evidence is whole, but refused"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Extended attributes: what is told of a file's proof, and the store's own where the export says so.
 //!
-//! What was found out is told to whoever may look at the file, also where policy refuses its data: a client
-//! can see why, and check for itself. Values come with one state of the evidence, the one that was judged;
+//! What was found out is told to whoever may look at the file, also where its data is refused: a client can
+//! see why, and check for itself. Only rules about `op=XATTR` keep it back. Values come with one state of the evidence, the one that was judged;
 //! nothing is kept of them here. Statement, signatures and certificates are the store's bytes, which read as
 //! such, and no more than that is known of those of a refused file. The store's attributes are its word alone, and none of them can take a
 //! name that the gateway speaks under.
@@ -17,9 +17,12 @@ use super::names::{Known, state};
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof_directory::Object;
+use super::rules::Wish;
 use super::trust::{Depth, Seen};
 use super::{Export, gone};
 use crate::carrier::{BUNDLE_XATTR, USER_IMA};
+use crate::policy::Op;
+use crate::policy::ipe::audit::Hook;
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, XATTR_MAX, is_no_answer};
 
 /// The one namespace that RFC 8276 carries.
@@ -105,10 +108,28 @@ impl Export {
             None => self.stored(&object.node).await?,
             Some(view) => self.mirrored_attr(&object.node, view, Depth::Full).await?,
         };
-        match self.identity.access(&attr, caller).xattrs {
-            true => Ok((object, attr)),
-            false => Err(ExportError::Permission),
+        if !self.identity.access(&attr, caller).xattrs {
+            return Err(ExportError::Permission);
         }
+        self.may_see(&object.node, caller).await?;
+        Ok((object, attr))
+    }
+
+    /// Whether the policy allows what is said of `node` to be told.
+    pub(super) async fn may_see(&self, node: &Node, caller: &Caller) -> Result<(), ExportError> {
+        if !self.is_ruled() {
+            return Ok(());
+        }
+        let stored = self.stored(node).await?;
+        let known = match stored.kind {
+            Kind::Regular => Some(self.known(node, stored.size, Depth::Glance).await?),
+            _ => None,
+        };
+        let verdict = match &known {
+            Some(Known::Judged(verdict)) if verdict.finding(&stored).is_none() => Some(verdict),
+            _ => None,
+        };
+        self.may(Wish { op: Op::Xattr, hook: Hook::NfsXattr, node, verdict, caller })
     }
 
     /// The value of `item`, where it has one. At a glance, what only hashing can tell is

@@ -374,6 +374,7 @@ mod tests {
             found: None,
             client: None,
             served: false,
+            record: None,
         }
     }
 

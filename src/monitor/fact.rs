@@ -113,6 +113,15 @@ pub(super) enum Fact {
     Reloaded { what: String, detail: String },
     /// New trust or configuration was refused.
     ReloadRefused { what: String, error: String },
+    /// A policy was read, or refused.
+    PolicyLoaded {
+        detail: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        record: String,
+    },
+    /// Another policy rules, or in another way.
+    PolicyChanged { detail: String, record: String },
     /// A store does not answer.
     StoreDown { store: String, error: String },
     /// A store answers again.
@@ -142,8 +151,11 @@ pub(super) struct Refused {
     client: Option<SocketAddr>,
     uid: Option<u32>,
     gid: Option<u32>,
-    /// True when warn mode let it pass.
+    /// True when warn mode or a permissive policy let it pass.
     served: bool,
+    /// The kernel's record, where a policy refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<String>,
     remedy: &'static str,
     /// The path for stderr.
     #[serde(skip)]
@@ -212,6 +224,7 @@ impl From<&Refusal<'_>> for Fact {
             uid: refusal.client.and_then(|client| client.uid),
             gid: refusal.client.and_then(|client| client.gid),
             served: refusal.served,
+            record: refusal.record.map(|record| clip(record, CLIP)),
             remedy: refusal.cause.remedy(),
             shown: printable(refusal.path),
         }))
@@ -398,6 +411,18 @@ impl Fact {
                 let (what, error) = (printable(what.as_bytes()), printable(error.as_bytes()));
                 tracing::warn!(%what, %error, "reload refused; what was before still holds");
             }
+            Self::PolicyLoaded { detail, error: None, .. } => {
+                let detail = printable(detail.as_bytes());
+                tracing::info!(%detail, "policy loaded");
+            }
+            Self::PolicyLoaded { error: Some(error), .. } => {
+                let error = printable(error.as_bytes());
+                tracing::warn!(%error, "policy refused; what ruled before still does");
+            }
+            Self::PolicyChanged { detail, .. } => {
+                let detail = printable(detail.as_bytes());
+                tracing::warn!(%detail, "policy changed");
+            }
             Self::StoreDown { store, error } => {
                 let (store, error) = (printable(store.as_bytes()), printable(error.as_bytes()));
                 tracing::warn!(%store, %error, "a store does not answer");
@@ -462,6 +487,7 @@ mod tests {
             found: Some(&[0x01]),
             client: Some(Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(1000), gid: None }),
             served: false,
+            record: None,
         }
     }
 

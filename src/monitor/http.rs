@@ -290,6 +290,7 @@ mod tests {
             found: None,
             client: None,
             served: false,
+            record: None,
         }));
         let answer = server.get("/metrics").await;
         assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");

@@ -86,7 +86,7 @@ pub const TABLE: [(&str, &str); 48] = [
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What can be read again; anything else counts as `other`.
-const RELOADED: [&str; 4] = ["trust", "revocations", "configuration", "audit log"];
+const RELOADED: [&str; 5] = ["trust", "revocations", "configuration", "policy", "audit log"];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type ByStore = Vec<(&'static str, String)>;
@@ -267,7 +267,8 @@ impl Metrics {
         if let Some((_, counter)) = self.refused.iter().find(|(known, _)| *known == cause) {
             counter.inc();
         }
-        if served {
+        // What a policy denies is proven.
+        if served && cause != Cause::Policy {
             self.served_unproven.inc();
         }
     }

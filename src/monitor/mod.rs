@@ -281,6 +281,20 @@ impl Sink for Monitor {
                 self.status.write().reload = Some(Reload::new(&what, &error, false));
                 self.journal.note(Fact::ReloadRefused { what, error });
             }
+            Event::PolicyLoaded { detail, error, record } => {
+                metrics.reloaded("policy", if error.is_none() { "ok" } else { "refused" });
+                let (detail, record) = (clip(detail, CLIP), clip(record, CLIP));
+                let error = error.map(|error| clip(error, CLIP));
+                if let Some(error) = &error {
+                    self.status.write().reload = Some(Reload::new("policy", error, false));
+                }
+                self.journal.note(Fact::PolicyLoaded { detail, error, record });
+            }
+            Event::PolicyChanged { detail, record } => {
+                let (detail, record) = (clip(detail, CLIP), clip(record, CLIP));
+                self.status.write().reload = Some(Reload::new("policy", &detail, true));
+                self.journal.note(Fact::PolicyChanged { detail, record });
+            }
             Event::StoreDown { store, error } => {
                 let (store, error) = (clip(store, CLIP), clip(error, CLIP));
                 // More than one layer may notice.
@@ -334,6 +348,7 @@ mod tests {
             found: None,
             client: Some(Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(7), gid: Some(8) }),
             served,
+            record: None,
         })
     }
 

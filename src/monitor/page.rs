@@ -380,6 +380,7 @@ mod tests {
             found: None,
             client: Some(client),
             served: false,
+            record: None,
         };
         recent.add(&refusal, Timestamp::UNIX_EPOCH);
     }

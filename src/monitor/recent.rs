@@ -90,6 +90,7 @@ mod tests {
                 found: None,
                 client: None,
                 served: false,
+                record: None,
             };
             recent.add(&refusal, Timestamp::UNIX_EPOCH);
         }

@@ -197,6 +197,27 @@ pub fn verify_modsig(
     Ok(gathering.finish(None)?.signers)
 }
 
+/// The content of a PKCS#7 message that carries it, and the trusted keys that signed it at the time `now`, at
+/// least one: every signer whose algorithms are supported, as the kernel wants it.
+///
+/// # Errors
+/// The cause why there is none, as [`verify`] tells it.
+pub fn verify_attached<'a>(
+    der: &'a [u8],
+    keyring: &Keyring,
+    now: i64,
+) -> Result<(&'a [u8], Vec<Signer>), Rejection> {
+    let (message, content) =
+        Pkcs7::parse_attached(der).map_err(|error| Rejection::new(Cause::MalformedEvidence, error))?;
+    // Neither descriptor nor namespace nor path is looked at for such a signature.
+    let root_hash = Digest::zero(HashAlgorithm::Sha256);
+    let descriptor = &Descriptor { params: Params::default(), size: 0, root_hash };
+    let expected = Expected { namespace: "", path: b"", descriptor, file_hashes: &[], now };
+    let mut gathering = Gathering::new(keyring, &expected, &[]);
+    gathering.message(&message, Format::FsVerity, |hash| Some(hash.digest(content)));
+    Ok((content, gathering.finish(None)?.signers))
+}
+
 /// Why a signature does not count. The first of them is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Problem {
@@ -311,10 +332,14 @@ impl<'a> Gathering<'a> {
             Format::Modsig => Pkcs7::parse_appended(der),
             Format::Native | Format::FsVerity | Format::ImaV3 | Format::ImaV2 => Pkcs7::parse(der),
         };
-        let message = match parsed {
-            Ok(message) => message,
-            Err(error) => return self.note(Problem::Malformed, error.to_string()),
-        };
+        match parsed {
+            Ok(message) => self.message(&message, format, digest),
+            Err(error) => self.note(Problem::Malformed, error.to_string()),
+        }
+    }
+
+    /// [`Gathering::pkcs7`] of a message that was read.
+    fn message(&mut self, message: &Pkcs7, format: Format, digest: impl Fn(HashName) -> Option<Vec<u8>>) {
         if !self.keyring.authorities().is_empty() {
             let room = CERTIFICATES_MAX.saturating_sub(self.certificates.len());
             self.certificates.extend(message.certificates().iter().take(room).cloned());

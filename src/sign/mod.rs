@@ -45,11 +45,13 @@ mod fixture;
 pub use backend::{Sign, ToSign};
 pub use certificate::{Certificate, certificate_to_pem};
 pub use chain::{ChainError, ChainPath, INTERMEDIATES_MAX, verify_chain};
-pub use cms::{PKCS7_APPENDED_MAX, PKCS7_MAX, Pkcs7, Pkcs7Signer, make_pkcs7};
+pub use cms::{
+    PKCS7_APPENDED_MAX, PKCS7_ATTACHED_MAX, PKCS7_MAX, Pkcs7, Pkcs7Signer, make_attached, make_pkcs7,
+};
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, add_signature, remove_signature, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};
-pub use gather::{Acceptance, Signatures, verify, verify_modsig};
+pub use gather::{Acceptance, Signatures, verify, verify_attached, verify_modsig};
 pub use hash::{HashName, StreamHasher};
 pub use ima::{IMA_VALUE_MAX, ImaKind, ImaSignature, sign_ima};
 pub use key::{KeyId, PublicKey};

@@ -14,4 +14,5 @@ mod fsverity;
 mod ima;
 mod openssl;
 mod pkcs7;
+mod policies;
 mod vectors;

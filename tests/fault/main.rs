@@ -20,6 +20,7 @@ mod listing;
 mod proof_directory;
 mod requests;
 mod rpc;
+mod rules;
 #[allow(dead_code, reason = "the tests of stores use it, too")]
 mod scene;
 mod siege;

@@ -21,6 +21,7 @@ mod cli_keys;
 mod cli_limits;
 mod cli_mount;
 mod cli_names;
+mod cli_policy;
 mod cli_reload;
 mod cli_remote;
 mod cli_rotate;

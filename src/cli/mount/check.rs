@@ -329,6 +329,8 @@ fn excuse(cause: Cause) -> Option<&'static str> {
         | Cause::BadBlock
         | Cause::BadTreeBlock
         | Cause::Truncated
-        | Cause::Unreadable => None,
+        | Cause::Unreadable
+        // It is found out by gateways alone.
+        | Cause::Policy => None,
     }
 }

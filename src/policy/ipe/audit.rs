@@ -14,6 +14,9 @@ pub const CONFIG_CHANGE: u16 = 1421;
 /// The number of [`policy_load`] records, `AUDIT_IPE_POLICY_LOAD`.
 pub const POLICY_LOAD: u16 = 1422;
 
+/// The number of [`enforcing`] records, `AUDIT_MAC_STATUS`.
+pub const STATUS: u16 = 1404;
+
 /// Where in the gateway a decision was asked for. The kernel's are `BPRM_CHECK`, `MMAP`, `MPROTECT`,
 /// `KERNEL_READ` and `KERNEL_LOAD`; none of these happens here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +140,14 @@ pub fn config_change(old: Option<&Identity<'_>>, new: &Identity<'_>, by: Session
     policy(new, ["new_active_pol_name", "new_active_pol_version", "new_policy_digest"], &mut out);
     let Session { auid, ses } = by;
     out + &format!(" auid={auid} ses={ses} lsm=ipe res=1")
+}
+
+/// What is denied is refused from now on, or happens all the same ([`STATUS`]).
+pub fn enforcing(now: bool, before: bool, by: Session) -> String {
+    let (now, before, Session { auid, ses }) = (u8::from(now), u8::from(before), by);
+    format!(
+        "enforcing={now} old_enforcing={before} auid={auid} ses={ses} enabled=1 old-enabled=1 lsm=ipe res=1"
+    )
 }
 
 /// A policy is loaded, or refused with an errno, which is positive here ([`POLICY_LOAD`]).

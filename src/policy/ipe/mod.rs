@@ -37,7 +37,7 @@ mod text;
 pub use error::{Errno, PolicyError, PolicyFault, UpdateError};
 pub use evaluate::{DigestFact, Explanation, Facts, Miss, Ruling, SignerFact};
 pub use network::Network;
-pub use op::Op;
+pub use op::{Op, UnknownOp};
 pub use pattern::PathPattern;
 pub use property::{DigestPattern, Property, SignerPattern};
 pub use rule::{Action, Rule, RuleRef};

@@ -1,6 +1,7 @@
 //! What a rule is about: the kernel's operations and what an NFS server adds.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// An operation that is decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +67,21 @@ impl Op {
     /// The operation that `word` names, in capitals as the kernel wants it.
     pub(super) fn of(word: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|op| op.as_str().as_bytes() == word)
+    }
+}
+
+/// A word that is no operation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is no operation; there are EXECUTE, FIRMWARE, KMODULE, KEXEC_IMAGE, KEXEC_INITRAMFS, POLICY, X509_CERT, READ, LIST and XATTR"
+)]
+pub struct UnknownOp(String);
+
+impl FromStr for Op {
+    type Err = UnknownOp;
+
+    fn from_str(word: &str) -> Result<Self, UnknownOp> {
+        Self::of(word.as_bytes()).ok_or_else(|| UnknownOp(word.to_owned()))
     }
 }
 

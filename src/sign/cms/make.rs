@@ -1,11 +1,11 @@
 //! The message that `fsverity sign` of fsverity-utils makes, byte for byte where the signature is the
 //! same each time (RSA): SignedData version 1, no content, no certificates, no attributes, one signer
-//! named by issuer and serial number.
+//! named by issuer and serial number. And the same with content and certificate.
 
 use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Encode, Length};
 
-use super::{DATA, PKCS7_MAX, RSA, SIGNED_DATA, ecdsa_oid, refuse, tag};
+use super::{DATA, PKCS7_ATTACHED_MAX, PKCS7_MAX, RSA, SIGNED_DATA, ecdsa_oid, refuse, tag};
 use crate::sign::key::KeyKind;
 use crate::sign::{Certificate, HashName, Sign, SignError, ToSign};
 
@@ -18,6 +18,47 @@ use crate::sign::{Certificate, HashName, Sign, SignError, ToSign};
 /// signer says.
 pub fn make_pkcs7(
     message: &[u8],
+    hash: HashName,
+    signer: &dyn Sign,
+    certificate: &Certificate,
+) -> Result<Vec<u8>, SignError> {
+    let made = make(message, Carries::Nothing, hash, signer, certificate)?;
+    at_most(made, PKCS7_MAX)
+}
+
+/// Signs `message` with `hash`, as PKCS#7 with the message and `certificate` in it: what `openssl smime -sign
+/// -binary -noattr -nodetach` makes, and what the kernel takes policies of IPE in.
+///
+/// # Errors
+/// As [`make_pkcs7`], with [`PKCS7_ATTACHED_MAX`] as the limit.
+pub fn make_attached(
+    message: &[u8],
+    hash: HashName,
+    signer: &dyn Sign,
+    certificate: &Certificate,
+) -> Result<Vec<u8>, SignError> {
+    let made = make(message, Carries::All, hash, signer, certificate)?;
+    at_most(made, PKCS7_ATTACHED_MAX)
+}
+
+/// What a message has in it beside signatures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Nothing,
+    /// The content and the signer's certificate.
+    All,
+}
+
+fn at_most(made: Vec<u8>, max: usize) -> Result<Vec<u8>, SignError> {
+    match made.len() {
+        found if found > max => Err(SignError::TooLong { what: "PKCS#7 signature", found, max }),
+        _ => Ok(made),
+    }
+}
+
+fn make(
+    message: &[u8],
+    carries: Carries,
     hash: HashName,
     signer: &dyn Sign,
     certificate: &Certificate,
@@ -48,20 +89,24 @@ pub fn make_pkcs7(
             &tlv(tag::OCTET_STRING, &[&signature])?,
         ],
     )?;
+    let (content, certificates) = match carries {
+        Carries::Nothing => (Vec::new(), Vec::new()),
+        Carries::All => (
+            tlv(tag::CONTEXT_0, &[&tlv(tag::OCTET_STRING, &[message])?])?,
+            tlv(tag::CONTEXT_0, &[certificate.der()])?,
+        ),
+    };
     let signed_data = tlv(
         tag::SEQUENCE,
         &[
             &tlv(tag::INTEGER, &[&[1]])?,
             &tlv(tag::SET, &[&digest])?,
-            &tlv(tag::SEQUENCE, &[&oid(DATA)?])?,
+            &tlv(tag::SEQUENCE, &[&oid(DATA)?, &content])?,
+            &certificates,
             &tlv(tag::SET, &[&signer_info])?,
         ],
     )?;
-    let made = tlv(tag::SEQUENCE, &[&oid(SIGNED_DATA)?, &tlv(tag::CONTEXT_0, &[&signed_data])?])?;
-    if made.len() > PKCS7_MAX {
-        return Err(SignError::TooLong { what: "PKCS#7 signature", found: made.len(), max: PKCS7_MAX });
-    }
-    Ok(made)
+    tlv(tag::SEQUENCE, &[&oid(SIGNED_DATA)?, &tlv(tag::CONTEXT_0, &[&signed_data])?])
 }
 
 fn oid(oid: ObjectIdentifier) -> Result<Vec<u8>, SignError> {

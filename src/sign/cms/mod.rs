@@ -1,9 +1,9 @@
-//! Detached PKCS#7 signatures, as fs-verity's built-in ones are: SignedData of RFC 2315 section 9 and
+//! PKCS#7 signatures, detached as fs-verity's built-in ones are, and around policies: SignedData of RFC 2315 section 9 and
 //! RFC 5652 section 5, in DER.
 //!
 //! What is made is what `fsverity sign` makes. What is accepted is what the kernel accepts
 //! (`crypto/asymmetric_keys/pkcs7_parser.c`, `pkcs7_verify.c`) with these differences. Refused here:
-//! BER, content inside, SEQUENCEs in the place of SETs, hashes and keys outside of this room's, and
+//! BER, content where none belongs, SEQUENCEs in the place of SETs, hashes and keys outside of this room's, and
 //! ECDSA with another hash than its own algorithm says. Accepted here: attributes of S/MIME, which
 //! OpenSSL adds and which mean nothing to a detached signature.
 //!
@@ -27,13 +27,15 @@ use super::key::KeyKind;
 use super::text::Quoted;
 use super::{Certificate, HashName, PublicKey, SignError};
 
-pub use make::make_pkcs7;
+pub use make::{make_attached, make_pkcs7};
 
 /// The longest signature that the kernel keeps with an fs-verity file, in bytes
 /// (`FS_VERITY_MAX_SIGNATURE_SIZE` of `include/linux/fsverity.h`).
 pub const PKCS7_MAX: usize = 16_128;
 /// The longest signature that is looked at behind a file, in bytes.
 pub const PKCS7_APPENDED_MAX: usize = 64 * 1024;
+/// The longest message with its content that is looked at, in bytes.
+pub const PKCS7_ATTACHED_MAX: usize = 2 * 1024 * 1024;
 
 /// Signers, certificates and digest algorithms in one message at most, each.
 const LIST_MAX: usize = 16;
@@ -90,6 +92,15 @@ impl Pkcs7 {
     /// As [`Pkcs7::parse`].
     pub fn parse_appended(der: &[u8]) -> Result<Self, SignError> {
         parse::message(der, PKCS7_APPENDED_MAX)
+    }
+
+    /// Reads a message of at most [`PKCS7_ATTACHED_MAX`] bytes that carries its content, and gives that, too:
+    /// what `openssl smime -sign -nodetach` makes.
+    ///
+    /// # Errors
+    /// As [`Pkcs7::parse`], and for a message without content.
+    pub fn parse_attached(der: &[u8]) -> Result<(Self, &[u8]), SignError> {
+        parse::attached(der, PKCS7_ATTACHED_MAX)
     }
 
     /// The signers whose algorithms are supported, at least one, in the order of the message. The

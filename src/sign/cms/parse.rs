@@ -109,8 +109,23 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Reads a message of at most `max` bytes.
+/// Reads a message of at most `max` bytes that carries no content.
 pub(super) fn message(der: &[u8], max: usize) -> Result<Pkcs7, SignError> {
+    match any(der, max)? {
+        (message, None) => Ok(message),
+        (_, Some(_)) => Err(refuse("it carries content; sign detached (openssl cms without -nodetach)")),
+    }
+}
+
+/// Reads a message of at most `max` bytes that carries its content.
+pub(super) fn attached(der: &[u8], max: usize) -> Result<(Pkcs7, &[u8]), SignError> {
+    let (message, content) = any(der, max)?;
+    let content =
+        content.ok_or_else(|| refuse("it carries no content; sign with openssl smime -nodetach"))?;
+    Ok((message, content))
+}
+
+fn any(der: &[u8], max: usize) -> Result<(Pkcs7, Option<&[u8]>), SignError> {
     if der.len() > max {
         return Err(SignError::TooLong { what: "PKCS#7 signature", found: der.len(), max });
     }
@@ -128,7 +143,7 @@ pub(super) fn message(der: &[u8], max: usize) -> Result<Pkcs7, SignError> {
     self::signed_data(signed_data)
 }
 
-fn signed_data(mut data: Elements<'_>) -> Result<Pkcs7, SignError> {
+fn signed_data(mut data: Elements<'_>) -> Result<(Pkcs7, Option<&[u8]>), SignError> {
     let version = data.version()?;
     if !matches!(version, 1 | 3) {
         return Err(data.refuse(format!("version {version}; 1 and 3 are known")));
@@ -147,9 +162,15 @@ fn signed_data(mut data: Elements<'_>) -> Result<Pkcs7, SignError> {
     if kind != DATA {
         return Err(content.refuse(format!("content of type {kind}, not data")));
     }
-    if content.take_if(tag::CONTEXT_0)?.is_some() {
-        return Err(refuse("it carries content; sign detached (openssl cms without -nodetach)"));
-    }
+    let carried = match content.take_if(tag::CONTEXT_0)? {
+        Some(outer) => {
+            let mut outer = Elements::of(outer.content, "content")?;
+            let carried = outer.take(tag::OCTET_STRING, "content")?.content;
+            outer.finish()?;
+            Some(carried)
+        }
+        None => None,
+    };
     content.finish()?;
     let certificates = match data.take_if(tag::CONTEXT_0)? {
         Some(list) => certificates(list.content)?,
@@ -159,7 +180,7 @@ fn signed_data(mut data: Elements<'_>) -> Result<Pkcs7, SignError> {
     let infos = data.enter(tag::SET, "signerInfos")?;
     data.finish()?;
     let (signers, unsupported) = signers(infos, version)?;
-    Ok(Pkcs7 { signers, unsupported, certificates })
+    Ok((Pkcs7 { signers, unsupported, certificates }, carried))
 }
 
 /// Certificates that cannot be read or used, as of a kind that is not X.509 or with a short RSA key, help
