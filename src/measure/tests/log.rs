@@ -1,0 +1,341 @@
+//! The log on a disk that works: what is in it, segments, starts, and what a start makes of it.
+
+use std::fs;
+use std::path::Path;
+
+use super::{entry, signed, signing, small};
+use crate::measure::{
+    ASCII, Appended, BINARY, Bank, Banks, ChainError, Entry, Fault, FileHash, Log, LogError, LogOptions,
+    Records, Recovery, SEGMENT_MAX, SEGMENT_MIN, Start, Template, closed, pcrs, signature, start, verify,
+    verify_chain,
+};
+
+fn open(directory: &Path, options: LogOptions) -> (Log, Recovery) {
+    Log::open(directory, options, signing()).unwrap()
+}
+
+/// Measures files 0 to `count`, one after the other.
+fn fill(log: &mut Log, count: u32) {
+    (0..count).for_each(|n| assert_eq!(log.append(&[entry(n)]).unwrap().added, 1));
+}
+
+/// All segments that are there, one behind the other.
+fn list(directory: &Path) -> Vec<u8> {
+    let numbered = (1..100).map(|n| directory.join(closed(BINARY, n))).filter(|path| path.exists());
+    let segments = numbered.chain([directory.join(BINARY)]);
+    segments.flat_map(|path| fs::read(path).unwrap()).collect()
+}
+
+fn names_in(list: &[u8]) -> Vec<String> {
+    let name = |record: crate::measure::Record<'_>| String::from_utf8(record.fields.name.to_vec()).unwrap();
+    Records::new(list).map(|record| name(record.unwrap())).collect()
+}
+
+/// The files beside the binary list say what it says.
+fn check_beside(directory: &Path, log: &Log) {
+    let binary = fs::read(directory.join(BINARY)).unwrap();
+    let ascii: Vec<u8> = Records::new(&binary).flat_map(|record| record.unwrap().ascii()).collect();
+    assert!(fs::read(directory.join(ASCII)).unwrap() == ascii);
+    for bank in Bank::ALL {
+        assert_eq!(fs::read_to_string(directory.join(pcrs(bank))).unwrap(), log.banks().pcrs(bank));
+    }
+}
+
+#[test]
+fn the_list_begins_with_the_boot_aggregate_and_goes_on_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("made/with/what/is/above");
+    let (mut log, recovery) = open(&directory, LogOptions::default());
+    assert!(recovery.created && recovery.is_clean(), "{recovery:?}");
+    let mut expected = vec![Entry::boot_aggregate(Template::ImaSigV2)];
+    for round in 0..3 {
+        let some: Vec<_> = (0..4).map(|n| entry(10 * round + n)).collect();
+        assert_eq!(log.append(&some).unwrap(), Appended { added: 4, known: 0, closed: None });
+        expected.extend(some);
+        check_beside(&directory, &log);
+    }
+    assert_eq!(list(&directory), expected.iter().flat_map(Entry::binary).collect::<Vec<_>>());
+    assert_eq!((log.records(), log.segment()), (13, 1));
+    let banks = *log.banks();
+    assert_eq!(verify(&list(&directory), &Banks::ZERO).unwrap().end, banks);
+    drop(log);
+    let (log, recovery) = open(&directory, LogOptions::default());
+    assert!(!recovery.created && recovery.is_clean(), "{recovery}");
+    assert_eq!((log.records(), *log.banks()), (13, banks));
+}
+
+#[test]
+fn a_file_is_measured_once_in_all_lives_and_each_violation_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), small());
+    let violation = Entry::violation(Template::ImaSigV2, FileHash::Sha256, b"/srv/1").unwrap();
+    assert!(!log.has(&entry(1)));
+    let twice = log.append(&[entry(1), entry(1), violation.clone(), violation.clone()]).unwrap();
+    assert_eq!((twice.added, twice.known), (3, 1));
+    assert!(log.has(&entry(1)) && !log.has(&entry(2)) && !log.has(&violation));
+    assert_eq!(log.append(&[entry(1)]).unwrap().added, 0);
+    // Enough for segments to be closed meanwhile.
+    for n in 2..100 {
+        log.append(&[entry(n)]).unwrap();
+    }
+    assert!(log.segment() > 2);
+    let records = log.records();
+    for _ in 0..2 {
+        drop(log);
+        (log, _) = open(dir.path(), small());
+        let again: Vec<_> = (1..100).map(entry).collect();
+        assert_eq!(log.append(&again).unwrap(), Appended { added: 0, known: 99, closed: None });
+    }
+    assert_eq!(log.records(), records);
+}
+
+#[test]
+fn what_is_not_remembered_any_more_is_measured_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { remembered: 10, ..small() };
+    let (mut log, _) = open(dir.path(), options);
+    let add = |log: &mut Log, n| log.append(&[entry(n)]).unwrap().added;
+    (0..100).for_each(|n| assert_eq!(add(&mut log, n), 1));
+    assert_eq!((add(&mut log, 99), add(&mut log, 90)), (0, 0));
+    drop(log);
+    let (mut log, _) = open(dir.path(), options);
+    let known: Vec<_> = (0..100).filter(|n| log.has(&entry(*n))).collect();
+    assert_eq!(known, (90..100).collect::<Vec<_>>());
+    assert_eq!((add(&mut log, 89), add(&mut log, 90)), (1, 1));
+    verify_chain(dir.path(), &signed).unwrap();
+}
+
+#[test]
+fn segments_are_one_chain_from_each_signed_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), small());
+    let mut expected = vec!["boot_aggregate".to_owned()];
+    for n in 0..200 {
+        let before = log.segment();
+        let appended = log.append(&[entry(n)]).unwrap();
+        assert_eq!(appended.closed, (log.segment() > before).then_some(before));
+        expected.push(String::from_utf8(entry(n).fields().name.to_vec()).unwrap());
+        check_beside(dir.path(), &log);
+        assert!(fs::metadata(dir.path().join(BINARY)).unwrap().len() <= SEGMENT_MIN);
+    }
+    let last = log.segment();
+    assert!(last > 5, "{last}");
+    assert_eq!(names_in(&list(dir.path())), expected);
+    assert_eq!(verify(&list(dir.path()), &Banks::ZERO).unwrap().end, *log.banks());
+    for first in 1..=last {
+        let chain = verify_chain(dir.path(), &signed).unwrap();
+        assert_eq!((chain.start.segment, chain.segment), (first, last));
+        assert_eq!((chain.records, chain.end), (201, *log.banks()));
+        // The ASCII list of a closed segment is that of its records.
+        if first < last {
+            let binary = fs::read(dir.path().join(closed(BINARY, first))).unwrap();
+            let lines: Vec<u8> = Records::new(&binary).flat_map(|record| record.unwrap().ascii()).collect();
+            assert!(fs::read(dir.path().join(closed(ASCII, first))).unwrap() == lines);
+            fs::remove_file(dir.path().join(closed(BINARY, first))).unwrap();
+        }
+    }
+    // Whoever keeps the closed segments elsewhere does not disturb the gateway.
+    let banks = *log.banks();
+    drop(log);
+    let (log, _) = open(dir.path(), small());
+    assert_eq!((log.segment(), log.records(), *log.banks()), (last, 201, banks));
+}
+
+#[test]
+fn a_chain_that_was_tampered_with_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), small());
+    fill(&mut log, 100);
+    assert!(log.segment() >= 3);
+    drop(log);
+    let path = |name: String| dir.path().join(name);
+    let refused = |path: &Path, bytes: &[u8]| {
+        let before = fs::read(path).unwrap();
+        fs::write(path, bytes).unwrap();
+        let error = verify_chain(dir.path(), &signed).unwrap_err();
+        fs::write(path, before).unwrap();
+        verify_chain(dir.path(), &signed).unwrap();
+        error
+    };
+    // The last record of a segment is missing, an altered one, and a start that speaks of another list.
+    let name = path(closed(BINARY, 2));
+    let whole = fs::read(&name).unwrap();
+    let last = Records::new(&whole).last().unwrap().unwrap();
+    let short = &whole[..usize::try_from(last.offset).unwrap()];
+    assert!(matches!(refused(&name, short), ChainError::Broken(file) if file == start(3)));
+    let mut altered = whole.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    let error = refused(&name, &altered);
+    let ChainError::Record { file, source } = error else { panic!("{error}") };
+    assert_eq!((file, source.record, source.fault), (closed(BINARY, 2), last.number, Fault::Altered));
+    let other = Start { segment: 2, records: 1, banks: Banks::of(b"other") }.encode();
+    assert!(matches!(refused(&path(start(2)), other.as_bytes()), ChainError::Signature(_)));
+    assert!(matches!(refused(&path(signature(2)), b"signed"), ChainError::Signature(_)));
+    assert!(matches!(refused(&path(start(2)), b"nothing"), ChainError::Missing(_)));
+}
+
+#[test]
+fn history_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { history: Some(2), ..small() };
+    let (mut log, _) = open(dir.path(), options);
+    for n in 0..300 {
+        log.append(&[entry(n)]).unwrap();
+        let files = fs::read_dir(dir.path()).unwrap().count();
+        // Four files for each of three segments but for the one that is written, its start, three registers, the lock.
+        assert!(files <= 2 * 4 + 2 + 2 + 3 + 1, "{files}");
+    }
+    let chain = verify_chain(dir.path(), &signed).unwrap();
+    assert_eq!((chain.start.segment, chain.segment), (log.segment() - 2, log.segment()));
+    assert_eq!((chain.records, chain.end), (301, *log.banks()));
+}
+
+#[test]
+fn a_list_cut_anywhere_is_opened_with_its_whole_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), LogOptions::default());
+    fill(&mut log, 3);
+    drop(log);
+    let path = dir.path().join(BINARY);
+    let whole = fs::read(&path).unwrap();
+    let bounds: Vec<_> = Records::new(&whole).map(|record| record.unwrap().offset).collect();
+    for end in 1..whole.len() as u64 {
+        fs::write(&path, &whole[..usize::try_from(end).unwrap()]).unwrap();
+        let (mut log, recovery) = open(dir.path(), LogOptions::default());
+        let records = bounds.iter().filter(|bound| **bound <= end).count() as u64 - 1;
+        // Only one with nothing in it is new, and then has its first record again.
+        assert_eq!((log.records(), recovery.created), (records.max(1), records == 0));
+        let cut = end - bounds[usize::try_from(records).unwrap()];
+        assert_eq!(recovery.torn.map_or(0, |torn| torn.bytes), cut);
+        if cut > 0 {
+            let kept = fs::read(dir.path().join("torn")).unwrap();
+            assert_eq!(kept.len() as u64, cut);
+        }
+        check_beside(dir.path(), &log);
+        // It goes on as if nothing had been.
+        log.append(&[entry(7)]).unwrap();
+        assert_eq!(verify(&list(dir.path()), &Banks::ZERO).unwrap().end, *log.banks());
+        check_beside(dir.path(), &log);
+    }
+}
+
+#[test]
+fn a_wrong_record_is_cut_off_at_the_end_and_refused_before_right_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), LogOptions::default());
+    fill(&mut log, 3);
+    drop(log);
+    let path = dir.path().join(BINARY);
+    let whole = fs::read(&path).unwrap();
+    let last = usize::try_from(Records::new(&whole).last().unwrap().unwrap().offset).unwrap();
+    for at in 0..last {
+        let mut altered = whole.clone();
+        altered[at] ^= 0x10;
+        fs::write(&path, &altered).unwrap();
+        let error = Log::open(dir.path(), LogOptions::default(), signing()).err().expect("damage is told");
+        assert!(matches!(error, LogError::Damaged { .. }), "{at}: {error}");
+        assert!(fs::read(&path).unwrap() == altered, "it is left as it is");
+    }
+    for tail in [&[0; 700][..], b"garbage", &whole[last..whole.len() - 1]] {
+        fs::write(&path, [&whole, tail].concat()).unwrap();
+        let (_, recovery) = open(dir.path(), LogOptions::default());
+        assert_eq!(recovery.torn.unwrap().bytes, tail.len() as u64);
+        assert!(!recovery.is_clean());
+        assert!(fs::read(&path).unwrap() == whole);
+    }
+}
+
+#[test]
+fn files_beside_the_list_follow_it_whatever_became_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), small());
+    fill(&mut log, 100);
+    let segment = log.segment();
+    drop(log);
+    let beside = [ASCII.to_owned(), closed(ASCII, 1), pcrs(Bank::Sha1), pcrs(Bank::Sha384)];
+    let whole = beside.each_ref().map(|name| fs::read(dir.path().join(name)).unwrap());
+    for (name, whole) in beside.iter().zip(&whole) {
+        fs::remove_file(dir.path().join(name)).unwrap();
+        let (_, recovery) = open(dir.path(), small());
+        assert_eq!(recovery.changed, std::slice::from_ref(name));
+        assert!(fs::read(dir.path().join(name)).unwrap() == *whole, "{name}");
+    }
+    for (name, whole) in [0, 2, 3].map(|n| (&beside[n], &whole[n])) {
+        fs::write(dir.path().join(name), [whole, &b"more"[..]].concat()).unwrap();
+        let (_, recovery) = open(dir.path(), small());
+        assert_eq!(recovery.changed, std::slice::from_ref(name));
+        assert!(fs::read(dir.path().join(name)).unwrap() == *whole, "{name}");
+    }
+    for name in [start(segment), signature(segment)] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+        let (_, recovery) = open(dir.path(), small());
+        assert!(recovery.start && !recovery.is_clean());
+        verify_chain(dir.path(), &signed).unwrap();
+    }
+}
+
+#[test]
+fn a_start_that_nothing_stands_for_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), small());
+    fill(&mut log, 100);
+    let segment = log.segment();
+    drop(log);
+    let open = || Log::open(dir.path(), small(), signing()).map(|_| ());
+    let path = dir.path().join(start(segment));
+    fs::write(&path, b"segment?").unwrap();
+    assert!(matches!(open(), Err(LogError::NoStart { file }) if file == start(segment)));
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(dir.path().join(start(segment - 1))).unwrap();
+    assert!(matches!(open(), Err(LogError::NoStart { file }) if file == start(segment)));
+}
+
+#[test]
+fn one_process_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), LogOptions::default());
+    let second = Log::open(dir.path(), LogOptions::default(), signing());
+    assert!(matches!(second, Err(LogError::Locked(_))));
+    drop(first);
+    open(dir.path(), LogOptions::default());
+}
+
+#[test]
+fn sizes_out_of_bounds_and_signers_that_fail_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for segment_bytes in [0, SEGMENT_MIN - 1, SEGMENT_MAX + 1, u64::MAX] {
+        let options = LogOptions { segment_bytes, ..LogOptions::default() };
+        let error = Log::open(dir.path(), options, signing()).err();
+        assert!(matches!(error, Some(LogError::SegmentSize(given)) if given == segment_bytes));
+    }
+    let refuses = || -> crate::measure::Signing { Box::new(|_| Err("no key".into())) };
+    let error = Log::open(dir.path(), small(), refuses()).err();
+    assert!(matches!(error, Some(LogError::Sign { segment: 1, .. })));
+    open(dir.path(), small());
+    // Without a signature no segment is closed, and none grows.
+    let (mut log, _) = Log::open(dir.path(), small(), refuses()).unwrap();
+    let failed = (0..100).filter(|n| log.append(&[entry(*n)]).is_err()).count();
+    assert!(failed > 0);
+    drop(log);
+    let (mut log, recovery) = open(dir.path(), small());
+    assert!(recovery.is_clean(), "{recovery}");
+    let added = log.append(&(0..100).map(entry).collect::<Vec<_>>()).unwrap().added;
+    assert_eq!(added, failed);
+    verify_chain(dir.path(), &signed).unwrap();
+}
+
+#[test]
+fn another_programs_change_is_an_error_and_not_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), LogOptions::default());
+    log.append(&[entry(1)]).unwrap();
+    let path = dir.path().join(BINARY);
+    let whole = fs::read(&path).unwrap();
+    for other in [&[&whole[..], b"x"].concat(), &whole[..10]] {
+        fs::write(&path, other).unwrap();
+        assert!(matches!(log.append(&[entry(2)]), Err(LogError::Io { .. })));
+    }
+    fs::write(&path, &whole).unwrap();
+    log.append(&[entry(2)]).unwrap();
+    assert_eq!(verify(&list(dir.path()), &Banks::ZERO).unwrap().end, *log.banks());
+}
