@@ -12,6 +12,7 @@
 mod certificates;
 mod fsverity;
 mod ima;
+mod measure;
 mod openssl;
 mod pkcs7;
 mod policies;

@@ -17,6 +17,7 @@ mod clients;
 mod dice;
 mod evidence;
 mod listing;
+mod measured;
 mod proof_directory;
 mod requests;
 mod rpc;

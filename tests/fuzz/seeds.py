@@ -402,6 +402,23 @@ for name, data in vectors("ima", ".imasig_v2", ".imasig_v3", ".imasig_v3_regular
 seed("ima", "digest", b"\4\4" + hashlib.sha256(b"").digest())
 seed("ima", "long", b"\3\2\4keyi\xff\xff" + b"s" * 64)
 
+LISTS = dict(vectors("ima", ".bin"))
+for name, data in LISTS.items():
+    seed("measured", name, data)
+record = LISTS["list.ima-ngv2.bin"]
+measured = {
+    "old-violation": record[:4] + bytes(20) + struct.pack("<I", 6) + b"ima-ng" + struct.pack("<II", 39, 28)
+    + b"sha256:\0" + bytes(20) + struct.pack("<I", 3) + b"/f\0",
+    "other-register": b"\x0b" + record[1:],
+    "altered": record[:-3] + b"!" + record[-2:],
+    "legacy": record[:24] + struct.pack("<I", 3) + b"ima" + bytes(20),
+    "giant-name": record[:24] + b"\xff" * 4 + record[28:],
+    "giant-data": record[:36] + b"\xff" * 4 + record[40:],
+    "giant-field": record[:40] + b"\xff" * 4 + record[44:],
+}
+for name, data in measured.items():
+    seed("measured", name, data)
+
 for name, data in vectors("modsig", ".modsig"):
     seed("modsig", name, b"\0" + data)
     seed("modsig", name + "-magic", b"\1" + data[:-28])

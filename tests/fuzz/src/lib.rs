@@ -12,6 +12,7 @@ use nfs_verity::carrier::{CarrierKind, Footer};
 use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
 use nfs_verity::event::Silent;
 use nfs_verity::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
+use nfs_verity::measure::{Banks, DigestKind, Entry, Fault, Records, verify};
 use nfs_verity::policy::ipe::SignerPattern;
 use nfs_verity::policy::{DigestFact, Facts, Mode, Op, Policy, Property, Rule, RuleRef, SignerFact};
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     ("certificate", certificate),
     ("upstream", upstream),
     ("policy", policy),
+    ("measured", measured),
 ];
 
 /// Record marking. Bytes 0 and 1: the limit in units of 64 bytes, and how many bytes arrive at a time.
@@ -473,6 +475,49 @@ pub fn ima(data: &[u8]) {
     }
     assert!(ImaSignature::parse(&[data, &[0]].concat()).is_err(), "trailing bytes");
     assert!(ImaSignature::parse(&data[..data.len() - 1]).is_err(), "cut");
+}
+
+/// A measurement list, in the kernel's binary form. The records lie in it one behind the other, and a true one is
+/// what is written of its fields; a list that verifies does so in two parts, and no record of it can be cut.
+pub fn measured(data: &[u8]) {
+    let mut end = 0;
+    for (number, record) in (1..).zip(Records::new(data)) {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                assert_eq!((error.record, error.offset), (number, end as u64));
+                assert!(verify(data, &Banks::ZERO).is_err());
+                return;
+            }
+        };
+        assert_eq!((record.number, record.offset), (number, end as u64));
+        let start = end;
+        end += 32 + record.template.name().len() + record.data.len();
+        let bytes = &data[start..end];
+        assert!(bytes.ends_with(record.data) && record.ascii().ends_with(b"\n"));
+        let fields = record.fields;
+        let entry = if record.is_violation() {
+            Entry::violation(record.template, fields.hash, fields.name)
+        } else {
+            let digest = (fields.kind, fields.hash, fields.digest);
+            Entry::new(record.template, digest, fields.name, fields.third)
+        };
+        let entry = entry.expect("what was read can be written");
+        // Violations of other programs may have a digest of another kind or length, and a third field.
+        let ours = !record.is_violation()
+            || (fields.kind, fields.digest.len(), fields.third) == (DigestKind::Ima, fields.hash.size(), b"");
+        if record.is_true() && ours {
+            assert_eq!((entry.binary(), entry.ascii()), (bytes.to_vec(), record.ascii()));
+        }
+        let cut = verify(&bytes[..bytes.len() - 1], &Banks::ZERO).expect_err("a cut record");
+        assert_eq!(cut.fault, Fault::Cut);
+        if let Ok(before) = verify(&data[..start], &Banks::ZERO) {
+            assert_eq!(before.records, number - 1);
+            let one = verify(bytes, &before.end).map(|one| one.end).ok();
+            assert_eq!(one, verify(&data[..end], &Banks::ZERO).map(|all| all.end).ok());
+        }
+    }
+    assert_eq!(end, data.len());
 }
 
 /// A file with an appended signature. Byte 0: odd appends the magic. The parts lie in the file one behind
