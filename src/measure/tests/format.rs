@@ -302,6 +302,19 @@ fn violations_of_old_and_new_kernels_are_read_and_one_with_a_digest_is_refused()
 }
 
 #[test]
+fn a_name_that_the_kernel_would_not_write_is_refused() {
+    let entry = Entry::boot_aggregate(Template::ImaNg);
+    for (at, byte) in [(1, b' '), (1, 0), (14, b'x')] {
+        let mut data = entry.data();
+        let name = data.len() - "boot_aggregate".len() - 1;
+        data[name + at] = byte;
+        let record = super::super::entry::record(Template::ImaNg, &Banks::of(&data).sha1, &data);
+        let error = verify(&record, &Banks::ZERO).unwrap_err();
+        assert_eq!(error.fault, Fault::Fields(FieldFault::Name), "{at} {byte}");
+    }
+}
+
+#[test]
 fn a_start_has_one_spelling() {
     let start = Start { segment: 3, records: 1234, banks: Banks::of(b"before") };
     let text = start.encode();

@@ -91,18 +91,24 @@ fn a_file_is_measured_once_in_all_lives_and_each_violation_is() {
 
 #[test]
 fn what_is_not_remembered_any_more_is_measured_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = LogOptions { remembered: 10, ..small() };
-    let (mut log, _) = open(dir.path(), options);
-    let add = |log: &mut Log, n| log.append(&[entry(n)]).unwrap().added;
-    (0..100).for_each(|n| assert_eq!(add(&mut log, n), 1));
-    assert_eq!((add(&mut log, 99), add(&mut log, 90)), (0, 0));
-    drop(log);
-    let (mut log, _) = open(dir.path(), options);
-    let known: Vec<_> = (0..100).filter(|n| log.has(&entry(*n))).collect();
-    assert_eq!(known, (90..100).collect::<Vec<_>>());
-    assert_eq!((add(&mut log, 89), add(&mut log, 90)), (1, 1));
-    verify_chain(dir.path(), &signed).unwrap();
+    // Fewer than a segment has, and more.
+    for remembered in [10, 60] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { remembered, ..small() };
+        let first = 100 - u32::try_from(remembered).unwrap();
+        let (mut log, _) = open(dir.path(), options);
+        let add = |log: &mut Log, n| log.append(&[entry(n)]).unwrap().added;
+        fill(&mut log, 100);
+        assert_eq!((add(&mut log, 99), add(&mut log, first)), (0, 0));
+        drop(log);
+        let (mut log, _) = open(dir.path(), options);
+        let known: Vec<_> = (0..100).filter(|n| log.has(&entry(*n))).collect();
+        assert_eq!(known, (first..100).collect::<Vec<_>>());
+        // The oldest gives way.
+        assert_eq!((add(&mut log, first - 1), add(&mut log, first)), (1, 1));
+        assert_eq!(add(&mut log, first + 2), 0);
+        verify_chain(dir.path(), &signed).unwrap();
+    }
 }
 
 #[test]
