@@ -1,6 +1,7 @@
 //! The composition root: makes every concrete thing, joins them, and runs them to the end.
 
 mod handle_key;
+mod measuring;
 mod nfs4;
 mod policies;
 mod revocations;
@@ -30,6 +31,7 @@ use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{StoreError, StorePath};
+use measuring::MeasuringTrouble;
 use policies::PolicyTrouble;
 use revocations::Revocations;
 use schedule::Schedule;
@@ -96,6 +98,9 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// The measurement list cannot be kept.
+    #[error(transparent)]
+    Measuring(#[from] MeasuringTrouble),
     /// A policy cannot be taken.
     #[error(transparent)]
     Policy(#[from] PolicyTrouble),
@@ -118,6 +123,7 @@ impl AppError {
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
+            | Self::Measuring(_)
             | Self::SharedKey { .. }
             | Self::Rpcbind(_) => false,
         }
@@ -181,6 +187,13 @@ impl Gateway {
             StoreError { source, ..error }
         })?);
         policies::take(&settings.policies, &state, &export, &*monitor)?;
+        if let Some(list) = &settings.measure {
+            let (list, state, sink) = (list.clone(), state.clone(), sink.clone());
+            let opened = tokio::task::spawn_blocking(move || measuring::open(&list, &state, &sink)).await;
+            export.set_measurer(Some(
+                opened.map_err(std::io::Error::other).map_err(MeasuringTrouble::Thread)??,
+            ));
+        }
         monitor.set_gauge(export.clone());
         let scrubs = Schedule::new(&settings, stores, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {

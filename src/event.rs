@@ -472,6 +472,21 @@ pub enum Event<'a> {
         /// The record that the kernel would write, without its time.
         record: &'a str,
     },
+    /// The measurement list was written.
+    Measured {
+        /// Records in it.
+        records: u64,
+    },
+    /// The last gateway left the measurement list unfinished, and it was put right.
+    MeasuringRecovered {
+        /// What was done, for people.
+        detail: &'a str,
+    },
+    /// The measurement list cannot be written, and so nothing is served that is not in it.
+    MeasuringFailed {
+        /// The error.
+        error: &'a str,
+    },
     /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
     /// Told of the first, the second, the fourth and so on: a disk may hold many.
     DiskCacheBad {

@@ -202,9 +202,9 @@ async fn read(
     }))
 }
 
-fn expiry(claim: &Claim) -> Option<String> {
-    let seconds = claim.statement.expires?;
-    Some(jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string()))
+/// A time for people.
+fn shown(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
 fn as_json(report: &Report) -> serde_json::Value {
@@ -266,7 +266,8 @@ fn as_json(report: &Report) -> serde_json::Value {
                 "size": claim.statement.size,
                 "file_digest": claim.statement.file_digest.to_string(),
                 "version": claim.statement.version,
-                "expires": expiry(claim),
+                "expires": claim.statement.expires.map(shown),
+                "signed": claim.statement.signed.map(shown),
             }),
         );
     }
@@ -343,8 +344,10 @@ fn for_people(out: &mut impl Write, report: &Report) -> Result<(), Trouble> {
     if let Some(claim) = &evidence.claim {
         let statement = &claim.statement;
         let namespace = format!("namespace {:?}", statement.namespace);
-        let expires = expiry(claim).map_or_else(|| "never expires".into(), |time| format!("expires {time}"));
-        writeln!(out, "statement    version {}, {namespace}, {expires}", statement.version)?;
+        let expires = statement.expires.map(shown);
+        let expires = expires.map_or_else(|| "never expires".into(), |time| format!("expires {time}"));
+        let signed = statement.signed.map_or_else(String::new, |time| format!(", signed {}", shown(time)));
+        writeln!(out, "statement    version {}, {namespace}, {expires}{signed}", statement.version)?;
         for id in &claim.key_ids {
             writeln!(out, "signer       {id} (native)")?;
         }

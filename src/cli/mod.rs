@@ -6,6 +6,7 @@ mod hashing;
 mod inspect;
 mod keygen;
 mod keys;
+mod measure;
 mod mint;
 mod modsig;
 mod mount;
@@ -69,6 +70,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Keys(keys::KeysArgs),
     Policy(policy::PolicyArgs),
+    Measure(measure::MeasureArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -97,6 +99,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args, out),
             Command::Keys(args) => keys::run(&args, out),
             Command::Policy(args) => policy::run(&args, out),
+            Command::Measure(args) => measure::run(&args, out),
             Command::Demo(args) => demo::run(&args, out),
         }
     }

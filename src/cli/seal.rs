@@ -25,6 +25,8 @@ pub(super) struct Sealer {
     pub(super) params: Params,
     pub(super) namespace: String,
     pub(super) expires: Option<i64>,
+    /// Whether statements tell when they were signed.
+    pub(super) dated: bool,
     pub(super) force: bool,
 }
 
@@ -149,6 +151,7 @@ impl Sealer {
             block_size: descriptor.params.block_size,
             version,
             expires: self.expires,
+            signed: self.dated.then(|| jiff::Timestamp::now().as_second()),
         }
     }
 
@@ -184,7 +187,9 @@ impl Sealer {
         let Ok(descriptor) = Descriptor::parse(descriptor) else { return false };
         let tree = descriptor.geometry().map(|geometry| geometry.tree_size());
         let signed = |format| match format {
-            Format::Native => old.is_some_and(|statement| statement.expires == self.expires),
+            Format::Native => old.is_some_and(|statement| {
+                statement.expires == self.expires && statement.signed.is_some() == self.dated
+            }),
             _ => self.mint.has(format, &open.evidence, &descriptor),
         };
         descriptor.params == self.params

@@ -100,6 +100,9 @@ pub(super) struct ServeArgs {
     /// Append events to FILE, one JSON object a line
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
+    /// Keep a measurement list of what is served in DIR, as IMA would; nothing is served that is not in it
+    #[arg(long, value_name = "DIR")]
+    measure: Option<PathBuf>,
     /// Memory for proven blocks, as in 512MiB [default: 128MiB]
     #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
     cache: Option<u64>,
@@ -165,6 +168,7 @@ impl ServeArgs {
             policy_mode: self.policy_mode,
             policy_trust: self.policy_trust.clone(),
             audit_log: self.audit_log.clone(),
+            measure: self.measure.clone(),
             cache: self.cache,
             state: self.state.clone(),
             xattrs: self.xattrs,

@@ -69,6 +69,9 @@ pub(super) struct SignArgs {
     /// When the signatures end, as in 2027-01-01T00:00:00Z; never when absent
     #[arg(long, value_name = "TIME")]
     expires: Option<jiff::Timestamp>,
+    /// Tell in native signatures when they were made, which policies may ask for
+    #[arg(long)]
+    dated: bool,
     /// Files at a time; one a core when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(JOBS))]
     jobs: Option<u16>,
@@ -81,7 +84,7 @@ pub(super) struct SignArgs {
 }
 
 /// What new evidence is made of, and evidence that is there keeps.
-const NEW: [&str; 5] = ["hash", "block_size", "salt", "expires", "force"];
+const NEW: [&str; 6] = ["hash", "block_size", "salt", "expires", "dated", "force"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -262,6 +265,7 @@ fn work(args: &SignArgs, store: Arc<dyn Store>) -> Result<Work, Trouble> {
         params,
         namespace: args.namespace.clone(),
         expires: args.expires.map(jiff::Timestamp::as_second),
+        dated: args.dated,
         force: args.force,
     }))
 }

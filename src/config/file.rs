@@ -14,15 +14,17 @@ use toml::de::{DeTable, DeValue};
 use super::size::parse_size;
 use super::{
     CACHE_MIN, CALLS, CONNECTIONS, ConfigError, DISK_CACHE_MIN, DiskCache, FATTR4_IMA, IDLE_SECONDS,
-    LEASE_SECONDS, NFS4ERR_INTEGRITY, Overrides, REPAIR_AFTER_SECONDS, SCRUB_RATE, TIMEOUT_SECONDS,
+    LEASE_SECONDS, MEASURE_HISTORY, NFS4ERR_INTEGRITY, Overrides, REPAIR_AFTER_SECONDS, SCRUB_RATE,
+    TIMEOUT_SECONDS,
 };
+use crate::measure::SEGMENT_MIN;
 use crate::store::StoreAddress;
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 35] = [
+const KEYS: [&str; 39] = [
     "store",
     "replica",
     "repair",
@@ -43,6 +45,10 @@ const KEYS: [&str; 35] = [
     "policy_mode",
     "policy_trust",
     "audit_log",
+    "measure",
+    "measure_template",
+    "measure_segment",
+    "measure_history",
     "cache",
     "state",
     "squash",
@@ -108,13 +114,14 @@ impl FileSettings {
             policies,
             policy_trust,
             audit_log,
+            measure,
             state,
             disk_cache,
             handle_key,
             ..
         } = &mut settings.values;
         let disk_cache = disk_cache.as_mut().map(|cache| &mut cache.directory);
-        let paths = [trust, policy_trust, audit_log, state, handle_key].into_iter().flatten();
+        let paths = [trust, policy_trust, audit_log, measure, state, handle_key].into_iter().flatten();
         let paths = paths.chain(disk_cache).chain(policies.iter_mut().flatten());
         let stores = store.iter_mut().chain(replicas.iter_mut().flatten());
         let stores = stores.filter_map(|store| match store {
@@ -178,6 +185,10 @@ fn read_key(
         "policy_mode" => values.policy_mode = Some(entry.word()?),
         "policy_trust" => values.policy_trust = Some(entry.path()?),
         "audit_log" => values.audit_log = Some(entry.path()?),
+        "measure" => values.measure = Some(entry.path()?),
+        "measure_template" => values.measure_template = Some(entry.word()?),
+        "measure_segment" => values.measure_segment = Some(entry.size(SEGMENT_MIN, "4KiB")?),
+        "measure_history" => values.measure_history = Some(entry.number(MEASURE_HISTORY)?),
         "cache" => values.cache = Some(entry.size(CACHE_MIN, "1MiB")?),
         "state" => values.state = Some(entry.path()?),
         "squash" => values.squash = Some(entry.word()?),

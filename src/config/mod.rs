@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::carrier::CarrierKind;
 use crate::export::{ProofDirectory, ProofName, Squash, Xattrs};
+use crate::measure::{SEGMENT_MAX, SEGMENT_MIN, Template};
 use crate::policy::Mode;
 use crate::sign::{Format, FormatSet};
 use crate::store::{AddressError, StoreAddress};
@@ -45,6 +46,10 @@ const LEASE_SECONDS: RangeInclusive<u32> = 10..=3_600;
 const LEASE_DEFAULT: u32 = 90;
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=600;
 const REPAIR_AFTER_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
+/// Closed segments of a measurement list that may be kept.
+const MEASURE_HISTORY: RangeInclusive<u32> = 1..=1_000_000;
+/// The size in bytes at which one is closed.
+const MEASURE_SEGMENT: u64 = 16 * 1024 * 1024;
 const REPAIR_AFTER_DEFAULT: u32 = 600;
 const TIMEOUT_DEFAULT: u32 = 10;
 /// Replicas beside the store.
@@ -163,6 +168,14 @@ pub struct Overrides {
     pub policy_trust: Option<PathBuf>,
     /// The audit log's file.
     pub audit_log: Option<PathBuf>,
+    /// The measurement list's directory.
+    pub measure: Option<PathBuf>,
+    /// The layout of its entries.
+    pub measure_template: Option<MeasureTemplate>,
+    /// The size in bytes at which a segment of it is closed.
+    pub measure_segment: Option<u64>,
+    /// Closed segments of it that are kept.
+    pub measure_history: Option<u32>,
     /// The cache's size in bytes.
     pub cache: Option<u64>,
     /// Where the state that survives a restart is kept.
@@ -256,6 +269,44 @@ pub struct Policies {
     pub trust: Option<PathBuf>,
 }
 
+/// A measurement list of what is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measuring {
+    /// A directory of the gateway's own.
+    pub directory: PathBuf,
+    /// The layout of its entries.
+    pub template: Template,
+    /// The size in bytes at which a segment is closed.
+    pub segment: u64,
+    /// Closed segments that are kept; `None` for all.
+    pub history: Option<u32>,
+}
+
+/// The layout of a measurement list's entries, as settings name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeasureTemplate(pub Template);
+
+impl Default for MeasureTemplate {
+    fn default() -> Self {
+        Self(Template::ImaSigV2)
+    }
+}
+
+impl std::str::FromStr for MeasureTemplate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Template::from_name(text.as_bytes()) {
+            Some(template @ (Template::ImaNgV2 | Template::ImaSigV2 | Template::ImaSig)) => {
+                Ok(Self(template))
+            }
+            _ => Err(format!(
+                "measure_template must be \"ima-sigv2\", \"ima-ngv2\" or \"ima-sig\", not \"{text}\""
+            )),
+        }
+    }
+}
+
 /// A second tier of the cache, on a local disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskCache {
@@ -314,6 +365,8 @@ pub struct Settings {
     pub policies: Policies,
     /// The audit log's file, if there is to be one.
     pub audit_log: Option<PathBuf>,
+    /// Whether and how what is served is measured.
+    pub measure: Option<Measuring>,
     /// The cache's size in bytes; at least [`CACHE_MIN`].
     pub cache: u64,
     /// Where the state that survives a restart is kept; `None` for the usual place.
@@ -389,6 +442,12 @@ impl Settings {
                 trust: flags.policy_trust.or(values.policy_trust),
             },
             audit_log: flags.audit_log.or(values.audit_log),
+            measure: flags.measure.or(values.measure).map(|directory| Measuring {
+                directory,
+                template: flags.measure_template.or(values.measure_template).unwrap_or_default().0,
+                segment: flags.measure_segment.or(values.measure_segment).unwrap_or(MEASURE_SEGMENT),
+                history: flags.measure_history.or(values.measure_history),
+            }),
             cache: flags.cache.or(values.cache).unwrap_or(CACHE_DEFAULT),
             state: flags.state.or(values.state),
             squash: flags.squash.or(values.squash).unwrap_or(Squash::Root),
@@ -444,6 +503,10 @@ impl Settings {
             return Err(ConfigError::OutOfRange { key: "nfs4err_integrity", wanted: wanted.to_owned() });
         }
         self.check_policies()?;
+        if self.measure.as_ref().is_some_and(|list| !(SEGMENT_MIN..=SEGMENT_MAX).contains(&list.segment)) {
+            let wanted = "from 4KiB to 256MiB".to_owned();
+            return Err(ConfigError::OutOfRange { key: "measure_segment", wanted });
+        }
         self.check_stores()?;
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let idle = self.limits.idle.map(seconds);
@@ -458,6 +521,7 @@ impl Settings {
             ("timeout", Some(seconds(self.timeout)), TIMEOUT_SECONDS),
             ("repair_after", Some(seconds(self.repair_after)), REPAIR_AFTER_SECONDS),
             ("fattr4_ima", self.fattr4_ima, FATTR4_IMA),
+            ("measure_history", self.measure.as_ref().and_then(|list| list.history), MEASURE_HISTORY),
             ("nfs4err_integrity", self.nfs4err_integrity, NFS4ERR_INTEGRITY),
         ] {
             if value.is_some_and(|value| !range.contains(&value)) {

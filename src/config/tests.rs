@@ -25,6 +25,10 @@ policy_active = "b"
 policy_mode = "permissive"
 policy_trust = "/etc/nfs-verity/policy"
 audit_log = "/var/log/nfs-verity.log"
+measure = "/var/lib/nfs-verity/measure"
+measure_template = "ima-ngv2"
+measure_segment = "1MiB"
+measure_history = 9
 cache = "64MiB"
 state = "/var/lib/nfs-verity"
 squash = "all"
@@ -88,6 +92,12 @@ fn each_key_reaches_its_setting() {
             trust: Some("/etc/nfs-verity/policy".into()),
         },
         audit_log: Some("/var/log/nfs-verity.log".into()),
+        measure: Some(Measuring {
+            directory: "/var/lib/nfs-verity/measure".into(),
+            template: Template::ImaNgV2,
+            segment: 1 << 20,
+            history: Some(9),
+        }),
         cache: 64 << 20,
         state: Some("/var/lib/nfs-verity".into()),
         squash: Squash::All,
@@ -142,6 +152,7 @@ fn what_is_not_said_has_its_default() {
         mode: Mode::Enforce,
         policies: Policies::default(),
         audit_log: None,
+        measure: None,
         cache: 128 << 20,
         state: None,
         squash: Squash::Root,
@@ -185,6 +196,10 @@ fn flags_win_over_the_file() {
         policy_mode: Some(PolicyMode::Enforce),
         policy_trust: Some("/flag/q".into()),
         audit_log: Some("/flag/a".into()),
+        measure: Some("/flag/m".into()),
+        measure_template: Some(MeasureTemplate(Template::ImaSig)),
+        measure_segment: Some(SEGMENT_MIN),
+        measure_history: Some(1),
         cache: Some(2 << 20),
         state: Some("/flag/state".into()),
         squash: Some(Squash::None),

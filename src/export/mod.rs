@@ -18,6 +18,7 @@ mod heal;
 mod items;
 mod line;
 mod listing;
+mod measuring;
 mod names;
 mod nodes;
 mod permission;
@@ -38,6 +39,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use quick_cache::sync::Cache;
 
 use crate::carrier::CarrierKind;
@@ -53,6 +55,7 @@ pub use evidence::{Item, ProofBlock, RangeProof, UnknownXattrs, Xattrs};
 pub use examine::{BadBlock, Examination, ExamineError};
 pub use handle::{FileHandle, HANDLE_MAX, HandleKey};
 pub use listing::{Described, Page};
+pub use measuring::Measurer;
 pub use names::{DirItem, Listing};
 pub use permission::{Access, Caller, Identity, Squash, UnknownSquash};
 pub use proof_directory::{BadProofName, ProofDirectory, ProofName};
@@ -129,6 +132,7 @@ pub struct Export {
     damages: damage::Damages,
     listings: listing::Listings,
     ruling: rules::Ruling,
+    measurer: ArcSwapOption<Measurer>,
     xattrs: Xattrs,
     started: Instant,
 }
@@ -187,6 +191,7 @@ impl Export {
             damages: damage::Damages::new(),
             listings: listing::Listings::new(),
             ruling: rules::Ruling::default(),
+            measurer: ArcSwapOption::empty(),
             xattrs: options.xattrs,
             started: Instant::now(),
         })

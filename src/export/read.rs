@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::error::ExportError;
 use super::heal::Spares;
+use super::measuring::Measured;
 use super::names::state;
 use super::nodes::Node;
 use super::permission::Caller;
@@ -17,7 +18,7 @@ use super::rules::{Allowed, Wish};
 use super::trust::{Depth, Finding, Judged, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
-use crate::event::{Event, Read, Refusal};
+use crate::event::{CauseClass, Event, Read, Refusal};
 use crate::policy::ipe::audit::Hook;
 use crate::policy::{Decision, Op, decide};
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, acting_as};
@@ -46,6 +47,7 @@ pub(super) struct OpenFile {
     pub(super) spares: Option<Spares>,
     /// Who may read it.
     pub(super) allowed: Allowed,
+    measured: Measured,
     /// The store that it was opened on, and its number there.
     home: usize,
     there: u64,
@@ -116,6 +118,7 @@ impl Export {
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
             Decision::Allow => {
                 self.may_read(&file.allowed, Wish { verdict: Some(&file.verdict), ..wish })?;
+                self.measure(node, &file.verdict, &file.measured).await?;
             }
             Decision::AllowUnproven(_) => {
                 self.may(wish)?;
@@ -241,7 +244,10 @@ impl Export {
             return Err(ExportError::Stale);
         }
         let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
-        let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
+        let Judged::Known(Judgement { verdict, tree, evidence, .. }) = judged else {
+            return Err(ExportError::Busy);
+        };
+        let measured = Measured::of(&verdict, evidence.as_ref());
         self.verdicts.insert(node.tag, verdict.clone());
         let there = attr.fileid;
         let open = Arc::new(OpenFile {
@@ -250,6 +256,7 @@ impl Export {
             tree,
             spares: None,
             allowed: Allowed::default(),
+            measured,
             home: 0,
             there,
             hopeless: false,
@@ -267,14 +274,27 @@ impl Export {
         checked: AtomicU64,
     ) -> Result<(Arc<OpenFile>, Attr), ExportError> {
         let judged = self.trust.judge(&node.path, attr.size, Depth::Full).await?;
-        let Judged::Known(Judgement { verdict, tree, .. }) = judged else { return Err(ExportError::Busy) };
+        let Judged::Known(Judgement { verdict, tree, evidence, .. }) = judged else {
+            return Err(ExportError::Busy);
+        };
+        let measured = Measured::of(&verdict, evidence.as_ref());
         let (file, home, there) = self.sources.open_from(verdict.source, &node.path).await.map_err(gone)?;
         self.verdicts.insert(node.tag, verdict.clone());
         let spares = Spares::new(&self.sources, &node.path, home, verdict.source);
         let hopeless = verdict.finding(&attr).is_some();
         let allowed = Allowed::default();
-        let open =
-            Arc::new(OpenFile { file, verdict, tree, spares, allowed, home, there, hopeless, checked });
+        let open = Arc::new(OpenFile {
+            file,
+            verdict,
+            tree,
+            spares,
+            allowed,
+            measured,
+            home,
+            there,
+            hopeless,
+            checked,
+        });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
     }
@@ -287,6 +307,9 @@ impl Export {
         served: bool,
     ) {
         let Some(finding) = finding else { return };
+        if finding.cause.class() == CauseClass::Corrupt {
+            self.measure_violation(node);
+        }
         self.sink.emit(&Event::Refused(Refusal {
             path: node.path.as_bytes(),
             cause: finding.cause,
@@ -302,6 +325,7 @@ impl Export {
     }
 
     pub(super) fn report_failure(&self, node: &Node, failure: &Failure, caller: &Caller, served: bool) {
+        self.measure_violation(node);
         self.sink.emit(&Event::Refused(Refusal {
             path: node.path.as_bytes(),
             cause: failure.cause,

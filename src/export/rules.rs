@@ -187,6 +187,7 @@ fn with_facts<T>(
         signers: &signers,
         client: Some(client),
         uid: Some(uid),
+        signed_at: proven.and_then(|proven| proven.signed),
         ..Facts::of(op)
     })
 }

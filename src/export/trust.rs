@@ -35,6 +35,8 @@ const DETAIL_MAX: usize = 400;
 pub(super) struct Proven {
     pub(super) descriptor: Descriptor,
     pub(super) signers: Arc<[Signer]>,
+    /// When it was signed, as the signer says, in seconds since 1970.
+    pub(super) signed: Option<i64>,
     /// Which of the PKCS#7 messages counted.
     pub(super) pkcs7: Option<usize>,
     /// Which of the IMA values counted.
@@ -302,6 +304,7 @@ impl Trust {
         let (outcome, tree, until) = match self.accept(asked, &open, &trusted.keyring).await {
             Ok(Some(Accepted { descriptor, acceptance, tree })) => {
                 let proven = Proven {
+                    signed: acceptance.statement.as_ref().and_then(|statement| statement.signed),
                     signers: self.shared(acceptance.signers),
                     pkcs7: acceptance.pkcs7,
                     ima: acceptance.ima,

@@ -122,6 +122,10 @@ pub(super) enum Fact {
     },
     /// Another policy rules, or in another way.
     PolicyChanged { detail: String, record: String },
+    /// The measurement list was put right.
+    MeasuringRecovered { detail: String },
+    /// The measurement list cannot be written.
+    MeasuringFailed { error: String },
     /// A store does not answer.
     StoreDown { store: String, error: String },
     /// A store answers again.
@@ -422,6 +426,14 @@ impl Fact {
             Self::PolicyChanged { detail, .. } => {
                 let detail = printable(detail.as_bytes());
                 tracing::warn!(%detail, "policy changed");
+            }
+            Self::MeasuringRecovered { detail } => {
+                let detail = printable(detail.as_bytes());
+                tracing::warn!(%detail, "the measurement list was put right");
+            }
+            Self::MeasuringFailed { error } => {
+                let error = printable(error.as_bytes());
+                tracing::error!(%error, "the measurement list cannot be written; files that are not in it wait");
             }
             Self::StoreDown { store, error } => {
                 let (store, error) = (printable(store.as_bytes()), printable(error.as_bytes()));

@@ -19,7 +19,7 @@ use super::text::{CLIP, clip};
 use crate::event::{Cause, DiskUsage, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 48] = [
+pub const TABLE: [(&str, &str); 50] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -77,6 +77,8 @@ pub const TABLE: [(&str, &str); 48] = [
         "When the last complete scrub ended, in seconds since 1970; 0 for none since the start",
     ),
     ("nfs_verity_scrub_last_findings", "What the last complete scrub came across, by kind"),
+    ("nfs_verity_measurements", "Records in the measurement list; 0 without one"),
+    ("nfs_verity_measuring_failures_total", "Times that the measurement list could not be written"),
     ("nfs_verity_http_requests_total", "Requests to the monitor's own address"),
     ("nfs_verity_build_info", "Version of the gateway"),
     ("nfs_verity_start_time_seconds", "When the process started, in seconds since 1970"),
@@ -126,6 +128,8 @@ pub(super) struct Metrics {
     pub(super) serving: Level,
     reloads: Family<Labels<2>, Counter>,
     pub(super) http_requests: Counter,
+    pub(super) measurements: Level,
+    measuring_failures: Counter,
     pub(super) scrub: Scrubs,
 }
 
@@ -248,6 +252,8 @@ impl Metrics {
             serving: fresh(r, "nfs_verity_serving"),
             reloads,
             http_requests: fresh(r, "nfs_verity_http_requests_total"),
+            measurements: fresh(r, "nfs_verity_measurements"),
+            measuring_failures: fresh(r, "nfs_verity_measuring_failures_total"),
             scrub: Scrubs::new(r),
             registry,
         }
@@ -271,6 +277,11 @@ impl Metrics {
         if served && cause != Cause::Policy {
             self.served_unproven.inc();
         }
+    }
+
+    /// Counts a failure to write the measurement list; whether it is to be told: the first, second, fourth and so on.
+    pub(super) fn measuring_failed(&self) -> bool {
+        (self.measuring_failures.inc() + 1).is_power_of_two()
     }
 
     /// Counts what `store` had damaged and another one whole.

@@ -295,6 +295,16 @@ impl Sink for Monitor {
                 self.status.write().reload = Some(Reload::new("policy", &detail, true));
                 self.journal.note(Fact::PolicyChanged { detail, record });
             }
+            Event::Measured { records } => _ = metrics.measurements.set(records),
+            Event::MeasuringRecovered { detail } => {
+                self.journal.note(Fact::MeasuringRecovered { detail: clip(detail, CLIP) });
+            }
+            Event::MeasuringFailed { error } => {
+                // Of a disk that stays full every attempt fails.
+                if metrics.measuring_failed() {
+                    self.journal.note(Fact::MeasuringFailed { error: clip(error, CLIP) });
+                }
+            }
             Event::StoreDown { store, error } => {
                 let (store, error) = (clip(store, CLIP), clip(error, CLIP));
                 // More than one layer may notice.

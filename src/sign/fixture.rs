@@ -78,6 +78,7 @@ pub(super) fn statement() -> Statement {
         block_size: descriptor.params.block_size,
         version: 1,
         expires: Some(EXPIRES),
+        signed: None,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Statement {
     pub version: u64,
     /// When the statement ceases to hold, in seconds since 1970 (years 0 to 9999).
     pub expires: Option<i64>,
+    /// When the signer says that it was signed, in seconds since 1970 (years 0 to 9999).
+    pub signed: Option<i64>,
 }
 
 impl Statement {
@@ -36,14 +38,16 @@ impl Statement {
     /// the bounds of its fields gives JSON that [`Statement::parse`] refuses.
     pub fn to_json(&self) -> Vec<u8> {
         let algorithm = self.file_digest.algorithm.name();
-        let expires = self.expires.map_or_else(String::new, |seconds| {
-            let time = encode_time(seconds).unwrap_or_else(|| format!("second {seconds}"));
-            format!(r#","expires":"{time}""#)
-        });
+        let time = |name: &str, time: Option<i64>| {
+            time.map_or_else(String::new, |seconds| {
+                let time = encode_time(seconds).unwrap_or_else(|| format!("second {seconds}"));
+                format!(r#","{name}":"{time}""#)
+            })
+        };
         format!(
             concat!(
                 r#"{{"_type":"{}","subject":[{{"name":{},"digest":{{"fsverity-{}":"{}"}}}}],"predicateType":"{}","#,
-                r#""predicate":{{"namespace":{},"size":{},"hashAlgorithm":"{}","blockSize":{},"version":{}{}}}}}"#,
+                r#""predicate":{{"namespace":{},"size":{},"hashAlgorithm":"{}","blockSize":{},"version":{}{}{}}}}}"#,
             ),
             TYPE,
             json::string(&encode_name(&self.path)),
@@ -55,7 +59,8 @@ impl Statement {
             algorithm,
             self.block_size.get(),
             self.version,
-            expires,
+            time("expires", self.expires),
+            time("signed", self.signed),
         )
         .into_bytes()
     }
@@ -93,15 +98,9 @@ impl Statement {
             .and_then(|size| BlockSize::new(size).ok())
             .ok_or_else(|| predicate.refuse("blockSize", "a power of two from 1024 to 65536"))?;
         let version = predicate.number("version")?;
-        let expires = match predicate.optional_text("expires")? {
-            None => None,
-            Some(time) => Some(
-                decode_time(&time)
-                    .ok_or_else(|| predicate.refuse("expires", "a time in the form 2027-01-01T00:00:00Z"))?,
-            ),
-        };
+        let (expires, signed) = (time(&mut predicate, "expires")?, time(&mut predicate, "signed")?);
         predicate.finish()?;
-        Ok(Self { namespace, path, file_digest, size, block_size, version, expires })
+        Ok(Self { namespace, path, file_digest, size, block_size, version, expires, signed })
     }
 
     /// The bytes to sign; refused when they would not be read back as this very statement.
@@ -117,6 +116,13 @@ impl Statement {
             Err(error) => Err(refuse(error.to_string())),
         }
     }
+}
+
+/// A time that may be absent.
+fn time(predicate: &mut Object, name: &'static str) -> Result<Option<i64>, SignError> {
+    let Some(time) = predicate.optional_text(name)? else { return Ok(None) };
+    let seconds = decode_time(&time);
+    seconds.map(Some).ok_or_else(|| predicate.refuse(name, "a time in the form 2027-01-01T00:00:00Z"))
 }
 
 /// The file digest in a DigestSet, which must hold that one alone.
@@ -160,6 +166,7 @@ mod tests {
         }
         for size in [0, 1, i64::MAX.cast_unsigned()] {
             all.push(Statement { size, version: size, expires: None, ..base.clone() });
+            all.push(Statement { signed: i64::try_from(size.min(1 << 32)).ok(), ..base.clone() });
         }
         for size in [1024, 65536] {
             all.push(Statement { block_size: BlockSize::new(size).unwrap(), ..base.clone() });
@@ -183,6 +190,7 @@ mod tests {
             Statement { version: u64::MAX, ..base.clone() },
             Statement { expires: Some(i64::MAX), ..base.clone() },
             Statement { expires: Some(i64::MIN), ..base.clone() },
+            Statement { signed: Some(i64::MIN), ..base.clone() },
             Statement { path: vec![0xff; ENVELOPE_MAX / 3], ..base.clone() },
             Statement {
                 file_digest: FileDigest { digest: Digest::new(&[1; 64]).unwrap(), ..base.file_digest },

@@ -113,6 +113,7 @@ fn statement() -> Statement {
         block_size: descriptor.params.block_size,
         version: 3,
         expires: Some(NOW + 1),
+        signed: None,
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use nfs_verity::event::{Cause, Client};
 use nfs_verity::export::{Caller, ExportError, Item, Rules};
 use nfs_verity::policy::Policy;
-use nfs_verity::sign::{Keyring, SigningKey};
+use nfs_verity::sign::{Keyring, SigningKey, Statement};
 use nfs_verity::store::{Memory, Store};
 
 use super::scene::{Answer, Data, Gate, caller, shared, small_blocks, within};
-use super::support::{content, key_and_trust, seal};
+use super::support::{content, key_and_trust, seal, seal_with};
 
 const DENIED: ExportError = ExportError::Denied(Cause::Policy);
 
@@ -127,6 +127,19 @@ async fn rules_know_digest_signer_client_and_user() {
     // Root is taken for nobody, by rules as by modes.
     scene.rule("DEFAULT action=DENY\nop=READ uid=65534 action=ALLOW\n");
     assert_eq!(scene.read_as("open", &other([127, 0, 0, 1], 0)).await, Ok(5000));
+}
+
+#[tokio::test]
+async fn a_statement_that_tells_when_it_was_signed_is_held_to_that() {
+    let scene = Scene::new().await;
+    let date = |statement: &mut Statement| statement.signed = Some(1_767_225_600);
+    let store = shared(&scene.memory);
+    seal_with(&store, "open", &content(0, 5000), small_blocks(), &scene.key, date).await;
+    for (after, holds) in [("2025-12-31T23:59:59Z", true), ("2026-01-01", false)] {
+        scene.rule(&format!("DEFAULT action=DENY\nop=READ signed_after={after} action=ALLOW\n"));
+        let read = scene.read_as("open", &caller()).await;
+        assert_eq!(read, if holds { Ok(5000) } else { Err(DENIED) }, "{after}");
+    }
 }
 
 #[tokio::test]

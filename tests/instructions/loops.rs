@@ -139,6 +139,7 @@ fn envelope(descriptor: &Descriptor, key: &SigningKey) -> Vec<u8> {
         block_size: descriptor.params.block_size,
         version: 1,
         expires: Some(4_000_000_000),
+        signed: None,
     };
     sign_statement(&statement, &[key]).unwrap()
 }

@@ -19,6 +19,7 @@ mod cli_demo;
 mod cli_formats;
 mod cli_keys;
 mod cli_limits;
+mod cli_measure;
 mod cli_mount;
 mod cli_names;
 mod cli_policy;

@@ -499,6 +499,7 @@ pub async fn seal_with(
         block_size: params.block_size,
         version: 1,
         expires: None,
+        signed: None,
     };
     change(&mut statement);
     let evidence = Evidence {

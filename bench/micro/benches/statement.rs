@@ -28,6 +28,7 @@ fn statements(c: &mut Criterion) {
             block_size: params.block_size,
             version: 1,
             expires: None,
+            signed: None,
         };
         let envelope = sign_statement(&statement, &[&key]).unwrap();
         let expected =

@@ -26,6 +26,7 @@ fn mount() -> (Memory, Keyring) {
         block_size: params.block_size,
         version: 1,
         expires: None,
+        signed: None,
     };
     let store = Memory::new();
     store.put("f", &content).unwrap();

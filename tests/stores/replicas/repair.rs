@@ -362,6 +362,7 @@ pub(super) async fn seal_in(carrier: &dyn Carrier, scene: &Scene, content: &[u8]
         block_size: small_blocks().block_size,
         version: 1,
         expires: None,
+        signed: None,
     };
     let evidence = Evidence {
         descriptor: Some(descriptor.encode().to_vec().into()),

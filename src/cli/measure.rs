@@ -1,0 +1,181 @@
+//! `nfs-verity measure`: shows and verifies the measurement list of a gateway.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Outcome, Trouble};
+use crate::config::load_keyring;
+use crate::measure::{ASCII, BINARY, Bank, Records, closed, pcrs, verify_chain};
+use crate::sign::{Format, Keyring};
+
+/// The longest list that is read, in bytes.
+const LIST_MAX: u64 = 512 << 20;
+
+/// Show and verify what a gateway measured: the list that IMA would have kept
+#[derive(Debug, Args)]
+pub(super) struct MeasureArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(ShowArgs),
+    Verify(VerifyArgs),
+}
+
+/// Print the list, all of its segments
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  nfs-verity measure show /var/lib/nfs-verity/measure
+
+The lines are those of the kernel's ascii_runtime_measurements. What is printed is not verified.")]
+struct ShowArgs {
+    /// The directory that `serve` writes
+    directory: PathBuf,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Check every record, every segment's signed start, and what the registers hold
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nfs-verity measure verify --key measure.pub /var/lib/nfs-verity/measure
+  evmctl ima_measurement --pcrs sha256,DIR/pcrs.sha256 DIR/binary_runtime_measurements
+
+KEY is measure.pub of the gateway's state directory, kept elsewhere: the gateway that is not trusted could have
+made another. That records are missing at the end, only a register kept elsewhere can tell (--pcr).
+
+Exit status: 0 good, 1 not.")]
+struct VerifyArgs {
+    /// The directory that `serve` writes
+    directory: PathBuf,
+    /// The public key that signs where segments begin
+    #[arg(long, value_name = "KEY")]
+    key: PathBuf,
+    /// What the register must hold at the end, as in sha256:01ab..., if that is known
+    #[arg(long, value_name = "ALG:HEX")]
+    pcr: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &MeasureArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
+    match &args.command {
+        Command::Show(args) => show(args, out),
+        Command::Verify(args) => verify(args, out),
+    }
+}
+
+/// The binary lists in their order.
+fn lists(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
+    let failed = |error| Trouble::file("read", directory, error);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix(BINARY)?.strip_prefix('.')?.parse().ok());
+        numbers.extend(number.filter(|number: &u64| closed(BINARY, *number) == name.to_string_lossy()));
+    }
+    numbers.sort_unstable();
+    let mut files: Vec<_> =
+        numbers.into_iter().map(|number| directory.join(closed(BINARY, number))).collect();
+    files.push(directory.join(BINARY));
+    Ok(files)
+}
+
+fn show(args: &ShowArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
+    for path in lists(&args.directory)? {
+        let failed = |error| Trouble::file("read", &path, error);
+        if fs::metadata(&path).map_err(failed)?.len() > LIST_MAX {
+            return Err(Trouble::other(format!(
+                "{}: more than {LIST_MAX} bytes are no list",
+                path.display()
+            )));
+        }
+        let list = fs::read(&path).map_err(failed)?;
+        for record in Records::new(&list) {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    return Err(Trouble::other(format!("{}: {error}; try measure verify", path.display())));
+                }
+            };
+            if args.json {
+                let fields = &record.fields;
+                let value = json!({
+                    "template": record.template.name(),
+                    "template_digest": hex::encode(record.digest),
+                    "violation": record.is_violation(),
+                    "kind": fields.kind.name(),
+                    "digest": format!("{}:{}", fields.hash.name(), hex::encode(fields.digest)),
+                    "name": String::from_utf8_lossy(fields.name),
+                    "signature": hex::encode(fields.third),
+                });
+                writeln!(out, "{value}")?;
+            } else {
+                out.write_all(&record.ascii())?;
+            }
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
+    let keyring: Keyring =
+        load_keyring(&args.key, Format::ALL.into_iter().collect()).map_err(Trouble::usage)?;
+    let expected = args.pcr.as_deref().map(register).transpose()?;
+    let signed =
+        |start: &[u8], signature: &[u8]| keyring.iter().any(|trusted| trusted.key.verify(start, signature));
+    let chain = match verify_chain(&args.directory, &signed) {
+        Ok(chain) => chain,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(Outcome::Failed);
+        }
+    };
+    let mut good = true;
+    if let Some((bank, wanted)) = expected {
+        good = chain.end.get(bank) == wanted;
+    }
+    let registers = Bank::ALL.map(|bank| (bank.name(), hex::encode(chain.end.get(bank))));
+    if args.json {
+        let value = json!({
+            "verified": good,
+            "records": chain.records,
+            "violations": chain.violations,
+            "first_segment": chain.start.segment,
+            "last_segment": chain.segment,
+            "pcr10": registers.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        });
+        writeln!(out, "{value:#}")?;
+    } else {
+        let (records, violations) = (chain.records, chain.violations);
+        writeln!(out, "{records} records to segment {}, {violations} violations", chain.segment)?;
+        for (name, digits) in &registers {
+            writeln!(out, "PCR-10 {name} {digits}")?;
+        }
+        if !good {
+            writeln!(out, "the register is another: records are missing, or it is of another list")?;
+        }
+        let files = format!("{ASCII} and {}", pcrs(Bank::Sha256));
+        writeln!(out, "{files} follow from {BINARY}, which is what was verified")?;
+    }
+    Ok(if good { Outcome::Good } else { Outcome::Failed })
+}
+
+/// `sha256:HEX`.
+fn register(text: &str) -> Result<(Bank, Vec<u8>), Trouble> {
+    let wrong = || Trouble::usage("--pcr must be sha1, sha256 or sha384, a colon, and hex digits");
+    let (name, digits) = text.split_once(':').ok_or_else(wrong)?;
+    let bank = Bank::ALL.into_iter().find(|bank| bank.name() == name).ok_or_else(wrong)?;
+    Ok((bank, hex::decode(digits).map_err(|_| wrong())?))
+}
