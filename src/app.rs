@@ -186,7 +186,7 @@ impl Gateway {
             let source = std::io::Error::other(format!("{}: {}", settings.store, error.source));
             StoreError { source, ..error }
         })?);
-        policies::take(&settings.policies, &state, &export, &*monitor)?;
+        policies::read(&settings.policies, &settings.trust, &state, &*monitor)?.rule(&export, &*monitor);
         if let Some(list) = &settings.measure {
             let (list, state, sink) = (list.clone(), state.clone(), sink.clone());
             let opened = tokio::task::spawn_blocking(move || measuring::open(&list, &state, &sink)).await;
@@ -279,6 +279,8 @@ impl Gateway {
             // It notes where it stopped.
             let _ = tokio::time::timeout(Duration::from_secs(2), scrubbing).await;
         }
+        // What was found last is still on its way to the list.
+        let _ = tokio::time::timeout(DISK_PATIENCE, self.export.end_measuring()).await;
         if let Some(cache) = self.disk_cache {
             // What was read last is still on its way to the disk, which may hang.
             let _ = tokio::time::timeout(DISK_PATIENCE, cache.flush()).await;
@@ -316,6 +318,11 @@ impl Reloader {
             Ok(settings) => settings,
             Err(error) => return self.refuse("configuration", &error.to_string()),
         };
+        // Keys and policies are taken together or not at all: one may confine the other.
+        let Ok(policies) = policies::read(&settings.policies, &settings.trust, &self.state, &*self.monitor)
+        else {
+            return;
+        };
         // What runs decides, not what the file would have after a restart.
         let (mut keys, mut relaxed) = (0, Vec::new());
         let taken = self.revocations.replace(&settings.trust, || {
@@ -327,10 +334,8 @@ impl Reloader {
         if let Err(error) = taken {
             return self.refuse("trust", &error.to_string());
         }
-        // Where it is refused, the old policy rules, and its own trouble is told.
-        if policies::take(&settings.policies, &self.state, &self.export, &*self.monitor).is_ok() {
-            self.settings.policies = settings.policies.clone();
-        }
+        policies.rule(&self.export, &*self.monitor);
+        self.settings.policies = settings.policies.clone();
         self.monitor.set_policy(&self.settings.mode.to_string(), keys);
         for setting in self.settings.relaxed().iter().chain(&relaxed) {
             self.monitor.emit(&Event::Relaxed { setting });

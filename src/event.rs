@@ -482,10 +482,12 @@ pub enum Event<'a> {
         /// What was done, for people.
         detail: &'a str,
     },
-    /// The measurement list cannot be written, and so nothing is served that is not in it.
+    /// The measurement list, or a file beside it, cannot be written.
     MeasuringFailed {
         /// The error.
         error: &'a str,
+        /// Whether files that are not in the list have to wait.
+        waits: bool,
     },
     /// A block that was read back from the disk cache did not verify; it was dropped and the store asked.
     /// Told of the first, the second, the fourth and so on: a disk may hold many.

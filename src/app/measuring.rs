@@ -1,7 +1,7 @@
 //! The measurement list of the export: where it lies, and who signs where its segments begin.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,6 +70,11 @@ fn key(state: &Path) -> Result<SigningKey, MeasuringTrouble> {
     let read = |error: SignError| trouble(error.to_string());
     match std::fs::metadata(&path) {
         Ok(found) if found.len() > KEY_FILE_MAX as u64 => return Err(trouble("too large".to_owned())),
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+            return Err(trouble(
+                "others may read or write it; chmod 600 it if it is still the gateway's alone".to_owned(),
+            ));
+        }
         Ok(_) => {
             let text = std::fs::read(&path).map_err(|error| trouble(error.to_string()))?;
             return SigningKey::from_pkcs8_pem(&text).map_err(read);

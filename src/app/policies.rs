@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Policies, PolicyFile, PolicyFileError, PolicyMode, TrustError, load_keyring, load_policy,
+    Policies, PolicyFile, PolicyFileError, PolicyMode, TrustError, load_keyring, load_policy, load_revoked,
 };
 use crate::event::{Event, Sink};
 use crate::export::{Export, Rules};
@@ -100,45 +100,55 @@ struct Seen {
 /// By the policy's name in hexadecimal: it may be any bytes.
 type AllSeen = BTreeMap<String, Seen>;
 
-/// Takes the policies that `wanted` names, and lets one of them rule `export`. Where anything is wrong nothing
-/// is changed. What was done, or was not, is told to `sink`.
-pub(super) fn take(
+/// Policies that were read and may be taken.
+pub(super) struct Taken {
+    all: Vec<PolicyFile>,
+    /// The place of the one that rules.
+    at: usize,
+    permissive: bool,
+}
+
+/// Reads the policies that `wanted` names; keys that are revoked in `trust` sign none. What is wrong is told to
+/// `sink`.
+pub(super) fn read(
     wanted: &Policies,
+    trust: &Path,
     state: &Path,
-    export: &Export,
     sink: &dyn Sink,
-) -> Result<(), PolicyTrouble> {
-    let taken = choose(wanted, state);
-    let (all, at) = match taken {
-        Ok(taken) => taken,
-        Err(error) => {
-            let record = audit::policy_load(Err(error.errno()), Session::NONE);
-            let record = format!("type={} {record}", audit::POLICY_LOAD);
-            sink.emit(&Event::PolicyLoaded { detail: "", error: Some(&error.to_string()), record: &record });
-            return Err(error);
-        }
-    };
-    let permissive = wanted.mode == PolicyMode::Permissive;
-    let mut rules = None;
-    for (n, file) in all.into_iter().enumerate() {
-        let signers: Vec<_> = file.signers.iter().map(|signer| signer.name.clone()).collect();
-        let by = if signers.is_empty() {
-            "unsigned".to_owned()
-        } else {
-            format!("signed by {}", signers.join(", "))
-        };
-        let from = file.path.display().to_string();
-        let one = Rules::new(file.policy, file.digest, permissive);
-        let record = audit::policy_load(Ok(&one.identity()), Session::NONE);
+) -> Result<Taken, PolicyTrouble> {
+    let taken = choose(wanted, trust, state);
+    if let Err(error) = &taken {
+        let record = audit::policy_load(Err(error.errno()), Session::NONE);
         let record = format!("type={} {record}", audit::POLICY_LOAD);
-        let detail = format!("{} from {from}, {by}", one.title());
-        sink.emit(&Event::PolicyLoaded { detail: &detail, error: None, record: &record });
-        if n == at {
-            rules = Some(one);
-        }
+        sink.emit(&Event::PolicyLoaded { detail: "", error: Some(&error.to_string()), record: &record });
     }
-    change(export, rules, sink);
-    Ok(())
+    let (all, at) = taken?;
+    Ok(Taken { all, at, permissive: wanted.mode == PolicyMode::Permissive })
+}
+
+impl Taken {
+    /// Lets one of them rule `export`, and tells `sink` of all.
+    pub(super) fn rule(self, export: &Export, sink: &dyn Sink) {
+        let Self { all, at, permissive } = self;
+        let mut rules = None;
+        for (n, file) in all.into_iter().enumerate() {
+            let signers: Vec<_> = file.signers.iter().map(|signer| signer.name.clone()).collect();
+            let by = match signers.is_empty() {
+                true => "unsigned".to_owned(),
+                false => format!("signed by {}", signers.join(", ")),
+            };
+            let from = file.path.display().to_string();
+            let one = Rules::new(file.policy, file.digest, permissive);
+            let record = audit::policy_load(Ok(&one.identity()), Session::NONE);
+            let record = format!("type={} {record}", audit::POLICY_LOAD);
+            let detail = format!("{} from {from}, {by}", one.title());
+            sink.emit(&Event::PolicyLoaded { detail: &detail, error: None, record: &record });
+            if n == at {
+                rules = Some(one);
+            }
+        }
+        change(export, rules, sink);
+    }
 }
 
 /// Lets `rules` rule, and tells what changed by that.
@@ -150,15 +160,12 @@ fn change(export: &Export, rules: Option<Rules>, sink: &dyn Sink) {
     let is = rules.as_ref().is_some_and(Rules::is_permissive);
     let mut told = Vec::new();
     if is_other {
-        let record = match &after {
-            Some(after) => audit::config_change(before.as_ref(), after, Session::NONE),
-            None => "no policy rules any more".to_owned(),
-        };
+        let record = audit::config_change(before.as_ref(), after.as_ref(), Session::NONE);
         let title = |rules: Option<&Rules>| rules.map_or_else(|| "no policy".to_owned(), Rules::title);
         let detail = format!("{} in the place of {}", title(rules.as_ref()), title(old.as_deref()));
         told.push((detail, format!("type={} {record}", audit::CONFIG_CHANGE)));
     }
-    if was != is {
+    if was != is && rules.is_some() {
         let detail = if is { "permissive: what it denies is served" } else { "enforcing" };
         let record = audit::enforcing(!is, !was, Session::NONE);
         told.push((detail.to_owned(), format!("type={} {record}", audit::STATUS)));
@@ -170,15 +177,20 @@ fn change(export: &Export, rules: Option<Rules>, sink: &dyn Sink) {
 }
 
 /// All policies, and the place of the one that rules.
-fn choose(wanted: &Policies, state: &Path) -> Result<(Vec<PolicyFile>, usize), PolicyTrouble> {
-    let trust = wanted
-        .trust
-        .as_deref()
-        .map(|trust| load_keyring(trust, Format::ALL.into_iter().collect()))
-        .transpose()?;
+fn choose(wanted: &Policies, files: &Path, state: &Path) -> Result<(Vec<PolicyFile>, usize), PolicyTrouble> {
+    let trust = match &wanted.trust {
+        Some(trust) => {
+            let keyring = load_keyring(trust, Format::ALL.into_iter().collect())?;
+            // A key that is revoked for files signs no policies either.
+            let mut revoked = keyring.revoked().clone();
+            load_revoked(files)?.entries().for_each(|(item, entry)| revoked.add(item, entry));
+            Some(keyring.with_revoked(revoked))
+        }
+        None => None,
+    };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let name = |file: &PolicyFile| String::from_utf8_lossy(file.policy.name()).into_owned();
+    let name = |file: &PolicyFile| file.policy.name().escape_ascii().to_string();
     let mut all: Vec<PolicyFile> = Vec::new();
     for path in &wanted.files {
         let file = load_policy(path, trust.as_ref(), now)?;
@@ -207,7 +219,7 @@ fn choose(wanted: &Policies, state: &Path) -> Result<(Vec<PolicyFile>, usize), P
 /// Checks signed policies against the versions that were taken before, and notes theirs.
 fn remember(all: &[PolicyFile], path: &Path) -> Result<(), PolicyTrouble> {
     let trouble = |reason: String| PolicyTrouble::State { path: path.to_owned(), reason };
-    let before = read(path).map_err(trouble)?;
+    let before = read_seen(path).map_err(trouble)?;
     let mut seen = before.clone();
     for file in all {
         let version = file.policy.version();
@@ -220,7 +232,7 @@ fn remember(all: &[PolicyFile], path: &Path) -> Result<(), PolicyTrouble> {
             let (major, minor, revision) = old.version;
             return Err(PolicyTrouble::Older {
                 path: file.path.clone(),
-                name: String::from_utf8_lossy(file.policy.name()).into_owned(),
+                name: file.policy.name().escape_ascii().to_string(),
                 version: file.policy.version().to_string(),
                 seen: format!("{major}.{minor}.{revision}"),
             });
@@ -233,7 +245,7 @@ fn remember(all: &[PolicyFile], path: &Path) -> Result<(), PolicyTrouble> {
     write(path, &seen).map_err(|error| trouble(error.to_string()))
 }
 
-fn read(path: &Path) -> Result<AllSeen, String> {
+fn read_seen(path: &Path) -> Result<AllSeen, String> {
     let bytes = match std::fs::metadata(path) {
         Ok(found) if found.len() > SEEN_MAX => return Err("too large".to_owned()),
         Ok(_) => std::fs::read(path).map_err(|error| error.to_string())?,

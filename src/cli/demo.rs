@@ -170,7 +170,7 @@ async fn sign(place: &Place, files: &[String], key: &Arc<SigningKey>) -> Result<
         params: Params::default(),
         namespace: String::new(),
         expires: None,
-        signed: None,
+        dated: false,
         force: false,
     };
     for file in files {

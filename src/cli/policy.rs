@@ -184,7 +184,7 @@ fn check(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
     writeln!(
         out,
         "{} {}: {rules} rules, {defaults} defaults",
-        String::from_utf8_lossy(policy.name()),
+        policy.name().escape_ascii(),
         policy.version()
     )?;
     match policy.has_additions() {
@@ -229,7 +229,9 @@ fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<Outcome, Trouble>
         let export = offline_export(store, Default::default(), carriers, &args.namespace, keyring).await?;
         export.explain(&rules, &path, args.op, (args.client, args.uid)).await.map_err(Trouble::other)
     })?;
-    let allowed = explained.action == Action::Allow && explained.refused.is_none();
+    // What is said of a file is told whatever the file is.
+    let is_read = matches!(args.op, Op::Read | Op::Execute);
+    let allowed = explained.action == Action::Allow && (explained.refused.is_none() || !is_read);
     if args.json {
         writeln!(out, "{:#}", as_json(&explained, allowed))?;
     } else {
@@ -261,7 +263,7 @@ fn for_people(out: &mut impl Write, explained: &Explained, rules: &Rules, op: Op
     if let Some((cause, detail)) = refused {
         writeln!(
             out,
-            "the file does not verify, and is refused whatever the policy says: {cause}: {detail}"
+            "the file does not verify, and cannot be read whatever the policy says: {cause}: {detail}"
         )?;
     }
     if let Some(digest) = digest {
@@ -280,7 +282,7 @@ fn for_people(out: &mut impl Write, explained: &Explained, rules: &Rules, op: Op
 fn sign(args: &SignArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
     let text = fs::read(&args.file).map_err(|error| Trouble::file("read", &args.file, error))?;
     if let Err(error) = Policy::parse(&text) {
-        return Err(Trouble::usage(format!("{}:{error}", args.file.display())));
+        return Err(Trouble::usage(format!("{}: {error}", args.file.display())));
     }
     let own = certificates(&args.cert)?.into_iter().next();
     let own = own.ok_or_else(|| Trouble::usage(format!("{} holds no certificate", args.cert.display())))?;
@@ -336,8 +338,11 @@ fn test(args: &TestArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
     let failed = |error| Trouble::file("read", &args.cases, error);
     let mut text = String::new();
     fs::File::open(&args.cases)
-        .and_then(|cases| cases.take(CASES_MAX).read_to_string(&mut text))
+        .and_then(|cases| cases.take(CASES_MAX + 1).read_to_string(&mut text))
         .map_err(failed)?;
+    if text.len() as u64 > CASES_MAX {
+        return Err(Trouble::usage(format!("{}: more than {CASES_MAX} bytes", args.cases.display())));
+    }
     let wrong = |what: String| Trouble::usage(format!("{}: {what}", args.cases.display()));
     let Cases { cases } = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let mut other = 0;

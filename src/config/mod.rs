@@ -417,6 +417,13 @@ impl Settings {
             calls_per_connection: flags.calls_per_connection.or(values.calls_per_connection),
             idle: flags.idle_seconds.or(values.idle_seconds).map(|s| Duration::from_secs(s.into())),
         };
+        let measured = (flags.measure_template.or(values.measure_template).is_some())
+            || flags.measure_segment.or(values.measure_segment).is_some()
+            || flags.measure_history.or(values.measure_history).is_some();
+        if measured && flags.measure.is_none() && values.measure.is_none() {
+            let wanted = "given with measure_template, measure_segment or measure_history".to_owned();
+            return Err(ConfigError::OutOfRange { key: "measure", wanted });
+        }
         let settings = Self {
             store: flags.store.or(values.store).ok_or_else(|| missing("store", "ROOT"))?,
             replicas: flags.replicas.or(values.replicas).unwrap_or_default(),
@@ -546,6 +553,10 @@ impl Settings {
             (0, Some(_), _, _) => refuse("policy_active", idle),
             (0, _, PolicyMode::Permissive, _) => refuse("policy_mode", idle),
             (0, _, _, Some(_)) => refuse("policy_trust", idle),
+            // Else any other policy that was ever signed, put in the first one's place, would rule.
+            (_, None, _, Some(_)) => {
+                refuse("policy_active", "given with policy_trust: the name of the policy that rules")
+            }
             (n, ..) if n > POLICIES_MAX => refuse("policy", &format!("{POLICIES_MAX} files at most")),
             _ => Ok(()),
         }

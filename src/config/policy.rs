@@ -57,7 +57,7 @@ pub enum PolicyFileError {
         rejection: Box<Rejection>,
     },
     /// The text is no policy.
-    #[error("{}:{source}", path.display())]
+    #[error("{}: {source}", path.display())]
     Policy {
         /// The file.
         path: PathBuf,
@@ -109,6 +109,10 @@ pub fn load_policy(path: &Path, trust: Option<&Keyring>, now: i64) -> Result<Pol
     let failed = |source| PolicyFileError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let limit = PKCS7_ATTACHED_MAX as u64 + 1;
+    // Whatever is no file would be waited for, or have no end.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     let is_signed = bytes.first() == Some(&SEQUENCE);
     let max = if is_signed { PKCS7_ATTACHED_MAX } else { TEXT_MAX };

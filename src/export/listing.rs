@@ -126,6 +126,7 @@ impl Export {
         if !access.read {
             return Err(ExportError::Permission);
         }
+        self.may_list(&object.node, caller)?;
         let key = Key {
             directory: object.node.tag,
             cookie,
@@ -136,7 +137,6 @@ impl Export {
         let (state, generation) = (State::of(&attr), self.trust.generation());
         let is_told = object.view.is_none() && access.lookup;
         if is_told
-            && self.may_list(&object.node, caller).is_ok()
             && let Some(told) = self.listings.0.get(&key)
             && (told.directory, told.generation) == (state, generation)
             && told.made.elapsed() < TOLD_FOR
@@ -144,7 +144,7 @@ impl Export {
             return Ok((attr, told.page));
         }
         let made = Instant::now();
-        let mut listing = self.read_dir(directory, cookie, max_entries, caller).await?;
+        let mut listing = self.list((object.clone(), attr), cookie, max_entries, caller).await?;
         cut(&mut listing);
         let names: Vec<Vec<u8>> = listing.entries.iter().map(|item| item.name.clone()).collect();
         let objects = if access.lookup { self.look_at(object, names).await } else { vec![None; names.len()] };

@@ -6,41 +6,82 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Export;
 use super::error::ExportError;
-use super::handle::Tag;
 use super::nodes::Node;
 use super::trust::{Proven, Verdict};
 use crate::carrier::Evidence;
 use crate::event::{Event, Sink};
-use crate::measure::{DigestKind, Entry, FileHash, Log, LogError, Template};
+use crate::measure::{DigestKind, Entry, EntryError, FileHash, Log, LogError, Template};
+use crate::store::StorePath;
 use crate::verity::HashAlgorithm;
 
 /// Measurements that wait for the thread at most; who comes then waits to get in.
 const WAITING: usize = 1024;
 /// Measurements that are written at once at most.
 const AT_ONCE: usize = 256;
+/// How long who reads waits for the record before he is told to come back later.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a violation of a file is not written again, and of how many files that is known.
-const TOLD_FOR: Duration = Duration::from_secs(60);
+const TOLD_FOR: Duration = Duration::from_secs(3600);
 const TOLD_MAX: usize = 4096;
+/// Violations that are written in a minute at most: the store decides how many files fail.
+const VIOLATIONS: u32 = 120;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is to be measured, and who waits for it.
 struct Request {
     entry: Entry,
-    done: Option<oneshot::Sender<bool>>,
+    done: oneshot::Sender<bool>,
 }
 
 /// The way to the thread that writes the list.
 pub struct Measurer {
     requests: mpsc::Sender<Request>,
     template: Template,
-    violations: Cache<Tag, Instant>,
+    violations: Violations,
+    sink: Arc<dyn Sink>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Which violations were written, and how many may be.
+struct Violations {
+    told: Cache<StorePath, Instant>,
+    /// Since when it is counted, and how many there were.
+    minute: Mutex<(Instant, u32)>,
+}
+
+impl Violations {
+    fn new() -> Self {
+        Self { told: Cache::new(TOLD_MAX), minute: Mutex::new((Instant::now(), 0)) }
+    }
+
+    /// Whether the one of `path` is to be written; else why not, where that is to be told.
+    fn admit(&self, path: &StorePath) -> Result<bool, String> {
+        if self.told.get(path).is_some_and(|at| at.elapsed() < TOLD_FOR) {
+            return Ok(false);
+        }
+        let mut minute = self.minute.lock();
+        if minute.0.elapsed() > MINUTE {
+            *minute = (Instant::now(), 0);
+        }
+        minute.1 = minute.1.saturating_add(1);
+        match minute.1 {
+            0..=VIOLATIONS => Ok(true),
+            n if n == VIOLATIONS + 1 => {
+                Err(format!("more than {VIOLATIONS} violations in a minute; the audit log has the others"))
+            }
+            _ => Ok(false),
+        }
+    }
 }
 
 impl Measurer {
@@ -52,8 +93,9 @@ impl Measurer {
     pub fn start(log: Log, template: Template, sink: Arc<dyn Sink>) -> std::io::Result<Self> {
         let (requests, waiting) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new().name("measure".to_owned());
-        thread.spawn(move || write(log, waiting, &*sink))?;
-        Ok(Self { requests, template, violations: Cache::new(TOLD_MAX) })
+        let told = sink.clone();
+        let thread = Mutex::new(Some(thread.spawn(move || write(log, waiting, &*told))?));
+        Ok(Self { requests, template, violations: Violations::new(), sink, thread })
     }
 
     /// A file version at `node`: its fs-verity digest, and its signature of IMA where it has one.
@@ -66,9 +108,27 @@ impl Measurer {
         // As the kernel does in layouts that do not tell.
         let kind = if self.template.tells_kind() { DigestKind::Verity } else { DigestKind::Ima };
         let what = (kind, hash, digest.digest.as_bytes());
-        let signature =
-            if matches!(self.template, Template::ImaSig | Template::ImaSigV2) { signature } else { &[] };
-        Entry::new(self.template, what, &name(node), signature).ok()
+        // A signature over the fs-verity digest: only this layout has both.
+        let signature = if self.template == Template::ImaSigV2 { signature } else { &[] };
+        self.told(Entry::new(self.template, what, &name(node), signature))
+    }
+
+    /// The entry. What no record can tell is told here.
+    fn told(&self, entry: Result<Entry, EntryError>) -> Option<Entry> {
+        entry.inspect_err(|error| self.failed(&error.to_string(), true)).ok()
+    }
+
+    fn failed(&self, error: &str, waits: bool) {
+        self.sink.emit(&Event::MeasuringFailed { error, waits });
+    }
+
+    /// Whether `entry` is in the list, after a while at most.
+    async fn put(&self, entry: Entry) -> bool {
+        let (done, answer) = oneshot::channel();
+        let put =
+            async { self.requests.send(Request { entry, done }).await.is_ok() && answer.await == Ok(true) };
+        // What was sent is written all the same, and known when the client comes back.
+        tokio::time::timeout(PATIENCE, put).await.unwrap_or(false)
     }
 }
 
@@ -85,16 +145,15 @@ fn write(mut log: Log, mut waiting: mpsc::Receiver<Request>, sink: &dyn Sink) {
         let written = match log.append(&entries) {
             Ok(_) => true,
             Err(error) => {
-                sink.emit(&Event::MeasuringFailed { error: &error.to_string() });
-                matches!(error, LogError::Behind(_))
+                let written = matches!(error, LogError::Behind(_));
+                sink.emit(&Event::MeasuringFailed { error: &error.to_string(), waits: !written });
+                written
             }
         };
         sink.emit(&Event::Measured { records: log.records() });
-        for request in together.drain(..) {
-            if let Some(done) = request.done {
-                // Who asked may have gone.
-                let _ = done.send(written);
-            }
+        for Request { entry, done } in together.drain(..) {
+            // What was in it before counts, whatever became of the others. Who asked may have gone.
+            let _ = done.send(written || log.has(&entry));
         }
     }
 }
@@ -109,7 +168,7 @@ pub(super) struct Measured {
 impl Measured {
     /// Of a file that was just opened.
     pub(super) fn of(verdict: &Verdict, evidence: Option<&Evidence>) -> Self {
-        let counted = verdict.outcome.as_ref().ok().and_then(|proven| proven.ima);
+        let counted = verdict.outcome.as_ref().ok().and_then(|proven| proven.ima_verity);
         let value = counted.and_then(|at| evidence?.ima.get(at));
         // A copy: parts of evidence keep all of it in memory.
         let signature = value.map(|value| Bytes::copy_from_slice(value)).unwrap_or_default();
@@ -137,28 +196,42 @@ impl Export {
         let proven = verdict.outcome.as_deref().map_err(|_| ExportError::Io)?;
         // What no record can tell is not served: it would be a gap.
         let entry = measurer.entry(node, proven, &measured.signature).ok_or(ExportError::Io)?;
-        let (done, answer) = oneshot::channel();
-        let request = Request { entry, done: Some(done) };
-        measurer.requests.send(request).await.map_err(|_| ExportError::Io)?;
-        match answer.await {
-            Ok(true) => {
-                measured.done.store(true, Ordering::Release);
-                Ok(())
-            }
-            Ok(false) | Err(_) => Err(ExportError::Busy),
+        if !measurer.put(entry).await {
+            return Err(ExportError::Busy);
         }
+        measured.done.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// Puts into the list that `node` is not what it should be, once a while. Nobody waits for it.
-    pub(super) fn measure_violation(&self, node: &Node) {
-        let Some(measurer) = self.measurer.load_full() else { return };
-        if measurer.violations.get(&node.tag).is_some_and(|at| at.elapsed() < TOLD_FOR) {
-            return;
+    /// Puts into the list that `node` is not what it should be, once a while. What is `served` all the same waits for
+    /// the record as everything does.
+    pub(super) async fn measure_violation(&self, node: &Node, served: bool) -> Result<(), ExportError> {
+        let Some(measurer) = self.measurer.load_full() else { return Ok(()) };
+        let is_new = measurer.violations.admit(&node.path).unwrap_or_else(|error| {
+            measurer.failed(&error, false);
+            false
+        });
+        if !is_new {
+            return Ok(());
         }
-        let Ok(entry) = Entry::violation(measurer.template, FileHash::Sha256, &name(node)) else { return };
-        // Where there is no room, the next failure of the file tries again.
-        if measurer.requests.try_send(Request { entry, done: None }).is_ok() {
-            measurer.violations.insert(node.tag, Instant::now());
+        let entry = Entry::violation(measurer.template, FileHash::Sha256, &name(node));
+        let Some(entry) = measurer.told(entry) else { return Ok(()) };
+        if measurer.put(entry).await {
+            measurer.violations.told.insert(node.path.clone(), Instant::now());
+        } else if served {
+            return Err(ExportError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Measures nothing from now on, once all that waits is written.
+    pub async fn end_measuring(&self) {
+        let Some(measurer) = self.measurer.swap(None) else { return };
+        let thread = measurer.thread.lock().take();
+        // The thread ends when nobody can ask any more.
+        drop(measurer);
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
 }

@@ -104,7 +104,11 @@ impl Export {
         let Object { node, view } = self.object(handle).await?;
         if let Some(view) = view {
             let attr = self.mirrored_attr(&node, view, Depth::Full).await?;
-            return Ok((self.identity.access(&attr, caller), attr));
+            let mut access = self.identity.access(&attr, caller);
+            if matches!(view, View::Item(_)) && !self.may_see_quietly(&node, caller).await {
+                access = Access::default();
+            }
+            return Ok((access, attr));
         }
         let stored = self.stored(&node).await?;
         let (attr, verdict) = self.presented(&node, stored, Depth::Full).await?;
@@ -113,17 +117,21 @@ impl Export {
             && (access.read || access.execute)
         {
             let finding = verdict.finding(&stored);
-            if let Decision::Deny(_) = decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
-                self.report_finding(&node, finding, caller, false);
-                access = Access { xattrs: access.xattrs, ..Access::default() };
-            } else {
-                let verdict = finding.is_none().then_some(&verdict);
-                let hook = Hook::NfsAccess;
-                let may = |op| self.may(Wish { op, hook, node: &node, verdict, caller }).is_ok();
-                access.read = access.read && may(Op::Read);
-                access.execute = access.execute && may(Op::Execute);
+            match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
+                Decision::Deny(_) => {
+                    self.report_finding(&node, finding, caller, false);
+                    access = Access { xattrs: access.xattrs, ..Access::default() };
+                }
+                Decision::Allow => access = self.granted(access, &node, Some(&verdict), caller),
+                Decision::AllowUnproven(_) => access = self.granted(access, &node, None, caller),
+                // READ tells what is wrong.
+                Decision::Fail(_) => {}
             }
         }
+        if attr.kind == Kind::Directory {
+            access.read &= self.may_list_quietly(&node, caller);
+        }
+        access.xattrs = access.xattrs && self.may_see_quietly(&node, caller).await;
         Ok((access, attr))
     }
 
@@ -151,8 +159,19 @@ impl Export {
             return Err(ExportError::Permission);
         }
         self.may_list(&node, caller)?;
+        self.list((Object { node, view }, attr), cookie, max_entries, caller).await
+    }
+
+    /// [`Export::read_dir`] of a directory that may be listed.
+    pub(super) async fn list(
+        &self,
+        (Object { node, view }, attr): (Object, Attr),
+        cookie: u64,
+        max_entries: usize,
+        caller: &Caller,
+    ) -> Result<Listing, ExportError> {
         if view.is_some() {
-            return self.list_mirrored(&node, attr, cookie, max_entries).await;
+            return self.list_mirrored(&node, attr, cookie, max_entries, caller).await;
         }
         let shown = self.mirror.settings.shown().filter(|_| node.path.is_root());
         if shown.is_some() && cookie == proof_directory::COOKIE {
@@ -179,6 +198,17 @@ impl Export {
     /// Whether the policy allows a directory to be listed.
     pub(super) fn may_list(&self, node: &Node, caller: &Caller) -> Result<(), ExportError> {
         self.may(Wish { op: Op::List, hook: Hook::NfsReaddir, node, verdict: None, caller })
+    }
+
+    fn may_list_quietly(&self, node: &Node, caller: &Caller) -> bool {
+        self.may_quietly(Wish { op: Op::List, hook: Hook::NfsAccess, node, verdict: None, caller })
+    }
+
+    /// What of `access` to a regular file the policy leaves. Who only asks is not told of: reading is.
+    fn granted(&self, access: Access, node: &Node, verdict: Option<&Verdict>, caller: &Caller) -> Access {
+        let may = |op| self.may_quietly(Wish { op, hook: Hook::NfsAccess, node, verdict, caller });
+        let execute = access.execute && may(Op::Execute);
+        Access { read: access.read && may(Op::Read), execute, ..access }
     }
 
     /// At most `max` entries of the directory `node` behind `cookie`, of those that clients may see

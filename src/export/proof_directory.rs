@@ -314,6 +314,7 @@ impl Export {
         attr: Attr,
         cookie: u64,
         max_entries: usize,
+        caller: &Caller,
     ) -> Result<Listing, ExportError> {
         let above = match node.path.parent() {
             None => node.fileid,
@@ -323,6 +324,9 @@ impl Export {
             }
         };
         let stored = self.stored(node).await?;
+        if stored.kind != Kind::Directory {
+            self.may_see(node, caller).await?;
+        }
         if stored.kind == Kind::Directory {
             let (entries, end) = self.entries(node, cookie, max_entries, true).await?;
             let fileid = |entry: &DirEntry| match &entry.name[..] {

@@ -18,7 +18,7 @@ use super::rules::{Allowed, Wish};
 use super::trust::{Depth, Finding, Judged, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
-use crate::event::{CauseClass, Event, Read, Refusal};
+use crate::event::{Cause, Event, Read, Refusal};
 use crate::policy::ipe::audit::Hook;
 use crate::policy::{Decision, Op, decide};
 use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, acting_as};
@@ -117,11 +117,18 @@ impl Export {
         let wish = Wish { op: Op::Read, hook: Hook::NfsRead, node, verdict: None, caller };
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
             Decision::Allow => {
-                self.may_read(&file.allowed, Wish { verdict: Some(&file.verdict), ..wish })?;
+                let wish = Wish { verdict: Some(&file.verdict), ..wish };
+                self.may_read(&file.allowed, wish)?;
+                // Who may only run the file reads it to run it.
+                let access = self.identity.access(&attr, caller);
+                if !access.read && access.execute {
+                    self.may(Wish { op: Op::Execute, ..wish })?;
+                }
                 self.measure(node, &file.verdict, &file.measured).await?;
             }
             Decision::AllowUnproven(_) => {
                 self.may(wish)?;
+                self.measure_violation(node, true).await?;
                 self.report_finding(node, finding, caller, true);
                 let work = self.read_unproven(node, &file, attr, offset, count);
                 return acting_as(self.identity.acting(caller), work).await;
@@ -132,6 +139,9 @@ impl Export {
             }
             Decision::Fail(cause) => {
                 self.report_finding(node, finding, caller, false);
+                if cause != Cause::Unreadable {
+                    self.measure_violation(node, false).await?;
+                }
                 return Err(ExportError::Corrupt(cause));
             }
         }
@@ -307,9 +317,6 @@ impl Export {
         served: bool,
     ) {
         let Some(finding) = finding else { return };
-        if finding.cause.class() == CauseClass::Corrupt {
-            self.measure_violation(node);
-        }
         self.sink.emit(&Event::Refused(Refusal {
             path: node.path.as_bytes(),
             cause: finding.cause,
@@ -325,7 +332,6 @@ impl Export {
     }
 
     pub(super) fn report_failure(&self, node: &Node, failure: &Failure, caller: &Caller, served: bool) {
-        self.measure_violation(node);
         self.sink.emit(&Event::Refused(Refusal {
             path: node.path.as_bytes(),
             cause: failure.cause,

@@ -251,6 +251,9 @@ impl<'a> Reading<'a> {
             }
             let decision = decide(self.export.mode, Some(failure.cause));
             let served = matches!(decision, Decision::AllowUnproven(_)) && from + have > at;
+            if failure.cause != Cause::Unreadable {
+                self.export.measure_violation(self.node, served).await?;
+            }
             self.export.report_failure(self.node, &failure, self.caller, served);
             self.failure = Some((index, failure));
             return Ok(served.then_some(Part::Unproven(data)));

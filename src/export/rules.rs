@@ -20,7 +20,7 @@ use super::trust::{Depth, Judged, Judgement, Proven, Verdict};
 use crate::event::{Cause, Event, Refusal};
 use crate::policy::ipe::audit::{self, Hook};
 use crate::policy::{
-    Action, DigestFact, Explanation, Facts, Miss, Op, Policy, Property, RuleRef, SignerFact,
+    Action, DigestFact, Explanation, Facts, Miss, Op, Policy, Property, RuleRef, Ruling as Ruled, SignerFact,
 };
 use crate::sign::Signer;
 use crate::store::{Kind, StorePath};
@@ -72,7 +72,7 @@ impl Rules {
 
     /// Its name and version, for people.
     pub fn title(&self) -> String {
-        format!("{} {}", String::from_utf8_lossy(self.policy.name()), self.policy.version())
+        format!("{} {}", self.policy.name().escape_ascii(), self.policy.version())
     }
 }
 
@@ -236,11 +236,22 @@ impl Export {
         }
     }
 
-    /// False where it is denied and done all the same.
-    fn ask(&self, rules: &Rules, wish: Wish<'_>) -> Result<bool, ExportError> {
+    /// Whether what is wished would be allowed; nobody is told.
+    pub(super) fn may_quietly(&self, wish: Wish<'_>) -> bool {
+        let rules = self.ruling.load();
+        let Some(rules) = &*rules else { return true };
+        rules.permissive || self.rule(rules, wish).action == Action::Allow
+    }
+
+    fn rule<'r>(&self, rules: &'r Rules, wish: Wish<'_>) -> Ruled<'r> {
         let proven = wish.verdict.and_then(|verdict| verdict.outcome.as_deref().ok());
         let who = who(&self.identity, wish.caller);
-        let ruling = with_facts(wish.op, &wish.node.path, proven, who, |facts| rules.policy.evaluate(facts));
+        with_facts(wish.op, &wish.node.path, proven, who, |facts| rules.policy.evaluate(facts))
+    }
+
+    /// False where it is denied and done all the same.
+    fn ask(&self, rules: &Rules, wish: Wish<'_>) -> Result<bool, ExportError> {
+        let ruling = self.rule(rules, wish);
         match ruling.action {
             Action::Allow => Ok(true),
             Action::Deny => {

@@ -41,6 +41,8 @@ pub(super) struct Proven {
     pub(super) pkcs7: Option<usize>,
     /// Which of the IMA values counted.
     pub(super) ima: Option<usize>,
+    /// Which of them is over the fs-verity digest and counted.
+    pub(super) ima_verity: Option<usize>,
     /// Where the evidence was.
     pub(super) carrier: CarrierKind,
     /// Bytes of evidence behind the data in the store's file.
@@ -308,6 +310,7 @@ impl Trust {
                     signers: self.shared(acceptance.signers),
                     pkcs7: acceptance.pkcs7,
                     ima: acceptance.ima,
+                    ima_verity: acceptance.ima_verity,
                     carrier: open.carrier,
                     trailer: open.trailer,
                     descriptor,

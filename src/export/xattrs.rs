@@ -117,19 +117,36 @@ impl Export {
 
     /// Whether the policy allows what is said of `node` to be told.
     pub(super) async fn may_see(&self, node: &Node, caller: &Caller) -> Result<(), ExportError> {
+        self.if_seen(node, caller, |wish| self.may(wish)).await
+    }
+
+    /// The same for who only asks, of which nothing is told.
+    pub(super) async fn may_see_quietly(&self, node: &Node, caller: &Caller) -> bool {
+        let ask = |wish: Wish<'_>| if self.may_quietly(wish) { Ok(()) } else { Err(ExportError::Permission) };
+        self.if_seen(node, caller, ask).await.is_ok()
+    }
+
+    async fn if_seen(
+        &self,
+        node: &Node,
+        caller: &Caller,
+        ask: impl FnOnce(Wish<'_>) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
         if !self.is_ruled() {
             return Ok(());
         }
         let stored = self.stored(node).await?;
         let known = match stored.kind {
-            Kind::Regular => Some(self.known(node, stored.size, Depth::Glance).await?),
+            // What only hashing can tell is found out first: a rule may ask for it.
+            Kind::Regular => Some(self.known(node, stored.size, Depth::Full).await?),
             _ => None,
         };
         let verdict = match &known {
-            Some(Known::Judged(verdict)) if verdict.finding(&stored).is_none() => Some(verdict),
+            // Also of a file of another size, which is refused, while its evidence is told.
+            Some(Known::Judged(verdict)) => Some(verdict),
             _ => None,
         };
-        self.may(Wish { op: Op::Xattr, hook: Hook::NfsXattr, node, verdict, caller })
+        ask(Wish { op: Op::Xattr, hook: Hook::NfsXattr, node, verdict, caller })
     }
 
     /// The value of `item`, where it has one. At a glance, what only hashing can tell is

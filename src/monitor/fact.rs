@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::limiter::Repeated;
-use super::text::{CLIP, clip, json_line, printable};
+use super::text::{CLIP, RECORD, clip, json_line, printable};
 use crate::event::{Cause, CauseClass, Healed, Refusal, ScrubFinding, ScrubTotals};
 
 /// The longest hash that is shown, in bytes.
@@ -125,7 +125,11 @@ pub(super) enum Fact {
     /// The measurement list was put right.
     MeasuringRecovered { detail: String },
     /// The measurement list cannot be written.
-    MeasuringFailed { error: String },
+    MeasuringFailed {
+        error: String,
+        /// Whether files that are not in it wait.
+        waits: bool,
+    },
     /// A store does not answer.
     StoreDown { store: String, error: String },
     /// A store answers again.
@@ -228,7 +232,7 @@ impl From<&Refusal<'_>> for Fact {
             uid: refusal.client.and_then(|client| client.uid),
             gid: refusal.client.and_then(|client| client.gid),
             served: refusal.served,
-            record: refusal.record.map(|record| clip(record, CLIP)),
+            record: refusal.record.map(|record| clip(record, RECORD)),
             remedy: refusal.cause.remedy(),
             shown: printable(refusal.path),
         }))
@@ -431,9 +435,9 @@ impl Fact {
                 let detail = printable(detail.as_bytes());
                 tracing::warn!(%detail, "the measurement list was put right");
             }
-            Self::MeasuringFailed { error } => {
+            Self::MeasuringFailed { error, waits } => {
                 let error = printable(error.as_bytes());
-                tracing::error!(%error, "the measurement list cannot be written; files that are not in it wait");
+                tracing::error!(%error, waits, "the measurement list is not as it should be");
             }
             Self::StoreDown { store, error } => {
                 let (store, error) = (printable(store.as_bytes()), printable(error.as_bytes()));

@@ -32,7 +32,7 @@ use fact::Fact;
 use metrics::Metrics;
 use page::{Phase, Reload, Scrub, Status, Totals, View};
 use recent::Recent;
-use text::{CLIP, clip};
+use text::{CLIP, RECORD, clip};
 
 pub use metrics::TABLE as METRICS;
 
@@ -283,7 +283,7 @@ impl Sink for Monitor {
             }
             Event::PolicyLoaded { detail, error, record } => {
                 metrics.reloaded("policy", if error.is_none() { "ok" } else { "refused" });
-                let (detail, record) = (clip(detail, CLIP), clip(record, CLIP));
+                let (detail, record) = (clip(detail, CLIP), clip(record, RECORD));
                 let error = error.map(|error| clip(error, CLIP));
                 if let Some(error) = &error {
                     self.status.write().reload = Some(Reload::new("policy", error, false));
@@ -291,7 +291,7 @@ impl Sink for Monitor {
                 self.journal.note(Fact::PolicyLoaded { detail, error, record });
             }
             Event::PolicyChanged { detail, record } => {
-                let (detail, record) = (clip(detail, CLIP), clip(record, CLIP));
+                let (detail, record) = (clip(detail, CLIP), clip(record, RECORD));
                 self.status.write().reload = Some(Reload::new("policy", &detail, true));
                 self.journal.note(Fact::PolicyChanged { detail, record });
             }
@@ -299,10 +299,10 @@ impl Sink for Monitor {
             Event::MeasuringRecovered { detail } => {
                 self.journal.note(Fact::MeasuringRecovered { detail: clip(detail, CLIP) });
             }
-            Event::MeasuringFailed { error } => {
+            Event::MeasuringFailed { error, waits } => {
                 // Of a disk that stays full every attempt fails.
                 if metrics.measuring_failed() {
-                    self.journal.note(Fact::MeasuringFailed { error: clip(error, CLIP) });
+                    self.journal.note(Fact::MeasuringFailed { error: clip(error, CLIP), waits });
                 }
             }
             Event::StoreDown { store, error } => {

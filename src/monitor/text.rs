@@ -7,6 +7,9 @@ use std::fmt::Write;
 
 /// The most characters of a detail, an error or a setting that are kept.
 pub(super) const CLIP: usize = 1024;
+/// The same of records of the kernel's form, which end with what matters most: a path of 16 KiB may stand there in
+/// hexadecimal, and before a rule with another one.
+pub(super) const RECORD: usize = 128 * 1024;
 
 /// True for characters that change what a reader sees around them: controls, line and paragraph
 /// separators, zero-width characters and changes of direction.

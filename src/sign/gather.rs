@@ -121,6 +121,8 @@ pub struct Acceptance {
     /// Which of the IMA values counts: the first over the whole file, which more tools can check, or else
     /// the first over the fs-verity digest.
     pub ima: Option<usize>,
+    /// The first of those over the fs-verity digest that counts.
+    pub ima_verity: Option<usize>,
     /// When something ends on which this rests, in seconds since 1970: an expiry, a key's time.
     pub until: Option<i64>,
 }
@@ -173,7 +175,7 @@ pub fn verify(
         }
     }
     gathering.ima = gathering.ima.or(of_tree);
-    gathering.finish(statement)
+    Ok(Acceptance { ima_verity: of_tree, ..gathering.finish(statement)? })
 }
 
 /// The trusted keys that made a module-style signature over the content before it, which `digest`
@@ -541,7 +543,7 @@ impl<'a> Gathering<'a> {
         let (have, need) = (keys.len(), self.keyring.required(self.expected.path));
         if have >= need {
             let Self { signers, pkcs7, ima, until, .. } = self;
-            return Ok(Acceptance { statement, signers, pkcs7, ima, until });
+            return Ok(Acceptance { statement, signers, pkcs7, ima, ima_verity: None, until });
         }
         if !self.bad.is_empty() {
             let detail = format!("not made by the key it names: {}", list(&self.bad));

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use nfs_verity::carrier::{SIDECAR_DIRECTORY, Sidecar};
-use nfs_verity::event::Client;
-use nfs_verity::export::{Attr, Described, ExportError, FsStat, Kind, Listing, Page};
+use nfs_verity::event::{Cause, Client};
+use nfs_verity::export::{Attr, Described, ExportError, FsStat, Kind, Listing, Page, Rules};
+use nfs_verity::policy::Policy;
 use nfs_verity::sign::Keyring;
 use nfs_verity::store::{
     BoxFuture, DirEntry, DirPage, Memory, Result as StoreResult, Store, StoreError, StoreErrorKind,
@@ -282,6 +283,23 @@ async fn a_page_is_told_again_for_a_moment_while_directory_and_trust_stand() {
     memory.set_attr("d", 0o700, 1000, 1000).unwrap();
     let refused = gate.export.read_dir_plus(directory.as_bytes(), 0, 400, 0, |_| {}, &other).await;
     assert_eq!(refused.err(), Some(ExportError::Permission));
+}
+
+#[tokio::test]
+async fn a_page_that_was_told_is_kept_back_by_a_policy_of_now() {
+    let (memory, keyring) = many().await;
+    let store = Odd::new(&memory, Oddity::Settled);
+    let gate = Gate::new(store.clone(), &keyring).await;
+    listed(&gate).await;
+    let looks = store.looks.load(SeqCst);
+    listed(&gate).await;
+    assert_eq!(store.looks.load(SeqCst), looks, "it is told again");
+    let text = b"policy_name=test policy_version=1.0.0\nDEFAULT action=ALLOW\nop=LIST path=d action=DENY\n";
+    gate.export.set_rules(Some(Rules::new(Policy::parse(text).unwrap(), [0; 32], false)));
+    let (directory, _) = gate.find("d").await.unwrap();
+    let refused = gate.export.read_dir_plus(directory.as_bytes(), 0, 400, 0, |_| {}, &caller()).await;
+    assert_eq!(refused.err(), Some(ExportError::Denied(Cause::Policy)));
+    assert_eq!(gate.events.refused().len(), 1, "once");
 }
 
 #[tokio::test]

@@ -207,9 +207,21 @@ async fn running_listing_and_attributes_have_rules_of_their_own() {
     assert_eq!(scene.gate.start(".verity/open/digest").await.map(|_| ()), Err(DENIED));
     let (loose, _) = scene.gate.find("loose").await.unwrap();
     assert!(scene.gate.value(&loose, Item::Status.xattr_name()).await.is_ok(), "nobody signed that");
+    assert!(!scene.gate.access(&file).await.unwrap().xattrs);
+    scene.rule("DEFAULT action=ALLOW\nop=LIST path=secret action=DENY\n");
+    let seen = scene.gate.access(&directory).await.unwrap();
+    assert!(seen.lookup && !seen.read);
+    // Asking is not reading: nothing is told.
+    scene.gate.events.refused();
     scene.rule("DEFAULT action=ALLOW\nop=EXECUTE action=DENY\n");
     assert!(scene.gate.access(&file).await.unwrap().read);
     assert!(!scene.gate.access(&file).await.unwrap().execute);
+    assert!(scene.gate.events.refused().is_empty());
+    // Who may only run a file reads it to run it.
+    scene.memory.set_attr("open", 0o711, 0, 0).unwrap();
+    assert_eq!(scene.gate.read(&file, 0, 10).await, Err(DENIED));
+    scene.memory.set_attr("open", 0o755, 0, 0).unwrap();
+    assert!(scene.gate.read(&file, 0, 10).await.is_ok());
     // Nothing is said of additions, and there is no default for all.
     let kernel = ["EXECUTE", "FIRMWARE", "KMODULE", "KEXEC_IMAGE", "KEXEC_INITRAMFS", "POLICY", "X509_CERT"];
     scene.rule(&kernel.map(|op| format!("DEFAULT op={op} action=ALLOW\n")).concat());

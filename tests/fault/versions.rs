@@ -99,6 +99,7 @@ impl Signer {
             block_size: params.block_size,
             version: 1,
             expires,
+            signed: None,
         };
         let hash = HashName::from(params.algorithm);
         let ima = |kind, digest: &[u8]| {

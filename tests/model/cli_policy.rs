@@ -70,7 +70,7 @@ fn check_tells_what_is_in_a_policy_and_where_it_is_wrong() {
     )
     .unwrap();
     let said = policy(&site, &["check", "bad.pol"]).ends(1);
-    assert!(said.out.contains("bad.pol:3") && said.out.contains("colour=red"), "{}", said.out);
+    assert!(said.out.contains("bad.pol: line 3") && said.out.contains("colour=red"), "{}", said.out);
     policy(&site, &["check", "none.pol"]).ends(1);
 }
 
@@ -226,6 +226,7 @@ fn serve_refuses_what_the_policy_denies_with_the_records_of_the_kernel() {
         record.starts_with("type=1422 policy_name=\"export\" policy_version=1.0.0 policy_digest=sha256:")
     );
     assert!(record.ends_with("lsm=ipe res=1 errno=0"), "{record}");
+    eventually("it is told", || !events(&log, "policy-changed").is_empty());
     let changed = &events(&log, "policy-changed")[0]["record"];
     let begin = "type=1421 old_active_pol_name=? old_active_pol_version=? old_policy_digest=? new_active_pol_name=\"export\"";
     assert!(changed.as_str().unwrap().starts_with(begin), "{changed}");
@@ -241,8 +242,15 @@ fn a_permissive_policy_is_a_relaxation_and_proves_nothing_less() {
     let flags = ["--policy", file.to_str().unwrap(), "--policy-mode", "permissive"];
     let served = site.serve(&[&flags[..], &["--audit-log", log.to_str().unwrap()]].concat());
     assert!(reads(&served, "open"));
+    let refused = || events(&log, "refused");
+    eventually("it is told", || !refused().is_empty());
+    assert_eq!(refused()[0]["served"], true);
+    assert!(refused()[0]["record"].as_str().unwrap().contains(" enforcing=0 "));
     assert_eq!(served.metric("nfs_verity_relaxed"), 1.0);
     assert_eq!(served.metric("nfs_verity_served_unproven_total"), 0.0);
+    eventually("all is told", || {
+        !events(&log, "relaxed").is_empty() && events(&log, "policy-changed").len() == 2
+    });
     assert!(events(&log, "relaxed").iter().any(|line| line["setting"] == "policy_mode = \"permissive\""));
     let status =
         |line: &Value| line["record"].as_str().unwrap().starts_with("type=1404 enforcing=0 old_enforcing=1");
@@ -258,7 +266,7 @@ fn sighup_takes_newer_policies_and_refuses_bad_and_older_ones() {
     fs::write(
         &config,
         format!(
-            "policy = \"{}\"\npolicy_trust = \"policy-trust\"\n",
+            "policy = \"{}\"\npolicy_trust = \"policy-trust\"\npolicy_active = \"export\"\n",
             file.file_name().unwrap().to_str().unwrap()
         ),
     )
@@ -273,21 +281,33 @@ fn sighup_takes_newer_policies_and_refuses_bad_and_older_ones() {
     eventually("the newer one rules", || reads(&served, "open"));
     assert!(!reads(&served, "secret"));
 
-    // An older one, another of the same version, a stranger's, one without signature, and none.
+    // An older one, another of the same version, one of another name, a stranger's, one without signature, no file,
+    // and none.
     let newest = fs::read(&file).unwrap();
-    let tries: [&dyn Fn(); 5] = [
+    let more = openssl(site.dir.path(), &["pkey", "-in", "rsa.pem", "-pubout"]).out;
+    let other = "policy_name=lab policy_version=9.0.0\nDEFAULT action=DENY\n";
+    let tries: [&dyn Fn(); 7] = [
         &|| _ = signed(&site, "e", &export("1.0.9", NOTHING), "p256"),
         &|| _ = signed(&site, "e", &export("1.1.0", NOTHING), "p256"),
+        &|| _ = signed(&site, "e", other, "p256"),
         &|| _ = signed(&site, "e", &export("1.2.0", NOTHING), "rsa"),
         &|| fs::write(&file, export("1.2.0", NOTHING)).unwrap(),
+        &|| {
+            fs::remove_file(&file).unwrap();
+            assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        },
         &|| fs::remove_file(&file).unwrap(),
     ];
     for (n, attempt) in tries.iter().enumerate() {
         attempt();
+        // What comes with it is not taken either.
+        fs::write(site.trust().join("more.pub"), &more).unwrap();
         served.signal("HUP");
         eventually("it is refused", || refusals() == n + 1);
         assert!(reads(&served, "open"), "{n}: what ruled before still does");
+        assert_eq!(served.metric("nfs_verity_trusted_keys"), 1.0, "{n}");
     }
+    fs::remove_file(site.trust().join("more.pub")).unwrap();
     let line = &events(&log, "policy-loaded").into_iter().rfind(|line| line["error"].is_string()).unwrap();
     assert!(line["record"].as_str().unwrap().ends_with("res=0 errno=-2"), "{line}");
 
@@ -317,6 +337,7 @@ fn one_of_several_policies_rules_and_switching_is_told() {
     fs::write(&config, both).unwrap();
     let served = site.serve(&["--config", config.to_str().unwrap(), "--audit-log", log.to_str().unwrap()]);
     assert!(reads(&served, "open"));
+    eventually("it is told", || events(&log, "policy-changed").len() == 1);
     fs::write(&config, format!("{both}policy_active = \"closed\"\n")).unwrap();
     served.signal("HUP");
     eventually("the other one rules", || !reads(&served, "open"));
@@ -334,4 +355,57 @@ fn one_of_several_policies_rules_and_switching_is_told() {
     fs::write(&config, "").unwrap();
     served.signal("HUP");
     eventually("no policy rules", || reads(&served, "open"));
+}
+
+#[test]
+fn a_key_that_is_revoked_for_files_signs_no_policies() {
+    let site = site();
+    let file = signed(&site, "e", &export("1.0.0", SECRET), "p256");
+    let flags = ["--policy", file.to_str().unwrap(), "--policy-active", "export", "--policy-trust"];
+    let trust = site.path("policy-trust");
+    let flags = [&flags[..], &[trust.to_str().unwrap()]].concat();
+    assert!(reads(&site.serve(&flags), "open"));
+    fs::create_dir(site.trust().join("revoked")).unwrap();
+    fs::copy(site.path("p256.pub"), site.trust().join("revoked/p256.pub")).unwrap();
+    let mut serve = command("serve");
+    serve
+        .arg("--store")
+        .arg(site.tree())
+        .arg("--trust")
+        .arg(site.trust())
+        .arg("--state")
+        .arg(site.path("state"));
+    serve.args(["--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0"]).args(flags);
+    serve.ends(2).complains_of(&["revoked"]);
+    let mut bare = command("serve");
+    bare.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust()).args([
+        "--policy",
+        "x",
+        "--policy-trust",
+        "y",
+    ]);
+    bare.ends(2).complains_of(&["policy_active must be given with policy_trust"]);
+}
+
+#[test]
+fn a_dated_signature_is_held_to_its_date_and_signed_once() {
+    let site = site();
+    fs::write(
+        site.path("e.pol"),
+        export("1.0.0", "DEFAULT action=DENY\nop=READ signed_after=2026-01-01 action=ALLOW\n"),
+    )
+    .unwrap();
+    let explain = ["explain", "e.pol", "--store", "tree", "--trust", "trust", "--path", "open"];
+    policy(&site, &explain).ends(1);
+    let sign = |more: &[&str]| {
+        let mut command = command("sign");
+        command.arg("--key").arg(site.key()).arg("--json").args(more).arg(site.tree()).ends(0).json()
+    };
+    assert_eq!(sign(&["--dated"])["signed"], 2, "what has no date is signed again");
+    assert_eq!(sign(&["--dated"])["unchanged"], 2);
+    policy(&site, &explain).ends(0);
+    let mut inspect = command("inspect");
+    let said = inspect.arg("--json").arg(site.tree()).arg("open").ends(0).json();
+    let signed: jiff::Timestamp = said["statement"]["signed"].as_str().unwrap().parse().unwrap();
+    assert!(jiff::Timestamp::now().as_second() - signed.as_second() < 600);
 }

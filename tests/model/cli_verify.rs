@@ -272,7 +272,7 @@ fn inspect_shows_all_of_the_evidence() {
     let digest = fsverity(&site.tree().join("d/f"), &flags);
     let statement = json!({
         "namespace": "ns", "path": "d/f", "size": 300 * 1024, "file_digest": digest, "version": 1,
-        "expires": "2999-12-31T23:59:59Z",
+        "expires": "2999-12-31T23:59:59Z", "signed": null,
     });
     assert_eq!(json["statement"], statement);
     let size = fs::metadata(site.evidence("d/f")).unwrap().len();

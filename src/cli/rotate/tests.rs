@@ -43,7 +43,7 @@ async fn signed(key: &Arc<SigningKey>) -> Arc<dyn Store> {
         params: Params::default(),
         namespace: String::new(),
         expires: None,
-        signed: None,
+        dated: false,
         force: false,
     };
     assert_eq!(sealer.seal(&path(), &|_| ()).await.unwrap(), Sealed::Signed);

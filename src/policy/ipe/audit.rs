@@ -127,8 +127,8 @@ pub fn access(access: &Access<'_>) -> String {
     out + &format!(" rule=\"{}\"", rule.audit_text())
 }
 
-/// A policy takes the place of another, or of none ([`CONFIG_CHANGE`]).
-pub fn config_change(old: Option<&Identity<'_>>, new: &Identity<'_>, by: Session) -> String {
+/// A policy takes the place of another, or of none; or none rules any more ([`CONFIG_CHANGE`]).
+pub fn config_change(old: Option<&Identity<'_>>, new: Option<&Identity<'_>>, by: Session) -> String {
     let mut out = String::new();
     match old {
         Some(old) => {
@@ -137,7 +137,13 @@ pub fn config_change(old: Option<&Identity<'_>>, new: &Identity<'_>, by: Session
         None => out.push_str("old_active_pol_name=? old_active_pol_version=? old_policy_digest=?"),
     }
     out.push(' ');
-    policy(new, ["new_active_pol_name", "new_active_pol_version", "new_policy_digest"], &mut out);
+    match new {
+        Some(new) => {
+            policy(new, ["new_active_pol_name", "new_active_pol_version", "new_policy_digest"], &mut out)
+        }
+        // Which the kernel knows no way to.
+        None => out.push_str("new_active_pol_name=? new_active_pol_version=? new_policy_digest=?"),
+    }
     let Session { auid, ses } = by;
     out + &format!(" auid={auid} ses={ses} lsm=ipe res=1")
 }

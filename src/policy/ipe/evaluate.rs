@@ -16,7 +16,7 @@ pub struct Facts<'a> {
     pub path: Option<&'a [u8]>,
     /// The proven fs-verity digest of the file.
     pub fsverity_digest: Option<DigestFact<'a>>,
-    /// True when a trusted built-in signature covers the file.
+    /// True when a trusted signature covers the file: in the kernel the built-in one, in an export any that counts.
     pub fsverity_signature: bool,
     /// The trusted signatures of the file that count, in any order.
     pub signers: &'a [SignerFact<'a>],

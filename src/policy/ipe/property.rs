@@ -37,7 +37,8 @@ pub enum Property {
     DmveritySignature(bool),
     /// `fsverity_digest=ALG:HEX`: of this file digest.
     FsverityDigest(DigestPattern),
-    /// `fsverity_signature=TRUE|FALSE`: with a trusted built-in signature, or without one.
+    /// `fsverity_signature=TRUE|FALSE`: with a trusted signature, or without one. In the kernel that is the
+    /// built-in one; who asks this room says what counts, see [`Property::Format`].
     FsveritySignature(bool),
     /// `path=GLOB`: at such a path. An addition; `intended_pathname=GLOB` is the same.
     Path(PathPattern),

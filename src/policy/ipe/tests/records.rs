@@ -106,7 +106,7 @@ fn a_change_of_policies_is_recorded_as_the_kernel_s_are() {
     let old = Identity { name: b"Allow_All", version: ZERO, digest: &old };
     let new = Identity { name: b"boot_verified", version: ZERO, digest: &new };
     assert_eq!(
-        config_change(Some(&old), &new, Session::NONE),
+        config_change(Some(&old), Some(&new), Session::NONE),
         format!(
             "old_active_pol_name=\"Allow_All\" old_active_pol_version=0.0.0 old_policy_digest=sha256:{EMPTY} \
              new_active_pol_name=\"boot_verified\" new_active_pol_version=0.0.0 new_policy_digest=sha256:{OTHER} \
@@ -114,7 +114,7 @@ fn a_change_of_policies_is_recorded_as_the_kernel_s_are() {
         )
     );
     let new = Identity { version: Version { major: 1, minor: 65535, revision: 3 }, ..new };
-    let told = config_change(None, &new, Session { auid: 1000, ses: 2 });
+    let told = config_change(None, Some(&new), Session { auid: 1000, ses: 2 });
     assert!(
         told.starts_with("old_active_pol_name=? old_active_pol_version=? old_policy_digest=? new_"),
         "{told}"
