@@ -1,5 +1,7 @@
 //! What is to be measured: an entry, and the record that it becomes in either form of the list.
 
+use std::borrow::Cow;
+
 use super::bank::{Banks, PCR};
 use super::fields::{Fields, NAME_MAX, THIRD_MAX, is_signature};
 use super::template::{DigestKind, FileHash, Template, Third};
@@ -7,6 +9,29 @@ use crate::verity::{FileDigest, HashAlgorithm};
 
 /// The name of the first entry.
 const BOOT_AGGREGATE: &str = "boot_aggregate";
+
+/// The longest path in bytes that the kernel measures whole: `PATH_MAX` without the zero at its end.
+const PATH_MAX: usize = 4095;
+/// The longest name in bytes that it measures of a longer path: `NAME_MAX` of the kernel, 255, has room for the
+/// zero at its end in it.
+const COMPONENT_MAX: usize = 254;
+
+/// The name by which the file at `path`, as seen from the root of the export, is measured: absolute, so with a slash
+/// before it where there is none.
+///
+/// As in the kernel (`ima_d_path` of `ima_api.c`), of a path of more than 4095 bytes the last component stands for
+/// it, without a slash, cut to 254 bytes. So it fits into an [`Entry`] in any case, though another file may have
+/// the same name there; the digest tells them apart.
+pub fn name_of(path: &[u8]) -> Cow<'_, [u8]> {
+    let absolute = path.first() == Some(&b'/');
+    if path.len() + usize::from(!absolute) > PATH_MAX {
+        let last = path.rsplit(|byte| *byte == b'/').find(|component| !component.is_empty());
+        // A path of slashes alone is the root.
+        let last = last.unwrap_or(b"/");
+        return Cow::Borrowed(last.get(..COMPONENT_MAX).unwrap_or(last));
+    }
+    if absolute { Cow::Borrowed(path) } else { Cow::Owned([b"/", path].concat()) }
+}
 
 /// Why something cannot be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

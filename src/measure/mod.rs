@@ -47,7 +47,7 @@ mod tests;
 
 pub use bank::{Bank, Banks, PCR};
 pub use chain::{Chain, ChainError, verify_chain};
-pub use entry::{Entry, EntryError};
+pub use entry::{Entry, EntryError, name_of};
 pub use error::LogError;
 pub use fields::{FieldFault, Fields, NAME_MAX, THIRD_MAX};
 pub use list::{Fault, ListError, Record, Records, Summary, verify};

@@ -2,7 +2,7 @@
 
 use crate::measure::{
     Bank, Banks, DigestKind, Entry, EntryError, Fault, FieldFault, FileHash, NAME_MAX, Records, Start,
-    THIRD_MAX, Template, verify,
+    THIRD_MAX, Template, name_of, verify,
 };
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -332,5 +332,26 @@ fn a_start_has_one_spelling() {
         text.to_uppercase(),
     ] {
         assert!(Start::parse(other.as_bytes()).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn a_name_is_absolute_and_of_a_path_that_is_too_long_the_last_component() {
+    let long = |len: usize| [b"/".repeat(len - 4).as_slice(), b"name"].concat();
+    assert_eq!(*name_of(b"a/b c"), *b"/a/b c");
+    assert_eq!(*name_of(b"/a/b"), *b"/a/b");
+    assert_eq!(*name_of(b""), *b"/");
+    // 4095 bytes and a zero fit into the kernel's PATH_MAX.
+    assert_eq!(*name_of(&long(4095)), *long(4095));
+    assert_eq!(*name_of(&long(4096)), *b"name");
+    let relative = [b"a/".repeat(2045).as_slice(), b"name"].concat();
+    assert_eq!(name_of(&relative).len(), 4095);
+    assert_eq!(*name_of(&[b"a", &relative[..]].concat()), *b"name");
+    // strscpy to NAME_MAX leaves 254.
+    let component = [b"/a".repeat(2048).as_slice(), b"/", &b"x".repeat(255)].concat();
+    assert_eq!(*name_of(&component), *b"x".repeat(254));
+    for path in [&component[..], &b"/".repeat(5000), &b"x".repeat(5000)] {
+        let digest = (DigestKind::Ima, FileHash::Sha1, &[0; 20][..]);
+        Entry::new(Template::ImaNg, digest, &name_of(path), b"").unwrap();
     }
 }
