@@ -75,7 +75,8 @@ pub(super) fn run(args: &MeasureArgs, out: &mut impl Write) -> Result<Outcome, T
     }
 }
 
-/// The binary lists in their order.
+/// The binary lists in their order. Where there are closed ones, there may be no open one: a gateway that ended
+/// between two segments left none.
 fn lists(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
     let failed = |error| Trouble::file("read", directory, error);
     let mut numbers = Vec::new();
@@ -88,7 +89,10 @@ fn lists(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
     numbers.sort_unstable();
     let mut files: Vec<_> =
         numbers.into_iter().map(|number| directory.join(closed(BINARY, number))).collect();
-    files.push(directory.join(BINARY));
+    let open = directory.join(BINARY);
+    if files.is_empty() || fs::exists(&open).map_err(|error| Trouble::file("read", &open, error))? {
+        files.push(open);
+    }
     Ok(files)
 }
 
@@ -178,4 +182,31 @@ fn register(text: &str) -> Result<(Bank, Vec<u8>), Trouble> {
     let (name, digits) = text.split_once(':').ok_or_else(wrong)?;
     let bank = Bank::ALL.into_iter().find(|bank| bank.name() == name).ok_or_else(wrong)?;
     Ok((bank, hex::decode(digits).map_err(|_| wrong())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Entry, Template};
+
+    #[test]
+    fn a_list_between_two_segments_has_no_open_one_and_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().to_owned();
+        let entry = Entry::boot_aggregate(Template::ImaSigV2);
+        let shown = |json| {
+            let mut out = Vec::new();
+            show(&ShowArgs { directory: directory.clone(), json }, &mut out).map(|_| out)
+        };
+        assert!(shown(false).is_err(), "no list at all");
+        for number in [10, 9] {
+            fs::write(directory.join(closed(BINARY, number)), entry.binary()).unwrap();
+        }
+        assert_eq!(shown(false).unwrap(), entry.ascii().repeat(2));
+        fs::write(directory.join(BINARY), entry.binary()).unwrap();
+        assert_eq!(shown(false).unwrap(), entry.ascii().repeat(3));
+        let files = [closed(BINARY, 9), closed(BINARY, 10), BINARY.to_owned()];
+        assert_eq!(lists(&directory).unwrap(), files.map(|file| directory.join(file)));
+        assert_eq!(shown(true).unwrap().iter().filter(|byte| **byte == b'\n').count(), 3);
+    }
 }
