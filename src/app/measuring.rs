@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::Measuring;
 use crate::event::{Event, Sink};
 use crate::export::Measurer;
-use crate::measure::{Log, LogError, LogOptions};
+use crate::measure::{Log, LogError, LogOptions, Seal};
 use crate::sign::{KEY_FILE_MAX, KeyAlgorithm, SignError, SigningKey, generate};
 
 /// The key that signs, in the state directory, and its public half.
@@ -27,7 +27,7 @@ pub enum MeasuringTrouble {
         source: Box<LogError>,
     },
     /// The key that signs cannot be used.
-    #[error("{}: {reason}; remove it for a new one, under which older segments do not verify", path.display())]
+    #[error("{}: {reason}; restore it, or remove it and give measure a new directory: under another key the list does not open", path.display())]
     Key {
         /// The file.
         path: PathBuf,
@@ -46,14 +46,18 @@ pub(super) fn open(
     sink: &Arc<dyn Sink>,
 ) -> Result<Measurer, MeasuringTrouble> {
     let key = key(state)?;
-    let sign = move |start: &[u8]| key.sign(start).map_err(Into::into);
+    let public = key.public_key().clone();
+    let seal = Seal {
+        sign: Box::new(move |start| key.sign(start).map_err(Into::into)),
+        verify: Box::new(move |start, signature| public.verify(start, signature)),
+    };
     let options = LogOptions {
         template: wanted.template,
         segment_bytes: wanted.segment,
-        history: wanted.history,
+        history: wanted.history.or(LogOptions::default().history),
         ..LogOptions::default()
     };
-    let (log, recovery) = Log::open(&wanted.directory, options, Box::new(sign)).map_err(|source| {
+    let (log, recovery) = Log::open(&wanted.directory, options, seal).map_err(|source| {
         MeasuringTrouble::Log { directory: wanted.directory.clone(), source: Box::new(source) }
     })?;
     if !recovery.is_clean() {

@@ -278,7 +278,7 @@ pub struct Measuring {
     pub template: Template,
     /// The size in bytes at which a segment is closed.
     pub segment: u64,
-    /// Closed segments that are kept; `None` for all.
+    /// Closed segments that are kept; `None` for the list's own default.
     pub history: Option<u32>,
 }
 

@@ -93,6 +93,20 @@ impl Banks {
         }
         text
     }
+
+    /// Reads what [`Self::pcrs`] writes, and no other spelling of it: what [`PCR`] of a bank holds.
+    pub(super) fn register(bank: Bank, text: &[u8]) -> Option<Vec<u8>> {
+        let text = str::from_utf8(text).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("PCR-{PCR:02}: ")))?;
+        let mut banks = Self::ZERO;
+        let place = match bank {
+            Bank::Sha1 => &mut banks.sha1[..],
+            Bank::Sha256 => &mut banks.sha256[..],
+            Bank::Sha384 => &mut banks.sha384[..],
+        };
+        hex::decode_to_slice(line, place).ok()?;
+        (banks.pcrs(bank) == text).then(|| banks.get(bank).to_vec())
+    }
 }
 
 impl fmt::Debug for Banks {

@@ -34,7 +34,7 @@ pub enum LogError {
     #[error("the measurement is in the list, but not in the files beside it: {0}")]
     Behind(#[source] Box<LogError>),
     /// A record in the middle of the list is wrong, and right ones follow: no write that was cut short
-    /// leaves that. Nobody but a person can say what became of the list.
+    /// leaves that, nor are there the zeros that one leaves of which a part is missing. Nobody but a person can say what became of the list.
     #[error("{file}: {source}; keep the directory to look into it, and give another one for a new list")]
     Damaged {
         /// The list.
@@ -42,12 +42,22 @@ pub enum LogError {
         /// The first record that is wrong.
         source: ListError,
     },
-    /// The statement of what was before the segment is not there or not in the format.
+    /// The statement of what was before the segment is not there or not in the format. The gateway does not sign
+    /// another one: it would vouch for a list that it finds and did not write.
     #[error(
         "{file}: the segment's start is missing or damaged; restore it, or give another directory for a new list"
     )]
     NoStart {
         /// The statement.
+        file: String,
+    },
+    /// The signature of the segment's start is not there, or is not one by the key of this gateway.
+    #[error(
+        "{file}: the signature of the segment's start is missing, or is not by this gateway's key; restore it or \
+         the key, or give another directory for a new list"
+    )]
+    Unsigned {
+        /// The signature.
         file: String,
     },
     /// The start of a segment could not be signed.

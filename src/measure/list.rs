@@ -71,7 +71,13 @@ impl Record<'_> {
 
     /// Whether the digest is that of the data. True of every violation.
     pub fn is_true(&self) -> bool {
-        self.is_violation() || self.digests().sha1 == self.digest
+        self.true_digests().is_some()
+    }
+
+    /// As [`Self::digests`], where the record [is true](Self::is_true).
+    pub(super) fn true_digests(&self) -> Option<Banks> {
+        let digests = self.digests();
+        (self.is_violation() || digests.sha1 == self.digest).then_some(digests)
     }
 
     /// Its line in the ASCII list, with the newline.
@@ -175,10 +181,11 @@ impl Summary {
         Self { records: 0, violations: 0, end: *start }
     }
 
-    pub(super) fn add(&mut self, record: &Record<'_>) {
+    /// Adds a record with its digests.
+    pub(super) fn add(&mut self, record: &Record<'_>, digests: &Banks) {
         self.records += 1;
         self.violations += u64::from(record.is_violation());
-        self.end.extend(&record.digests());
+        self.end.extend(digests);
     }
 }
 
@@ -193,10 +200,10 @@ pub fn verify(list: &[u8], start: &Banks) -> Result<Summary, ListError> {
     let mut summary = Summary::empty(start);
     for record in Records::new(list) {
         let record = record?;
-        if !record.is_true() {
+        let Some(digests) = record.true_digests() else {
             return Err(ListError { record: record.number, offset: record.offset, fault: Fault::Altered });
-        }
-        summary.add(&record);
+        };
+        summary.add(&record, &digests);
     }
     Ok(summary)
 }

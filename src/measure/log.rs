@@ -10,10 +10,10 @@ use super::bank::{Bank, Banks};
 use super::disk::Disk;
 use super::entry::Entry;
 use super::error::LogError;
-use super::list::{Records, verify};
+use super::list::Records;
 use super::names::{self, ASCII, BINARY, NEW};
-use super::seen::{Key, Seen};
-use super::start::Start;
+use super::seen::{Key, Seen, key};
+use super::start::{Seal, Start};
 use super::template::Template;
 
 /// The most that can be appended at once, in bytes of the binary list.
@@ -27,10 +27,6 @@ pub(super) const FILE_MAX: u64 = SEGMENT_MAX + BATCH_MAX as u64;
 /// The largest ASCII list of such a file: two digits stand for each byte of most fields, and some spaces beside.
 const ASCII_MAX: u64 = 3 * FILE_MAX;
 
-/// Signs the [`Start`] of a segment: its bytes in, the signature out, in whatever form the caller verifies.
-pub type Signing =
-    Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
-
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
@@ -40,14 +36,16 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// How many closed segments are kept; older ones are removed. `None` keeps all.
     pub history: Option<u32>,
-    /// How many measurements are remembered, 100 bytes of memory each. One that is not is measured again.
+    /// How many measurements are remembered, 60 bytes of memory each. One that is not is measured again: where
+    /// more files than these are read in turn, as by one who walks the tree each night, all of them are each time.
     pub remembered: usize,
 }
 
 impl Default for LogOptions {
-    /// Segments of 16 MiB, all of them kept; 65536 measurements remembered.
+    /// Segments of 16 MiB, the last 64 closed ones kept: 1 GiB of binary lists, and some more than twice as much of
+    /// ASCII lists. 262144 measurements remembered, in 16 MiB.
     fn default() -> Self {
-        Self { template: Template::ImaSigV2, segment_bytes: 16 << 20, history: None, remembered: 1 << 16 }
+        Self { template: Template::ImaSigV2, segment_bytes: 16 << 20, history: Some(64), remembered: 1 << 18 }
     }
 }
 
@@ -66,7 +64,7 @@ pub struct Appended {
 pub struct Log {
     pub(super) disk: Box<dyn Disk>,
     pub(super) options: LogOptions,
-    pub(super) signing: Signing,
+    pub(super) seal: Seal,
     /// Of the segment that is written.
     pub(super) start: Start,
     /// Records in all segments.
@@ -105,6 +103,9 @@ impl Log {
     /// Appends what is not in the list yet, in this order, and makes it durable: one fsync for all. When it
     /// returns an error, nothing of it is in the list, except with [`LogError::Behind`], which says so.
     ///
+    /// Where all entries are in the list already nothing is written to it, so that no full disk is in the way; only
+    /// the files that follow are made good then, where they are behind and no segment is half closed.
+    ///
     /// A violation is appended each time. When the process ends before this returns, or the machine after it
     /// returned an error, the next one may find some first part of the entries in the list: measured, though
     /// nobody was told so.
@@ -114,15 +115,16 @@ impl Log {
             return Err(LogError::BatchLength(batch.binary.len()));
         }
         let len = batch.binary.len() as u64;
-        let full = len > 0 && self.size > 0 && self.size.saturating_add(len) > self.options.segment_bytes;
-        if full || self.closing {
+        let full = self.size > 0 && self.size.saturating_add(len) > self.options.segment_bytes;
+        if len > 0 && (full || self.closing) {
             batch.appended.closed = Some(self.start.segment);
             self.close_segment()?;
         }
         if len > 0 {
             self.write(&batch)?;
         }
-        if len > 0 || self.behind {
+        // Of a segment that is half closed it is open which list they follow.
+        if len > 0 || (self.behind && !self.closing) {
             self.follow(&batch.ascii).map_err(|error| LogError::Behind(Box::new(error)))?;
         }
         Ok(batch.appended)
@@ -130,7 +132,7 @@ impl Log {
 
     /// Whether [`Self::append`] would leave this entry out, since it is in the list.
     pub fn has(&self, entry: &Entry) -> bool {
-        !entry.is_violation() && self.seen.has(&entry.digests().sha256)
+        !entry.is_violation() && self.seen.has(&key(&entry.digests().sha256))
     }
 
     /// What the register of each bank holds behind the last record.
@@ -148,18 +150,19 @@ impl Log {
         self.start.segment
     }
 
-    fn batch(&self, entries: &[Entry]) -> Batch {
+    fn batch(&mut self, entries: &[Entry]) -> Batch {
         let (binary, ascii, keys) = (Vec::new(), Vec::new(), Vec::new());
         let mut batch = Batch { binary, ascii, keys, banks: self.banks, appended: Appended::default() };
         let mut fresh = HashSet::new();
         for entry in entries {
             let digests = entry.digests();
             if !entry.is_violation() {
-                if self.seen.has(&digests.sha256) || !fresh.insert(digests.sha256) {
+                let key = key(&digests.sha256);
+                if self.seen.asked(&key) || !fresh.insert(key) {
                     batch.appended.known += 1;
                     continue;
                 }
-                batch.keys.push(digests.sha256);
+                batch.keys.push(key);
             }
             batch.binary.extend_from_slice(&entry.binary());
             batch.ascii.extend_from_slice(&entry.ascii());
@@ -237,7 +240,7 @@ impl Log {
     /// Signs the start of a segment and makes it durable, the signature first.
     pub(super) fn put_start(&self, start: &Start) -> Result<(), LogError> {
         let text = start.encode();
-        let signature = (self.signing)(text.as_bytes())
+        let signature = (self.seal.sign)(text.as_bytes())
             .map_err(|source| LogError::Sign { segment: start.segment, source })?;
         self.put(&names::signature(start.segment), &signature, true)?;
         self.put(&names::start(start.segment), text.as_bytes(), true)?;
@@ -319,18 +322,9 @@ impl Log {
         let found = self.disk.read(name, FILE_MAX).map_err(failed(name, "read"))?;
         found.ok_or_else(|| failed(name, "read")(io::ErrorKind::NotFound.into()))
     }
-
-    /// The start of the segment after one that is closed.
-    pub(super) fn start_after(&self, start: &Start) -> Result<Start, LogError> {
-        let file = names::closed(BINARY, start.segment);
-        let summary =
-            verify(&self.read(&file)?, &start.banks).map_err(|source| LogError::Damaged { file, source })?;
-        let records = start.records + summary.records;
-        Ok(Start { segment: start.segment + 1, records, banks: summary.end })
-    }
 }
 
 /// The ASCII form of a list, up to the first record that is not in the format.
-fn lines(list: &[u8]) -> Vec<u8> {
+pub(super) fn lines(list: &[u8]) -> Vec<u8> {
     Records::new(list).map_while(Result::ok).flat_map(|record| record.ascii()).collect()
 }

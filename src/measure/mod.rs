@@ -22,10 +22,18 @@
 //! | `lock` | held by the gateway that writes |
 //!
 //! All segments one behind the other, in the order of their numbers and the unnumbered one last, are one list that
-//! `evmctl` verifies against the `pcrs` files. [`verify_chain`] does so for a directory, from the first segment
-//! that is left, whose signed start stands for what was before. The `pcrs` files are replaced after the list has
-//! grown: who reads both while the gateway writes reads the `pcrs` files first, and then may find records
-//! behind those they speak of.
+//! `evmctl` verifies against the `pcrs` files, which speak of all of them and of no segment alone. Numbers are to be
+//! sorted as numbers, since 10 comes after 9, and `evmctl` takes no list with violations as good unless told so:
+//!
+//! ```text
+//! cat $(ls -v binary_runtime_measurements.*) binary_runtime_measurements > list
+//! evmctl ima_measurement --ignore-violations --pcrs sha256,pcrs.sha256 list
+//! ```
+//!
+//! That takes the first segment too: once old ones are removed, `evmctl` has nothing to begin with.
+//! [`verify_chain`] verifies a directory from the first segment that is left, whose signed start stands for what was
+//! before. The `pcrs` files are replaced after the list has grown: who reads both while the gateway writes reads the
+//! `pcrs` files first, and then may find records behind those they speak of.
 //!
 //! Knows nothing of exports, signatures or clients. Its calls wait for the disk.
 
@@ -37,10 +45,13 @@ mod error;
 mod fields;
 mod list;
 mod log;
+mod lost;
 mod names;
 mod recover;
+mod recovery;
 mod seen;
 mod start;
+mod tail;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -51,8 +62,8 @@ pub use entry::{Entry, EntryError, name_of};
 pub use error::LogError;
 pub use fields::{FieldFault, Fields, NAME_MAX, THIRD_MAX};
 pub use list::{Fault, ListError, Record, Records, Summary, verify};
-pub use log::{Appended, BATCH_MAX, Log, LogOptions, SEGMENT_MAX, SEGMENT_MIN, Signing};
+pub use log::{Appended, BATCH_MAX, Log, LogOptions, SEGMENT_MAX, SEGMENT_MIN};
 pub use names::{ASCII, BINARY, closed, pcrs, signature, start};
-pub use recover::{Recovery, Torn};
-pub use start::{NotAStart, Start};
+pub use recovery::{Recovery, Torn};
+pub use start::{NotAStart, Seal, Signing, Start, Verifying};
 pub use template::{DigestKind, FileHash, Template};

@@ -4,11 +4,28 @@
 use std::fmt::Write as _;
 
 use super::bank::{Bank, Banks};
+use super::list::{Records, Summary};
 
 /// The first line: what this is, and its version.
 const HEAD: &str = "nfs-verity measurement list 1";
 /// The longest statement in bytes.
 pub(super) const START_MAX: u64 = 1024;
+/// The longest signature of a statement in bytes.
+pub(super) const SIGNATURE_MAX: u64 = 1 << 20;
+
+/// Signs the [`Start`] of a segment: its bytes in, the signature out, in whatever form the caller verifies.
+pub type Signing =
+    Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+/// Whether the second is a signature of the first that [`Signing`] made.
+pub type Verifying = Box<dyn Fn(&[u8], &[u8]) -> bool + Send + Sync>;
+
+/// The key of a log: what signs where its segments begin, and what knows the signature again.
+pub struct Seal {
+    /// Signs.
+    pub sign: Signing,
+    /// Verifies what was signed before.
+    pub verify: Verifying,
+}
 
 /// The state of the list where a segment starts.
 ///
@@ -38,6 +55,20 @@ pub struct NotAStart;
 impl Start {
     /// The start of the first segment.
     pub const FIRST: Self = Self { segment: 1, records: 0, banks: Banks::ZERO };
+
+    /// Whether `list`, which begins at `before`, comes to this one somewhere. Only the list of the segment before
+    /// does, and it need not end there: this one may be of an attempt to close the segment that came to nothing.
+    pub(super) fn is_reached(&self, before: &Self, list: &[u8]) -> bool {
+        let mut summary = Summary::empty(&before.banks);
+        let mut right = Records::new(list).map_while(|record| {
+            let record = record.ok()?;
+            Some((record, record.true_digests()?))
+        });
+        right.any(|(record, digests)| {
+            summary.add(&record, &digests);
+            (before.records + summary.records, summary.end) == (self.records, self.banks)
+        })
+    }
 
     /// The statement: what is signed.
     pub fn encode(&self) -> String {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nfs_verity::measure::{
-    ASCII, BINARY, Bank, DigestKind, Entry, FileHash, Log, LogOptions, Records, SEGMENT_MIN, Template,
+    ASCII, BINARY, Bank, DigestKind, Entry, FileHash, Log, LogOptions, Records, SEGMENT_MIN, Seal, Template,
     closed, pcrs,
 };
 use sha2::{Digest as _, Sha256};
@@ -33,8 +33,12 @@ fn evmctl(directory: &Path, list: &str, more: &[&str]) -> (String, bool) {
 }
 
 fn open(directory: &Path, template: Template) -> Log {
-    let options = LogOptions { template, segment_bytes: SEGMENT_MIN, ..LogOptions::default() };
-    Log::open(directory, options, Box::new(|start| Ok(start.to_vec()))).unwrap().0
+    let options = LogOptions { template, segment_bytes: SEGMENT_MIN, history: None, ..LogOptions::default() };
+    let seal = Seal {
+        sign: Box::new(|start| Ok(start.to_vec())),
+        verify: Box::new(|start, signature| start == signature),
+    };
+    Log::open(directory, options, seal).unwrap().0
 }
 
 fn vector(name: &str) -> Vec<u8> {

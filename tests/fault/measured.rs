@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nfs_verity::measure::{
-    ASCII, BINARY, Bank, Banks, Entry, Log, LogOptions, Records, SEGMENT_MIN, Template, closed, pcrs, verify,
-    verify_chain,
+    ASCII, BINARY, Bank, Banks, Entry, Log, LogOptions, Records, SEGMENT_MIN, Seal, Template, closed, pcrs,
+    verify, verify_chain,
 };
 use nfs_verity::verity::{Digest, FileDigest, HashAlgorithm};
 
@@ -21,8 +21,12 @@ fn entry(n: u32) -> Entry {
 }
 
 fn open(directory: &Path) -> Log {
-    let options = LogOptions { segment_bytes: SEGMENT_MIN, ..LogOptions::default() };
-    Log::open(directory, options, Box::new(|start| Ok(start.to_vec()))).unwrap().0
+    let options = LogOptions { segment_bytes: SEGMENT_MIN, history: None, ..LogOptions::default() };
+    let seal = Seal {
+        sign: Box::new(|start| Ok(start.to_vec())),
+        verify: Box::new(|start, signature| start == signature),
+    };
+    Log::open(directory, options, seal).unwrap().0
 }
 
 /// The names in all segments.

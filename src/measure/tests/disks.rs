@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::measure::disk::{Disk, changed};
@@ -102,6 +103,62 @@ impl<D: Disk> Disk for Faulty<D> {
     }
 }
 
+/// Another disk, to which nothing can be written while it is full. What is there can be read and made durable.
+#[derive(Clone)]
+pub(super) struct Full<D> {
+    inner: D,
+    is_full: Arc<AtomicBool>,
+}
+
+impl<D: Disk> Full<D> {
+    pub(super) fn new(inner: D) -> Self {
+        Self { inner, is_full: Arc::default() }
+    }
+
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
+    }
+
+    fn room(&self) -> io::Result<&D> {
+        let is_full = self.is_full.load(Ordering::SeqCst);
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(&self.inner) }
+    }
+}
+
+impl<D: Disk> Disk for Full<D> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.inner.names()
+    }
+
+    fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        self.inner.read(name, limit)
+    }
+
+    fn cut(&self, name: &str, len: u64) -> io::Result<()> {
+        self.room()?.cut(name, len)
+    }
+
+    fn append(&self, name: &str, len: u64, bytes: &[u8]) -> io::Result<()> {
+        self.room()?.append(name, len, bytes)
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.inner.sync(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.room()?.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.room()?.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.inner.sync_names()
+    }
+}
+
 /// A file: what is read, and what is left when the power fails.
 #[derive(Clone, Default)]
 struct File {
@@ -128,7 +185,14 @@ pub(super) enum Left {
     Names,
     /// The first half of the bytes that were appended, and not the names.
     HalfOfBytes,
+    /// All bytes that were appended, but zeros in place of the first of them to the end of their block; not the names.
+    Hole,
+    /// The same, but of the first whole block.
+    LaterHole,
 }
+
+/// Of the file system that [`Left::Hole`] speaks of.
+const BLOCK: usize = 512;
 
 impl Volatile {
     pub(super) fn lose_power(&self, left: Left) {
@@ -144,10 +208,19 @@ impl Volatile {
                         file.now = file.durable.clone();
                     }
                 }
+                Left::Hole | Left::LaterHole if file.now.starts_with(&file.durable) => {
+                    let from = file.durable.len();
+                    let from = if matches!(left, Left::Hole) { from } else { from.next_multiple_of(BLOCK) };
+                    let to = (from + 1).next_multiple_of(BLOCK).min(file.now.len());
+                    file.now.get_mut(from..to).unwrap_or_default().fill(0);
+                }
+                Left::Hole | Left::LaterHole => file.now = file.durable.clone(),
             }
         }
         match left {
-            Left::Nothing | Left::HalfOfBytes => state.now = state.durable.clone(),
+            Left::Nothing | Left::HalfOfBytes | Left::Hole | Left::LaterHole => {
+                state.now = state.durable.clone()
+            }
             Left::Names => {}
         }
     }

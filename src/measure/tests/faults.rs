@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::disks::{Fault, Faulty, Left, Volatile};
-use super::{entry, signed, signing, small};
+use super::{entry, seal, signed, small};
 use crate::measure::disk::Disk;
 use crate::measure::{
     Banks, Chain, Entry, Log, LogError, LogOptions, Records, Template, closed, verify, verify_chain,
@@ -40,7 +40,7 @@ fn names_of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Vec<u8>> {
 /// Runs a log on `disk`; gives what it acknowledged, and the batches that were refused with an error.
 fn run(disk: Box<dyn Disk>, options: LogOptions) -> (Vec<Entry>, Vec<Vec<Entry>>, bool) {
     let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
-    let Ok((mut log, _)) = Log::open_on(disk, options, signing()) else {
+    let Ok((mut log, _)) = Log::open_on(disk, options, seal()) else {
         return (acknowledged, batches(), false);
     };
     acknowledged.push(Entry::boot_aggregate(Template::ImaSigV2));
@@ -67,7 +67,7 @@ fn calls(options: LogOptions) -> u64 {
 
 /// Opens what is left as a gateway would, appends, and verifies everything.
 fn check_after(disk: &Volatile, options: LogOptions) -> Chain {
-    let open = || Log::open_on(Box::new(disk.clone()), options, signing()).unwrap();
+    let open = || Log::open_on(Box::new(disk.clone()), options, seal()).unwrap();
     let (mut log, _) = open();
     log.append(&[entry(1000)]).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn after_a_kill_at_any_call_the_list_is_old_or_new() {
         let disk = Volatile::default();
         let faulty = Faulty::new(disk.clone(), n, Fault::Dead);
         let (acknowledged, refused, opened) = run(Box::new(faulty), options);
-        drop(Log::open_on(Box::new(disk.clone()), options, signing()).unwrap());
+        drop(Log::open_on(Box::new(disk.clone()), options, seal()).unwrap());
         let found = names_in(&disk);
         let old = names_of(&acknowledged);
         if opened {
@@ -119,13 +119,13 @@ fn after_a_kill_at_any_call_the_list_is_old_or_new() {
 #[test]
 fn after_a_power_failure_at_any_call_what_was_acknowledged_is_there() {
     let options = small();
-    for left in [Left::Nothing, Left::Names, Left::HalfOfBytes] {
+    for left in [Left::Nothing, Left::Names, Left::HalfOfBytes, Left::Hole, Left::LaterHole] {
         for n in 0..calls(options) {
             let disk = Volatile::default();
             let faulty = Faulty::new(disk.clone(), n, Fault::Dead);
             let (acknowledged, refused, opened) = run(Box::new(faulty), options);
             disk.lose_power(left);
-            let (mut log, _) = Log::open_on(Box::new(disk.clone()), options, signing())
+            let (mut log, _) = Log::open_on(Box::new(disk.clone()), options, seal())
                 .unwrap_or_else(|error| panic!("{left:?} {n}: {error}"));
             let found = names_in(&disk);
             if opened {

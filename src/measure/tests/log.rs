@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use super::{entry, signed, signing, small};
+use super::{entry, seal, signed, small};
 use crate::measure::{
     ASCII, Appended, BINARY, Bank, Banks, ChainError, Entry, Fault, FileHash, Log, LogError, LogOptions,
-    Records, Recovery, SEGMENT_MAX, SEGMENT_MIN, Start, Template, closed, pcrs, signature, start, verify,
-    verify_chain,
+    Records, Recovery, SEGMENT_MAX, SEGMENT_MIN, Seal, Start, Template, closed, pcrs, signature, start,
+    verify, verify_chain,
 };
 
 fn open(directory: &Path, options: LogOptions) -> (Log, Recovery) {
-    Log::open(directory, options, signing()).unwrap()
+    Log::open(directory, options, seal()).unwrap()
 }
 
 /// Measures files 0 to `count`, one after the other.
@@ -238,7 +238,7 @@ fn a_wrong_record_is_cut_off_at_the_end_and_refused_before_right_ones() {
         let mut altered = whole.clone();
         altered[at] ^= 0x10;
         fs::write(&path, &altered).unwrap();
-        let error = Log::open(dir.path(), LogOptions::default(), signing()).err().expect("damage is told");
+        let error = Log::open(dir.path(), LogOptions::default(), seal()).err().expect("damage is told");
         assert!(matches!(error, LogError::Damaged { .. }), "{at}: {error}");
         assert!(fs::read(&path).unwrap() == altered, "it is left as it is");
     }
@@ -256,7 +256,6 @@ fn files_beside_the_list_follow_it_whatever_became_of_them() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path(), small());
     fill(&mut log, 100);
-    let segment = log.segment();
     drop(log);
     let beside = [ASCII.to_owned(), closed(ASCII, 1), pcrs(Bank::Sha1), pcrs(Bank::Sha384)];
     let whole = beside.each_ref().map(|name| fs::read(dir.path().join(name)).unwrap());
@@ -272,35 +271,145 @@ fn files_beside_the_list_follow_it_whatever_became_of_them() {
         assert_eq!(recovery.changed, std::slice::from_ref(name));
         assert!(fs::read(dir.path().join(name)).unwrap() == *whole, "{name}");
     }
-    for name in [start(segment), signature(segment)] {
-        fs::remove_file(dir.path().join(name)).unwrap();
-        let (_, recovery) = open(dir.path(), small());
-        assert!(recovery.start && !recovery.is_clean());
-        verify_chain(dir.path(), &signed).unwrap();
-    }
 }
 
 #[test]
-fn a_start_that_nothing_stands_for_is_refused() {
+fn only_the_start_of_the_first_segment_is_signed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), small());
+    fill(&mut log, 3);
+    drop(log);
+    for (name, bytes) in [(start(1), None), (signature(1), None), (signature(1), Some(b"by another key"))] {
+        match bytes {
+            Some(bytes) => fs::write(dir.path().join(name), bytes).unwrap(),
+            None => fs::remove_file(dir.path().join(name)).unwrap(),
+        }
+        let (_, recovery) = open(dir.path(), small());
+        assert!(recovery.start && !recovery.is_clean());
+        verify_chain(dir.path(), &signed).unwrap();
+        assert!(open(dir.path(), small()).1.is_clean());
+    }
+    // It says that nothing was before, and nothing else.
+    let other = Start { banks: Banks::of(b"other"), ..Start::FIRST }.encode();
+    fs::write(dir.path().join(start(1)), other).unwrap();
+    let error = Log::open(dir.path(), small(), seal()).err().unwrap();
+    assert!(matches!(error, LogError::NoStart { file } if file == start(1)));
+}
+
+#[test]
+fn a_start_that_nobody_signed_is_refused_and_not_signed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path(), small());
     fill(&mut log, 100);
     let segment = log.segment();
+    assert!(segment > 2);
     drop(log);
-    let open = || Log::open(dir.path(), small(), signing()).map(|_| ());
-    let path = dir.path().join(start(segment));
-    fs::write(&path, b"segment?").unwrap();
-    assert!(matches!(open(), Err(LogError::NoStart { file }) if file == start(segment)));
-    fs::remove_file(&path).unwrap();
-    fs::remove_file(dir.path().join(start(segment - 1))).unwrap();
-    assert!(matches!(open(), Err(LogError::NoStart { file }) if file == start(segment)));
+    let refused = |name: &str, bytes: Option<&[u8]>| {
+        let path = dir.path().join(name);
+        let before = fs::read(&path).unwrap();
+        match bytes {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let error = Log::open(dir.path(), small(), seal()).err().expect("it is refused");
+        assert_eq!(fs::read(&path).ok().as_deref(), bytes, "it is left as it is");
+        fs::write(&path, before).unwrap();
+        assert!(open(dir.path(), small()).1.is_clean());
+        error
+    };
+    let (name, sign) = (start(segment), signature(segment));
+    let other = Start { segment, records: 7, banks: Banks::of(b"other") }.encode();
+    for bytes in [None, Some(&b"segment?"[..]), Some(&b""[..])] {
+        assert!(matches!(refused(&name, bytes), LogError::NoStart { file } if file == name));
+    }
+    assert!(matches!(refused(&name, Some(other.as_bytes())), LogError::Unsigned { file } if file == sign));
+    for bytes in [None, Some(&b"signed"[..])] {
+        let error = refused(&sign, bytes);
+        assert!(error.to_string().contains("restore it"), "{error}");
+        assert!(matches!(error, LogError::Unsigned { file } if file == sign));
+    }
+    // Also where all that was before is kept elsewhere.
+    for n in 1..segment {
+        fs::remove_file(dir.path().join(closed(BINARY, n))).unwrap();
+    }
+    assert!(matches!(refused(&sign, None), LogError::Unsigned { file } if file == sign));
+}
+
+#[test]
+fn zeros_for_the_blocks_of_a_write_that_are_missing_are_cut_off_with_what_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), LogOptions::default());
+    fill(&mut log, 20);
+    drop(log);
+    let path = dir.path().join(BINARY);
+    let whole = fs::read(&path).unwrap();
+    let bounds: Vec<_> =
+        Records::new(&whole).map(|record| usize::try_from(record.unwrap().offset).unwrap()).collect();
+    let opened = |hole: std::ops::Range<usize>| {
+        let mut list = whole.clone();
+        list[hole].fill(0);
+        fs::write(&path, &list).unwrap();
+        let opened = Log::open(dir.path(), LogOptions::default(), seal());
+        opened.map(|(log, recovery)| (log.records(), list, recovery.torn))
+    };
+    // From any block to its end, and from any record to the end of the block that it begins in.
+    let blocks = (1..whole.len() / 512 - 1).map(|block| 512 * block..512 * (block + 1));
+    let records = bounds[1..10].iter().map(|bound| *bound..(bound + 1).next_multiple_of(512));
+    for hole in blocks.chain(records) {
+        let first = bounds.iter().rposition(|bound| *bound <= hole.start).unwrap();
+        let (records, list, torn) = opened(hole.clone()).unwrap();
+        assert_eq!((records, torn.unwrap().bytes), (first as u64, (whole.len() - bounds[first]) as u64));
+        assert!(fs::read(dir.path().join("torn")).unwrap() == list[bounds[first]..], "{hole:?}");
+    }
+    // Zeros elsewhere come of something else.
+    for hole in [600..1024, 1024..1535, bounds[2] + 1..(bounds[2] + 1).next_multiple_of(512)] {
+        assert!(matches!(opened(hole.clone()), Err(LogError::Damaged { .. })), "{hole:?}");
+    }
+    // So does a record that is wrong and ends before a block of zeros.
+    let mut altered = whole.clone();
+    altered[bounds[2] + 5] ^= 1;
+    let block = bounds[3].next_multiple_of(512);
+    altered[block..block + 512].fill(0);
+    fs::write(&path, &altered).unwrap();
+    let error = Log::open(dir.path(), LogOptions::default(), seal()).err();
+    assert!(matches!(error, Some(LogError::Damaged { source, .. }) if source.record == 3));
+}
+
+#[test]
+fn a_list_is_read_back_no_further_than_what_can_be_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { remembered: 10, ..small() };
+    let (mut log, _) = open(dir.path(), options);
+    // Which are not remembered.
+    let violation = Entry::violation(Template::ImaSigV2, FileHash::Sha256, b"/srv/1").unwrap();
+    while log.segment() < 5 {
+        log.append(std::slice::from_ref(&violation)).unwrap();
+    }
+    drop(log);
+    fs::write(dir.path().join(closed(BINARY, 1)), b"not read").unwrap();
+    assert_eq!(open(dir.path(), options).1.unread, None);
+    fs::write(dir.path().join(closed(BINARY, 4)), b"read").unwrap();
+    assert_eq!(open(dir.path(), options).1.unread, Some(4));
+}
+
+#[test]
+fn what_is_asked_for_stays_known_for_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), LogOptions { remembered: 10, ..small() });
+    let mut added = 0;
+    for n in 1..100 {
+        log.append(&[entry(n)]).unwrap();
+        added += log.append(&[entry(0)]).unwrap().added;
+    }
+    assert_eq!(added, 1);
+    assert!(log.has(&entry(99)) && !log.has(&entry(50)));
 }
 
 #[test]
 fn one_process_writes() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path(), LogOptions::default());
-    let second = Log::open(dir.path(), LogOptions::default(), signing());
+    let second = Log::open(dir.path(), LogOptions::default(), seal());
     assert!(matches!(second, Err(LogError::Locked(_))));
     drop(first);
     open(dir.path(), LogOptions::default());
@@ -311,10 +420,10 @@ fn sizes_out_of_bounds_and_signers_that_fail_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for segment_bytes in [0, SEGMENT_MIN - 1, SEGMENT_MAX + 1, u64::MAX] {
         let options = LogOptions { segment_bytes, ..LogOptions::default() };
-        let error = Log::open(dir.path(), options, signing()).err();
+        let error = Log::open(dir.path(), options, seal()).err();
         assert!(matches!(error, Some(LogError::SegmentSize(given)) if given == segment_bytes));
     }
-    let refuses = || -> crate::measure::Signing { Box::new(|_| Err("no key".into())) };
+    let refuses = || Seal { sign: Box::new(|_| Err("no key".into())), ..seal() };
     let error = Log::open(dir.path(), small(), refuses()).err();
     assert!(matches!(error, Some(LogError::Sign { segment: 1, .. })));
     open(dir.path(), small());

@@ -3,13 +3,15 @@
 mod disks;
 mod faults;
 mod format;
+mod full;
 mod log;
+mod lost;
 
-use super::{DigestKind, Entry, FileHash, LogOptions, Signing, Template};
+use super::{DigestKind, Entry, FileHash, LogOptions, Seal, Template};
 
 /// "Signs" by saying so; the tests of real signatures are elsewhere.
-fn signing() -> Signing {
-    Box::new(|start| Ok([b"signed ", start].concat()))
+fn seal() -> Seal {
+    Seal { sign: Box::new(|start| Ok([b"signed ", start].concat())), verify: Box::new(signed) }
 }
 
 fn signed(start: &[u8], signature: &[u8]) -> bool {
@@ -26,5 +28,5 @@ fn entry(n: u32) -> Entry {
 }
 
 fn small() -> LogOptions {
-    LogOptions { segment_bytes: super::SEGMENT_MIN, ..LogOptions::default() }
+    LogOptions { segment_bytes: super::SEGMENT_MIN, history: None, ..LogOptions::default() }
 }
