@@ -1,17 +1,17 @@
-//! Verifies the segments of a log, one behind the other, from files that nobody writes to meanwhile.
+//! Verifies the segments of a log, one behind the other, also while a gateway writes them.
 
 use std::io;
 use std::path::Path;
 
 use super::bank::Banks;
 use super::disk;
-use super::list::{ListError, verify};
+use super::list::{Fault, ListError, verify};
 use super::log::FILE_MAX;
 use super::names::{self, BINARY};
-use super::start::{START_MAX, Start};
+use super::start::{SIGNATURE_MAX, START_MAX, Start};
 
-/// The longest signature of a start in bytes.
-const SIGNATURE_MAX: u64 = 1 << 20;
+/// How often it is begun when segments are closed or removed meanwhile.
+const ATTEMPTS: u32 = 5;
 
 /// Why the segments of a log are no chain.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum ChainError {
         /// Where, and what.
         source: ListError,
     },
+    /// Segments were closed or removed all the while.
+    #[error("the segments change faster than they are read; try again")]
+    Changing,
 }
 
 /// What a chain comes to.
@@ -62,17 +65,48 @@ pub struct Chain {
 /// segment begins where the one before ends, and each record is right. `signed` says whether a signature, its
 /// second argument, is one of the statement that is its first. That the last records are there, only whoever
 /// knows [`Chain::end`] from elsewhere can tell.
+///
+/// A gateway may write meanwhile. When it closes or removes a segment, all is read again. Where the open list ends
+/// in a record that is not whole, that record does not count while a gateway holds the lock; it is an error when
+/// none does, or when the lock cannot be read.
 pub fn verify_chain(directory: &Path, signed: &dyn Fn(&[u8], &[u8]) -> bool) -> Result<Chain, ChainError> {
-    let files = disk::names(directory).map_err(|source| ChainError::Io { file: ".".to_owned(), source })?;
+    let mut files = segments(directory)?;
+    for _ in 0..ATTEMPTS {
+        let chain = verify_segments(directory, &files, signed);
+        // What was read from a file that got another name meanwhile may be of another segment.
+        let now = segments(directory)?;
+        if now == files {
+            return chain;
+        }
+        files = now;
+    }
+    Err(ChainError::Changing)
+}
+
+/// The names of the lists, starts and signatures, in order.
+fn segments(directory: &Path) -> Result<Vec<String>, ChainError> {
+    let mut files =
+        disk::names(directory).map_err(|source| ChainError::Io { file: ".".to_owned(), source })?;
+    files.retain(|file| file == BINARY || names::segment_of(file).is_some());
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// As [`verify_chain`], of `files`, which must be there still when it returns.
+fn verify_segments(
+    directory: &Path,
+    files: &[String],
+    signed: &dyn Fn(&[u8], &[u8]) -> bool,
+) -> Result<Chain, ChainError> {
     let read = |file: &str, limit| {
         let found = disk::read(directory, file, limit);
         let found = found.map_err(|source| ChainError::Io { file: file.to_owned(), source })?;
         found.ok_or_else(|| ChainError::Missing(file.to_owned()))
     };
-    let closed = names::numbers(BINARY, &files);
+    let closed = names::numbers(BINARY, files);
     let first = match closed.first() {
         Some(first) => *first,
-        None => names::numbers(names::START, &files).last().copied().unwrap_or(1),
+        None => only_segment(directory, files),
     };
     let last = closed.last().map_or(first, |last| last + 1);
     let mut chain: Option<Chain> = None;
@@ -92,12 +126,34 @@ pub fn verify_chain(directory: &Path, signed: &dyn Fn(&[u8], &[u8]) -> bool) -> 
         // A gateway that ended between two segments left none, which is an empty one.
         let begun = segment < last || closed.is_empty() || files.contains(&name);
         let list = if begun { read(&name, FILE_MAX)? } else { Vec::new() };
-        let summary =
-            verify(&list, &start.banks).map_err(|source| ChainError::Record { file: name, source })?;
+        let mut summary = verify(&list, &start.banks);
+        if segment == last
+            && let Err(ListError { offset, fault: Fault::Cut, .. }) = summary
+            && let Some((whole, _)) = usize::try_from(offset).ok().and_then(|at| list.split_at_checked(at))
+            && disk::is_locked(directory)
+        {
+            // The gateway is writing the record.
+            summary = verify(whole, &start.banks);
+        }
+        let summary = summary.map_err(|source| ChainError::Record { file: name, source })?;
         let violations = chain.map_or(0, |chain| chain.violations) + summary.violations;
         let (records, end) = (start.records + summary.records, summary.end);
         let from = chain.map_or(start, |chain| chain.start);
         chain = Some(Chain { start: from, segment, records, violations, end });
     }
     chain.ok_or_else(|| ChainError::Missing(BINARY.to_owned()))
+}
+
+/// The number of the open segment when no closed one is there, as a gateway finds it.
+fn only_segment(directory: &Path, files: &[String]) -> u64 {
+    let start = |segment| {
+        let text = disk::read(directory, &names::start(segment), START_MAX).ok()??;
+        Start::parse(&text).ok()
+    };
+    let last = names::numbers(names::START, files).last().copied().unwrap_or(1);
+    let list = disk::read(directory, BINARY, FILE_MAX).ok().flatten().unwrap_or_default();
+    match (start(last - 1), start(last)) {
+        (Some(before), Some(start)) if start.is_reached(&before, &list) => last - 1,
+        _ => last,
+    }
 }

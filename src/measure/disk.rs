@@ -5,11 +5,16 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 /// The file whose lock says that the directory is in use.
 const LOCK: &str = "lock";
+/// How often the lock is tried: [`is_locked`] of another process has it for a moment.
+const LOCK_TRIES: u32 = 5;
+/// How long is waited between.
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 
 /// A directory with files in it.
 pub(super) trait Disk: Send {
@@ -43,11 +48,15 @@ impl System {
         DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = rustix::fs::open(directory.join(LOCK), flags, Mode::from_raw_mode(0o600))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { directory: directory.to_owned(), _lock: lock })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        for tried in 1..=LOCK_TRIES {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Self { directory: directory.to_owned(), _lock: lock })),
+                Err(rustix::io::Errno::WOULDBLOCK) if tried < LOCK_TRIES => std::thread::sleep(LOCK_WAIT),
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(None)
     }
 
     fn file(&self, name: &str, make: bool) -> io::Result<File> {
@@ -75,6 +84,15 @@ pub(super) fn read(directory: &Path, name: &str, limit: u64) -> io::Result<Optio
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(Some(bytes))
+}
+
+/// Whether a process writes to `directory`, as far as this one may know.
+pub(super) fn is_locked(directory: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(lock) = rustix::fs::open(directory.join(LOCK), flags, Mode::empty()) else { return false };
+    // Shared, so that those who ask do not take one another for a gateway. It goes with the file.
+    let taken = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
+    taken == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// The names of all files of `directory`.

@@ -4,6 +4,7 @@ mod disks;
 mod faults;
 mod format;
 mod full;
+mod live;
 mod log;
 mod lost;
 
