@@ -48,7 +48,8 @@ struct ShowArgs {
 #[command(after_help = "\
 Examples:
   nfs-verity measure verify --key measure.pub /var/lib/nfs-verity/measure
-  evmctl ima_measurement --pcrs sha256,DIR/pcrs.sha256 DIR/binary_runtime_measurements
+  cat DIR/binary_runtime_measurements.{1..9} DIR/binary_runtime_measurements >list  # those that there are, in order
+  evmctl ima_measurement --ignore-violations --pcrs sha256,DIR/pcrs.sha256 list
 
 KEY is measure.pub of the gateway's state directory, kept elsewhere: the gateway that is not trusted could have
 made another. That records are missing at the end, only a register kept elsewhere can tell (--pcr).

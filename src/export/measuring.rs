@@ -4,6 +4,7 @@
 //! One thread writes. What comes while it waits for the disk is written together, with one wait for all. Where
 //! the list cannot be written nothing new is served: who asked for the record wants it without gaps.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,7 +21,7 @@ use super::nodes::Node;
 use super::trust::{Proven, Verdict};
 use crate::carrier::Evidence;
 use crate::event::{Event, Sink};
-use crate::measure::{DigestKind, Entry, EntryError, FileHash, Log, LogError, Template};
+use crate::measure::{DigestKind, Entry, EntryError, FileHash, Log, LogError, Template, name_of};
 use crate::store::StorePath;
 use crate::verity::HashAlgorithm;
 
@@ -132,9 +133,9 @@ impl Measurer {
     }
 }
 
-/// The name in the list: absolute, as the kernel's are.
-fn name(node: &Node) -> Vec<u8> {
-    [b"/", node.path.as_bytes()].concat()
+/// The name in the list, as the kernel's are: absolute, or the last component where that is too long.
+fn name(node: &Node) -> Cow<'_, [u8]> {
+    name_of(node.path.as_bytes())
 }
 
 /// Writes what comes, for as long as anybody can ask.
