@@ -172,6 +172,7 @@ async fn sign(place: &Place, files: &[String], key: &Arc<SigningKey>) -> Result<
         expires: None,
         dated: false,
         force: false,
+        drop_behind: false,
     };
     for file in files {
         let path = StorePath::parse(file.as_bytes()).map_err(Trouble::other)?;

@@ -1,6 +1,7 @@
 //! Signing one file: hashed from one stable state, its evidence put in place at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -13,6 +14,10 @@ use crate::sign::{
 };
 use crate::store::{Attr, Store, StoreError, StorePath};
 use crate::verity::{Descriptor, Digest, Params, TreeBuilder, VerityError};
+
+/// Bytes before those that were just hashed which are dropped once more: the system keeps several pages as one, which
+/// goes only where all of it is to be dropped.
+const DROPPED_AGAIN: u64 = 64 * 1024 * 1024;
 
 /// How to sign.
 pub(super) struct Sealer {
@@ -28,6 +33,8 @@ pub(super) struct Sealer {
     /// Whether statements tell when they were signed.
     pub(super) dated: bool,
     pub(super) force: bool,
+    /// Whether what was read is dropped from the page cache behind the hash.
+    pub(super) drop_behind: bool,
 }
 
 /// What became of a file.
@@ -91,7 +98,16 @@ impl Sealer {
         let builder = TreeBuilder::new(self.params, size).map_err(verity)?;
         let name = HashName::from(self.params.algorithm);
         let mut whole = self.mint.wants_file_hash().then(|| FileHasher::new(name));
-        let root_hash = hash(path, &file, builder, whole.as_mut(), &mut *writer, progress).await?;
+        let done = AtomicU64::new(0);
+        let behind = |bytes| {
+            let from = done.fetch_add(bytes, Ordering::Relaxed);
+            if self.drop_behind {
+                let begin = from.saturating_sub(DROPPED_AGAIN);
+                file.drop_behind(begin, from - begin + bytes);
+            }
+            progress(bytes);
+        };
+        let root_hash = hash(path, &file, builder, whole.as_mut(), &mut *writer, &behind).await?;
 
         // The open file and the name must still be what they were.
         let named = self.store.stat(path).await?;

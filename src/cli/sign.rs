@@ -75,6 +75,9 @@ pub(super) struct SignArgs {
     /// Files at a time; one a core when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(JOBS))]
     jobs: Option<u16>,
+    /// Drop from the page cache what is read, so that a large tree leaves there what was there before
+    #[arg(long)]
+    drop_behind: bool,
     /// Sign again what is signed and unchanged
     #[arg(long)]
     force: bool,
@@ -84,7 +87,7 @@ pub(super) struct SignArgs {
 }
 
 /// What new evidence is made of, and evidence that is there keeps.
-const NEW: [&str; 6] = ["hash", "block_size", "salt", "expires", "dated", "force"];
+const NEW: [&str; 7] = ["hash", "block_size", "salt", "expires", "dated", "drop_behind", "force"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -267,6 +270,7 @@ fn work(args: &SignArgs, store: Arc<dyn Store>) -> Result<Work, Trouble> {
         expires: args.expires.map(jiff::Timestamp::as_second),
         dated: args.dated,
         force: args.force,
+        drop_behind: args.drop_behind,
     }))
 }
 

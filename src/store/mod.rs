@@ -246,6 +246,12 @@ pub trait StoreFile: Send + Sync {
         None
     }
 
+    /// Lets the system forget the bytes that it keeps in memory of this range, which will not be read again soon. A
+    /// hint: layers need not hand it on.
+    fn drop_behind(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Up to `len` bytes (at most [`READ_MAX`]) from `offset`; shorter only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>>;
 

@@ -468,3 +468,29 @@ fn long_a_sparse_file_of_100_gib_is_signed_in_little_memory() {
 fn high_water(status: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
 }
+
+/// Bytes of a file in the page cache.
+fn cached(path: &Path) -> u64 {
+    let output =
+        Command::new("fincore").args(["--bytes", "--noheadings", "--output", "RES"]).arg(path).output();
+    let output = output.expect("fincore is missing: install util-linux");
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn what_was_read_is_dropped_behind_the_hash_where_that_is_asked_for() {
+    // Where files are on a disk: what lies in memory alone has nowhere to go.
+    let tree = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let site = Site::new();
+    let (file, size) = (tree.path().join("file"), 24 << 20);
+    fs::write(&file, content(7, size)).unwrap();
+    // What is not on the disk yet cannot be dropped.
+    fs::File::open(&file).unwrap().sync_all().unwrap();
+    let sign = |more: &[&str]| {
+        command("sign").arg("--key").arg(site.key()).args(more).arg(tree.path()).ends(0);
+        cached(&file)
+    };
+    assert_eq!(sign(&[]), size as u64);
+    let left = sign(&["--force", "--drop-behind"]);
+    assert!(left < size as u64 / 8, "{left}");
+}

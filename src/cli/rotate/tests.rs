@@ -45,6 +45,7 @@ async fn signed(key: &Arc<SigningKey>) -> Arc<dyn Store> {
         expires: None,
         dated: false,
         force: false,
+        drop_behind: false,
     };
     assert_eq!(sealer.seal(&path(), &|_| ()).await.unwrap(), Sealed::Signed);
     store

@@ -1,6 +1,7 @@
 //! An open regular file.
 
 use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{SeekFrom, XattrFlags};
+use rustix::fs::{Advice, SeekFrom, XattrFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::super::{
@@ -282,6 +283,13 @@ impl StoreFile for LocalFile {
 
     fn try_stat(&self) -> Option<Result<Attr>> {
         self.open.inline.then(|| self.open.attr().map_err(fail("stat", &self.open.path)))
+    }
+
+    fn drop_behind(&self, offset: u64, len: u64) {
+        // It is as good as done where it fails.
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&self.open.fd, offset, Some(len), Advice::DontNeed);
+        }
     }
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
