@@ -231,8 +231,9 @@ impl Export {
         let thread = measurer.thread.lock().take();
         // The thread ends when nobody can ask any more.
         drop(measurer);
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        // Not joined: a disk that hangs would hold up whoever does.
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }

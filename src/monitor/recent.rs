@@ -46,7 +46,9 @@ impl Recent {
         let place = self.0.iter().position(same);
         let entry = match place.and_then(|place| self.0.remove(place)) {
             Some(old) => {
-                Entry { client, uid, served: refusal.served, times: old.times + 1, last: now, ..old }
+                // Who was denied what goes together.
+                let detail = clip(refusal.detail, DETAIL);
+                Entry { client, uid, detail, served: refusal.served, times: old.times + 1, last: now, ..old }
             }
             None => Entry {
                 path: Box::from(refusal.path),

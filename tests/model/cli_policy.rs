@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::cli::{Ends, P256, RSA, Said, command, make_certificate, make_key, openssl};
-use crate::cli_serve::events;
+use crate::cli_serve::{events, serve};
 use crate::support::{Client, NFS3ERR_ACCES, Served, Site, eventually};
 
 const KERNEL: &str = "policy_name=kernel policy_version=0.0.1\nDEFAULT action=ALLOW\n\
@@ -314,15 +314,7 @@ fn sighup_takes_newer_policies_and_refuses_bad_and_older_ones() {
     // The version is remembered over a restart.
     assert_eq!(served.stop(), Some(0));
     signed(&site, "e", &export("1.0.9", NOTHING), "p256");
-    let mut serve = command("serve");
-    serve.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust());
-    serve.arg("--state").arg(site.path("state")).args([
-        "--listen",
-        "127.0.0.1:0",
-        "--monitor",
-        "127.0.0.1:0",
-    ]);
-    serve.args(flags).ends(2).complains_of(&["export 1.0.9 is not newer than 1.1.0"]);
+    serve(&site).args(flags).ends(2).complains_of(&["export 1.0.9 is not newer than 1.1.0"]);
     fs::write(&file, &newest).unwrap();
     assert!(reads(&site.serve(&flags), "open"));
 }
@@ -367,24 +359,11 @@ fn a_key_that_is_revoked_for_files_signs_no_policies() {
     assert!(reads(&site.serve(&flags), "open"));
     fs::create_dir(site.trust().join("revoked")).unwrap();
     fs::copy(site.path("p256.pub"), site.trust().join("revoked/p256.pub")).unwrap();
-    let mut serve = command("serve");
-    serve
-        .arg("--store")
-        .arg(site.tree())
-        .arg("--trust")
-        .arg(site.trust())
-        .arg("--state")
-        .arg(site.path("state"));
-    serve.args(["--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0"]).args(flags);
-    serve.ends(2).complains_of(&["revoked"]);
-    let mut bare = command("serve");
-    bare.arg("--store").arg(site.tree()).arg("--trust").arg(site.trust()).args([
-        "--policy",
-        "x",
-        "--policy-trust",
-        "y",
-    ]);
-    bare.ends(2).complains_of(&["policy_active must be given with policy_trust"]);
+    serve(&site).args(flags).ends(2).complains_of(&["revoked"]);
+    serve(&site)
+        .args(["--policy", "x", "--policy-trust", "y"])
+        .ends(2)
+        .complains_of(&["policy_active must be given with policy_trust"]);
 }
 
 #[test]

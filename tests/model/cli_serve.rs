@@ -28,7 +28,7 @@ pub fn events(path: &Path, event: &str) -> Vec<Value> {
 }
 
 /// `serve` with the site's tree, trust and state on free ports; flags may follow.
-fn serve(site: &Site) -> Command {
+pub fn serve(site: &Site) -> Command {
     let mut serve = command("serve");
     serve
         .arg("--store")
