@@ -152,7 +152,7 @@ impl Export {
         let entries: Vec<_> = described.map(|(item, object)| Described { item, object }).collect();
         let page = Arc::new(Page { entries, end: listing.end });
         let is_whole = page.entries.iter().all(|entry| entry.object.is_some());
-        if is_told && is_whole && state == State::of(&listing.directory) && state.is_settled() {
+        if is_told && is_whole && state.is_settled() {
             let page = page.clone();
             self.listings.0.insert(key, Told { page, directory: state, generation, made });
         }

@@ -65,23 +65,17 @@ impl Violations {
         Self { told: Cache::new(TOLD_MAX), minute: Mutex::new((Instant::now(), 0)) }
     }
 
-    /// Whether the one of `path` is to be written; else why not, where that is to be told.
-    fn admit(&self, path: &StorePath) -> Result<bool, String> {
+    /// The how manieth of this minute the one of `path` is; `None` where it was written a while ago.
+    fn count(&self, path: &StorePath) -> Option<u32> {
         if self.told.get(path).is_some_and(|at| at.elapsed() < TOLD_FOR) {
-            return Ok(false);
+            return None;
         }
         let mut minute = self.minute.lock();
         if minute.0.elapsed() > MINUTE {
             *minute = (Instant::now(), 0);
         }
         minute.1 = minute.1.saturating_add(1);
-        match minute.1 {
-            0..=VIOLATIONS => Ok(true),
-            n if n == VIOLATIONS + 1 => {
-                Err(format!("more than {VIOLATIONS} violations in a minute; the audit log has the others"))
-            }
-            _ => Ok(false),
-        }
+        Some(minute.1)
     }
 }
 
@@ -208,12 +202,14 @@ impl Export {
     /// the record as everything does.
     pub(super) async fn measure_violation(&self, node: &Node, served: bool) -> Result<(), ExportError> {
         let Some(measurer) = self.measurer.load_full() else { return Ok(()) };
-        let is_new = measurer.violations.admit(&node.path).unwrap_or_else(|error| {
-            measurer.failed(&error, false);
-            false
-        });
-        if !is_new {
-            return Ok(());
+        let Some(nth) = measurer.violations.count(&node.path) else { return Ok(()) };
+        if nth > VIOLATIONS {
+            if nth == VIOLATIONS + 1 {
+                let error =
+                    format!("more than {VIOLATIONS} violations in a minute; the audit log has the others");
+                measurer.failed(&error, false);
+            }
+            return if served { Err(ExportError::Busy) } else { Ok(()) };
         }
         let entry = Entry::violation(measurer.template, FileHash::Sha256, &name(node));
         let Some(entry) = measurer.told(entry) else { return Ok(()) };

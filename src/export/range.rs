@@ -54,7 +54,7 @@ impl Export {
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
             Decision::Allow => {
                 let (op, hook, verdict) = (Op::Read, Hook::NfsRead, Some(&file.verdict));
-                self.may_read(&file.allowed, Wish { op, hook, node: &node, verdict, caller })?;
+                self.may_read(&file.allowed, &attr, Wish { op, hook, node: &node, verdict, caller })?;
             }
             Decision::AllowUnproven(cause) | Decision::Deny(cause) | Decision::Fail(cause) => {
                 self.report_finding(&node, finding, caller, false);

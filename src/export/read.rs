@@ -118,18 +118,14 @@ impl Export {
         match decide(self.mode, finding.as_ref().map(|finding| finding.cause)) {
             Decision::Allow => {
                 let wish = Wish { verdict: Some(&file.verdict), ..wish };
-                self.may_read(&file.allowed, wish)?;
-                // Who may only run the file reads it to run it.
-                let access = self.identity.access(&attr, caller);
-                if !access.read && access.execute {
-                    self.may(Wish { op: Op::Execute, ..wish })?;
-                }
+                self.may_read(&file.allowed, &attr, wish)?;
                 self.measure(node, &file.verdict, &file.measured).await?;
             }
             Decision::AllowUnproven(_) => {
                 self.may(wish)?;
-                self.measure_violation(node, true).await?;
-                self.report_finding(node, finding, caller, true);
+                let recorded = self.measure_violation(node, true).await;
+                self.report_finding(node, finding, caller, recorded.is_ok());
+                recorded?;
                 let work = self.read_unproven(node, &file, attr, offset, count);
                 return acting_as(self.identity.acting(caller), work).await;
             }

@@ -251,10 +251,12 @@ impl<'a> Reading<'a> {
             }
             let decision = decide(self.export.mode, Some(failure.cause));
             let served = matches!(decision, Decision::AllowUnproven(_)) && from + have > at;
-            if failure.cause != Cause::Unreadable {
-                self.export.measure_violation(self.node, served).await?;
-            }
-            self.export.report_failure(self.node, &failure, self.caller, served);
+            let recorded = match failure.cause {
+                Cause::Unreadable => Ok(()),
+                _ => self.export.measure_violation(self.node, served).await,
+            };
+            self.export.report_failure(self.node, &failure, self.caller, served && recorded.is_ok());
+            recorded?;
             self.failure = Some((index, failure));
             return Ok(served.then_some(Part::Unproven(data)));
         }

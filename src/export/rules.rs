@@ -23,7 +23,7 @@ use crate::policy::{
     Action, DigestFact, Explanation, Facts, Miss, Op, Policy, Property, RuleRef, Ruling as Ruled, SignerFact,
 };
 use crate::sign::Signer;
-use crate::store::{Kind, StorePath};
+use crate::store::{Attr, Kind, StorePath};
 use crate::verity::FileDigest;
 
 /// Callers whose permission to read is kept with an open file.
@@ -213,11 +213,16 @@ impl Export {
     }
 
     /// Whether the policy allows READ of an open file, whose earlier answers are in `allowed`.
-    pub(super) fn may_read(&self, allowed: &Allowed, wish: Wish<'_>) -> Result<(), ExportError> {
+    pub(super) fn may_read(&self, allowed: &Allowed, attr: &Attr, wish: Wish<'_>) -> Result<(), ExportError> {
         // In front of the rules: where they change in between, the answer is kept under a number that is over.
         let generation = self.ruling.generation.load(Ordering::Acquire);
         let rules = self.ruling.load();
         let Some(rules) = &*rules else { return Ok(()) };
+        // Who may only run the file reads it to run it.
+        let access = self.identity.access(attr, wish.caller);
+        if !access.read && access.execute {
+            self.ask(rules, Wish { op: Op::Execute, ..wish })?;
+        }
         let who = rules.asks_who.then(|| who(&self.identity, wish.caller));
         if allowed.has(generation, who) {
             return Ok(());

@@ -168,6 +168,33 @@ fn what_cannot_be_written_down_is_not_served_until_it_can() {
 }
 
 #[test]
+fn what_warn_mode_serves_unproven_waits_for_its_record_too() {
+    let site = site();
+    site.put("loose", b"unsigned");
+    let served = serve(&site, &["--mode", "warn"]);
+    read(&served, "first").unwrap();
+    let (binary, aside) = (list(&site).join("binary_runtime_measurements"), site.path("aside"));
+    fs::rename(&binary, &aside).unwrap();
+    fs::create_dir(&binary).unwrap();
+    assert_eq!(read(&served, "loose"), Err(NFS3ERR_JUKEBOX));
+    assert_eq!(
+        served.metric("nfs_verity_refused_total{cause=\"unsigned\",class=\"denied\"}"),
+        1.0,
+        "it is told"
+    );
+    assert_eq!(served.metric("nfs_verity_served_unproven_total"), 0.0);
+    fs::remove_dir(&binary).unwrap();
+    fs::rename(&aside, &binary).unwrap();
+    assert_eq!(read(&served, "loose").unwrap(), b"unsigned");
+    assert!(
+        measure(&site, &["show", "--json", "list"], 0)
+            .json_lines()
+            .iter()
+            .any(|line| line["violation"] == true)
+    );
+}
+
+#[test]
 fn verifiers_that_know_only_ima_sig_get_that() {
     let site = site();
     let config = site.path("gateway.toml");
