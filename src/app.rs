@@ -1,6 +1,7 @@
 //! The composition root: makes every concrete thing, joins them, and runs them to the end.
 
 mod handle_key;
+mod insight;
 mod measuring;
 mod nfs4;
 mod policies;
@@ -31,6 +32,7 @@ use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{StoreError, StorePath};
+use insight::Watched;
 use measuring::MeasuringTrouble;
 use policies::PolicyTrouble;
 use revocations::Revocations;
@@ -143,6 +145,7 @@ pub struct Gateway {
     keys: usize,
     scrubs: Option<Schedule>,
     disk_cache: Option<Arc<DiskCache>>,
+    watched: Arc<Watched>,
 }
 
 impl Gateway {
@@ -195,6 +198,8 @@ impl Gateway {
             ));
         }
         monitor.set_gauge(export.clone());
+        let watched = Arc::new(Watched::new(export.clone(), &settings, &stores));
+        monitor.set_insight(watched.clone());
         let scrubs = Schedule::new(&settings, stores, export.clone(), monitor.clone(), state.clone());
         for setting in settings.relaxed().iter().chain(&relaxed) {
             monitor.emit(&Event::Relaxed { setting });
@@ -231,6 +236,7 @@ impl Gateway {
             keys,
             scrubs,
             disk_cache,
+            watched,
         })
     }
 
@@ -252,6 +258,7 @@ impl Gateway {
             monitor: self.monitor.clone(),
             revocations: self.revocations.clone(),
             state: self.state.clone(),
+            watched: self.watched.clone(),
         }
     }
 
@@ -305,6 +312,7 @@ pub struct Reloader {
     monitor: Arc<Monitor>,
     revocations: Arc<Revocations>,
     state: PathBuf,
+    watched: Arc<Watched>,
 }
 
 impl Reloader {
@@ -335,6 +343,7 @@ impl Reloader {
             return self.refuse("trust", &error.to_string());
         }
         policies.rule(&self.export, &*self.monitor);
+        self.watched.set_trust(&settings.trust);
         self.settings.policies = settings.policies.clone();
         self.monitor.set_policy(&self.settings.mode.to_string(), keys);
         for setting in self.settings.relaxed().iter().chain(&relaxed) {

@@ -3,8 +3,12 @@
 //! Every room may emit events; only [`crate::monitor`] listens. An [`Event`] borrows its
 //! facts, so emitting one costs no allocation and a [`Sink`] copies what it keeps.
 
+mod insight;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use insight::{Examined, FailedBlock, Insight, Overview, RulingPolicy, Survey, TrustedKey};
 
 /// Why a file or a block was not accepted.
 ///

@@ -15,8 +15,7 @@ use super::trust::TrustArgs;
 use super::{Outcome, Trouble};
 use crate::carrier::{CarrierError, CarrierKind, Carriers, Evidence};
 use crate::sign::{
-    Authority, Certificate, Expected, Format, FormatSet, KeyId, Keyring, Limits, PublicKey, TrustedKey,
-    verify,
+    Authority, Certificate, Expected, Format, KeyId, Keyring, Limits, Listed, TrustedKey, verify,
 };
 use crate::store::StorePath;
 use crate::verity::Descriptor;
@@ -87,71 +86,25 @@ fn list(args: &ListArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
 
 /// A key or an authority, as it is listed.
 struct Row<'a> {
-    kind: &'static str,
-    name: &'a str,
-    key: &'a PublicKey,
+    listed: Listed<'a>,
     ima_key_id: String,
-    certificate: Option<&'a Certificate>,
-    limits: &'a Limits,
-    formats: FormatSet,
-    /// The first and the last second at which it counts.
-    window: (Option<i64>, Option<i64>),
     status: &'static str,
-    revoked_by: Option<&'a str>,
     files: Option<u64>,
 }
 
 fn rows<'a>(keyring: &'a Keyring, counted: Option<&Counted>, now: i64) -> Vec<Row<'a>> {
-    let revoked = keyring.revoked();
-    let status = |revoked_by: Option<&str>, (first, last): (Option<i64>, Option<i64>)| match revoked_by {
-        Some(_) => "revoked",
-        None if last.is_some_and(|last| now > last) => "expired",
-        None if first.is_some_and(|first| now < first) => "not yet valid",
-        None => "trusted",
-    };
-    let key_row = |trusted: &'a TrustedKey| {
-        let certificate = trusted.certificate.as_ref();
-        let id = trusted.key.key_id();
-        let revoked_by = revoked.key(&id).or_else(|| revoked.names(certificate?));
-        let window = (trusted.limits.not_before, trusted.limits.not_after);
-        let ima = certificate.map_or_else(|| trusted.key.ima_key_id(), Certificate::ima_key_id);
+    let row = |listed: Listed<'a>| {
+        let id = listed.key.key_id();
+        let ima = listed.certificate.map_or_else(|| listed.key.ima_key_id(), Certificate::ima_key_id);
+        let counted = counted.filter(|_| listed.kind == "key");
         Row {
-            kind: "key",
-            name: &trusted.name,
-            key: &trusted.key,
             ima_key_id: hex::encode(ima),
-            certificate,
-            limits: &trusted.limits,
-            formats: trusted.limits.formats.unwrap_or(keyring.formats()),
-            window,
-            status: status(revoked_by, window),
-            revoked_by,
+            status: listed.standing(now).as_str(),
             files: counted.map(|counted| counted.by_key.get(&id).map_or(0, |(_, files)| *files)),
+            listed,
         }
     };
-    let mut rows: Vec<Row<'a>> = keyring.iter().map(key_row).collect();
-    rows.extend(keyring.authorities().iter().map(|authority| {
-        let (certificate, limits) = (&authority.certificate, &authority.limits);
-        let revoked_by = revoked.names(certificate);
-        let first = limits.not_before.unwrap_or(i64::MIN).max(certificate.not_before());
-        let last = limits.not_after.unwrap_or(i64::MAX).min(certificate.not_after());
-        let window = (Some(first), Some(last));
-        Row {
-            kind: "authority",
-            name: &authority.name,
-            key: certificate.key(),
-            ima_key_id: hex::encode(certificate.ima_key_id()),
-            certificate: Some(certificate),
-            limits,
-            formats: limits.formats.unwrap_or(keyring.formats()),
-            window,
-            status: status(revoked_by, window),
-            revoked_by,
-            files: None,
-        }
-    }));
-    rows.sort_by(|a, b| (a.kind == "authority", a.name).cmp(&(b.kind == "authority", b.name)));
-    rows
+    keyring.listed().into_iter().map(row).collect()
 }
 
 /// How many files each key signs.
@@ -248,23 +201,23 @@ fn time(seconds: i64) -> String {
 fn as_json(keyring: &Keyring, rows: &[Row<'_>], counted: Option<&Counted>) -> Value {
     let row = |row: &Row<'_>| {
         json!({
-            "kind": row.kind,
-            "name": row.name,
-            "algorithm": row.key.algorithm_name(),
-            "key_id": row.key.key_id().to_string(),
+            "kind": row.listed.kind,
+            "name": row.listed.name,
+            "algorithm": row.listed.key.algorithm_name(),
+            "key_id": row.listed.key.key_id().to_string(),
             "ima_key_id": row.ima_key_id,
-            "certificate": row.certificate.map(|certificate| json!({
+            "certificate": row.listed.certificate.map(|certificate| json!({
                 "subject": certificate.subject(),
                 "fingerprint": hex::encode(certificate.fingerprint()),
                 "not_before": time(certificate.not_before()),
                 "not_after": time(certificate.not_after()),
             })),
-            "paths": row.limits.paths.as_ref().map(|paths| paths.texts()),
-            "formats": row.formats.iter().map(|format| format.as_str()).collect::<Vec<_>>(),
-            "not_before": row.window.0.map(time),
-            "not_after": row.window.1.map(time),
+            "paths": row.listed.limits.paths.as_ref().map(|paths| paths.texts()),
+            "formats": row.listed.formats.iter().map(|format| format.as_str()).collect::<Vec<_>>(),
+            "not_before": row.listed.window.0.map(time),
+            "not_after": row.listed.window.1.map(time),
             "status": row.status,
-            "revoked_by": row.revoked_by,
+            "revoked_by": row.listed.revoked_by,
             "files": row.files,
         })
     };
@@ -294,22 +247,22 @@ fn for_people(
     counted: Option<&Counted>,
 ) -> Result<(), Trouble> {
     for row in rows {
-        writeln!(out, "{:<12} {} ({})", row.kind, row.name, row.key.algorithm_name())?;
-        match row.revoked_by {
+        writeln!(out, "{:<12} {} ({})", row.listed.kind, row.listed.name, row.listed.key.algorithm_name())?;
+        match row.listed.revoked_by {
             Some(entry) => writeln!(out, "  status     revoked by {entry}")?,
             None => writeln!(out, "  status     {}", row.status)?,
         }
-        writeln!(out, "  key id     {}", row.key.key_id())?;
+        writeln!(out, "  key id     {}", row.listed.key.key_id())?;
         writeln!(out, "  IMA id     {}", row.ima_key_id)?;
-        if let Some(certificate) = row.certificate {
+        if let Some(certificate) = row.listed.certificate {
             let (first, last) = (time(certificate.not_before()), time(certificate.not_after()));
             writeln!(out, "  subject    {}, valid {first} to {last}", certificate.subject())?;
             writeln!(out, "  SHA-256    {}", hex::encode(certificate.fingerprint()))?;
         }
-        let paths = row.limits.paths.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
+        let paths = row.listed.limits.paths.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
         writeln!(out, "  paths      {paths}")?;
-        writeln!(out, "  formats    {}", row.formats)?;
-        let window = match row.window {
+        writeln!(out, "  formats    {}", row.listed.formats)?;
+        let window = match row.listed.window {
             (None, None) => "always".to_owned(),
             (Some(first), None) => format!("from {}", time(first)),
             (None, Some(last)) => format!("until {}", time(last)),

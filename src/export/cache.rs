@@ -117,6 +117,12 @@ impl BlockCache {
         }
     }
 
+    /// The spans of data of a file in memory, in no order. Looks at all that is in memory.
+    pub(super) fn data_of(&self, file: FileKey) -> impl Iterator<Item = Span> {
+        let of_file = self.memory.iter().filter(move |(key, _)| key.file == file.0);
+        of_file.map(|(key, _)| key.span).filter(|span| !matches!(span, Span::Tree(..)))
+    }
+
     /// Bytes held in memory, the limit, and the number of entries.
     pub(super) fn usage(&self) -> (u64, u64, u64) {
         (self.memory.weight(), self.memory.capacity(), self.memory.len() as u64)

@@ -30,6 +30,7 @@ mod reading;
 mod repair;
 mod rules;
 mod sources;
+mod survey;
 mod trust;
 mod verified;
 mod whole;

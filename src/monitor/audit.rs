@@ -23,6 +23,7 @@ use tracing::subscriber::NoSubscriber;
 
 use super::MonitorError;
 use super::fact::Fact;
+use super::feed::Feed;
 use super::limiter::{Limiter, Moment, Repeated};
 use crate::event::Refusal;
 
@@ -53,6 +54,8 @@ struct Shared {
     idle: Condvar,
     start: Instant,
     dropped: Counter,
+    /// Where events are told at once, whatever the disk does.
+    feed: Arc<Feed>,
 }
 
 #[derive(Debug, Default)]
@@ -76,12 +79,21 @@ enum Item {
 
 impl Journal {
     /// Opens the log, if there is to be one, and starts the thread.
-    pub(super) fn start(path: Option<PathBuf>, dropped: Counter) -> Result<Self, MonitorError> {
-        Self::start_at(Instant::now(), path, dropped)
+    pub(super) fn start(
+        path: Option<PathBuf>,
+        dropped: Counter,
+        feed: Arc<Feed>,
+    ) -> Result<Self, MonitorError> {
+        Self::start_at(Instant::now(), path, dropped, feed)
     }
 
     /// [`Journal::start`] with the zero of its clock.
-    fn start_at(start: Instant, path: Option<PathBuf>, dropped: Counter) -> Result<Self, MonitorError> {
+    fn start_at(
+        start: Instant,
+        path: Option<PathBuf>,
+        dropped: Counter,
+        feed: Arc<Feed>,
+    ) -> Result<Self, MonitorError> {
         let log = path.as_deref().map(Log::open).transpose()?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -89,6 +101,7 @@ impl Journal {
             idle: Condvar::new(),
             start,
             dropped,
+            feed,
         });
         // A subscriber that holds for the caller's thread alone holds for what the caller starts.
         let dispatch = tracing::dispatcher::get_default(Dispatch::clone);
@@ -110,7 +123,7 @@ impl Journal {
         let changed = admission.write || admission.first_held || !admission.ended.is_empty();
         self.shared.give_back(&mut state, admission.ended, now);
         if admission.write {
-            self.shared.push(&mut state, QUEUE, || Item::Line(now.wall, Fact::from(refusal)));
+            self.shared.push(&mut state, QUEUE, now.wall, Fact::from(refusal));
         }
         drop(state);
         if changed {
@@ -126,7 +139,7 @@ impl Journal {
             let counted = state.limiter.drain();
             self.shared.give_back(&mut state, counted, now);
         }
-        self.shared.push(&mut state, QUEUE + RESERVE, || Item::Line(now.wall, fact));
+        self.shared.push(&mut state, QUEUE + RESERVE, now.wall, fact);
         drop(state);
         self.shared.work.notify_one();
     }
@@ -176,9 +189,10 @@ impl Shared {
         Moment { tick: self.start.elapsed(), wall: Timestamp::now() }
     }
 
-    fn push(&self, state: &mut State, room: usize, item: impl FnOnce() -> Item) {
+    fn push(&self, state: &mut State, room: usize, time: Timestamp, fact: Fact) {
+        self.feed.push(time, &fact);
         if !state.closed && state.queue.len() < room {
-            state.queue.push_back(item());
+            state.queue.push_back(Item::Line(time, fact));
         } else {
             self.dropped.inc();
             if !state.closed {
@@ -189,7 +203,7 @@ impl Shared {
 
     fn give_back(&self, state: &mut State, counted: Vec<Repeated>, now: Moment) {
         for repeated in counted {
-            self.push(state, QUEUE + RESERVE, || Item::Line(now.wall, Fact::from(repeated)));
+            self.push(state, QUEUE + RESERVE, now.wall, Fact::from(repeated));
         }
     }
 }
@@ -218,7 +232,9 @@ impl Writer {
                 }
             }
             if dropped > 0 {
-                self.write(Timestamp::now(), &Fact::Dropped { count: dropped, reason: QUEUE_FULL });
+                let (now, fact) = (Timestamp::now(), Fact::Dropped { count: dropped, reason: QUEUE_FULL });
+                shared.feed.push(now, &fact);
+                self.write(now, &fact);
             }
         }
         if let Some(log) = self.log {
@@ -269,7 +285,9 @@ impl Shared {
             let now = self.now();
             let counted = if state.closed { state.limiter.drain() } else { state.limiter.expire(now) };
             for repeated in counted {
-                state.queue.push_back(Item::Line(now.wall, Fact::from(repeated)));
+                let fact = Fact::from(repeated);
+                self.feed.push(now.wall, &fact);
+                state.queue.push_back(Item::Line(now.wall, fact));
             }
             if !state.queue.is_empty() || state.dropped > 0 {
                 state.busy = true;
@@ -388,7 +406,7 @@ mod tests {
 
     fn journal(path: &Path) -> (Journal, Counter) {
         let dropped = Counter::default();
-        (Journal::start(Some(path.to_owned()), dropped.clone()).unwrap(), dropped)
+        (Journal::start(Some(path.to_owned()), dropped.clone(), Arc::default()).unwrap(), dropped)
     }
 
     #[test]
@@ -484,7 +502,7 @@ mod tests {
         // The thread cannot take anything while the state is held.
         let mut state = journal.shared.state.lock();
         for _ in 0..QUEUE + 7 {
-            journal.shared.push(&mut state, QUEUE, || Item::Line(Timestamp::UNIX_EPOCH, Fact::Stopped));
+            journal.shared.push(&mut state, QUEUE, Timestamp::UNIX_EPOCH, Fact::Stopped);
         }
         assert_eq!(state.queue.len(), QUEUE);
         drop(state);
@@ -541,7 +559,8 @@ mod tests {
         let path = folder.path().join("audit.log");
         // The window that opened at zero has a moment left.
         let start = Instant::now().checked_sub(WINDOW - Duration::from_millis(100)).unwrap();
-        let journal = Journal::start_at(start, Some(path.clone()), Counter::default()).unwrap();
+        let journal =
+            Journal::start_at(start, Some(path.clone()), Counter::default(), Arc::default()).unwrap();
         let zero = Moment { tick: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         {
             let mut state = journal.shared.state.lock();

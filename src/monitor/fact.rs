@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::limiter::Repeated;
 use super::text::{CLIP, RECORD, clip, json_line, printable};
-use crate::event::{Cause, CauseClass, Healed, Refusal, ScrubFinding, ScrubTotals};
+use crate::event::{Cause, CauseClass, Examined, Healed, Refusal, ScrubFinding, ScrubTotals};
 
 /// The longest hash that is shown, in bytes.
 const HASH_MAX: usize = 64;
@@ -109,6 +109,14 @@ pub(super) enum Fact {
         repaired: u64,
         milliseconds: u64,
     },
+    /// All of a file was read and proven, since somebody asked for it at the monitor.
+    Checked {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_hex: Option<String>,
+        result: String,
+        failing_blocks: u64,
+    },
     /// Trust or configuration was read again.
     Reloaded { what: String, detail: String },
     /// New trust or configuration was refused.
@@ -200,7 +208,7 @@ pub(super) const fn class_name(class: CauseClass) -> &'static str {
 }
 
 /// A path as JSON has it: the text, and the bytes in hex where the text does not give them back.
-fn json_path(path: &[u8]) -> (String, Option<String>) {
+pub(super) fn json_path(path: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(path) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (String::from_utf8_lossy(path).into_owned(), Some(hex::encode(path))),
@@ -211,7 +219,7 @@ fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok,
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     hex::encode(bytes.get(..HASH_MAX).unwrap_or(bytes))
 }
 
@@ -296,6 +304,18 @@ impl Fact {
 }
 
 impl Fact {
+    /// The file `path` was checked.
+    pub(super) fn checked(path: &[u8], examined: &Result<Examined, String>) -> Self {
+        let (path, path_hex) = json_path(path);
+        let (result, failing_blocks) = match examined {
+            Ok(Examined::Blocks { count: 0, .. }) => ("good".to_owned(), 0),
+            Ok(Examined::Blocks { count, .. }) => ("damaged".to_owned(), *count),
+            Ok(Examined::Refused { cause, detail }) => (clip(&format!("{cause}: {detail}"), CLIP), 0),
+            Err(error) => (clip(error, CLIP), 0),
+        };
+        Self::Checked { path, path_hex, result, failing_blocks }
+    }
+
     /// The file `path` is whole on `store` again.
     pub(super) fn repaired(path: &[u8], store: &str, what: &'static str, bytes: u64) -> Self {
         let (path, path_hex) = json_path(path);
@@ -341,6 +361,9 @@ impl From<Repeated> for Fact {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    /// Its number, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
     #[serde(serialize_with = "milliseconds")]
     time: Timestamp,
     #[serde(flatten)]
@@ -350,7 +373,72 @@ struct Line<'a> {
 impl Fact {
     /// The line of the audit log, without its end.
     pub(super) fn line(&self, time: Timestamp) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&Line { time, fact: self }).map(|json| json_line(&json))
+        serde_json::to_string(&Line { id: None, time, fact: self }).map(|json| json_line(&json))
+    }
+
+    /// The same as the event number `id`.
+    pub(super) fn numbered(&self, id: u64, time: Timestamp) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&Line { id: Some(id), time, fact: self }).map(|json| json_line(&json))
+    }
+
+    /// All kinds.
+    pub(super) const KINDS: [&'static str; 25] = [
+        "started",
+        "stopped",
+        "relaxed",
+        "shadowed",
+        "refused",
+        "repeated",
+        "hashed",
+        "healed",
+        "repaired",
+        "not-repaired",
+        "scrub-started",
+        "scrub-finding",
+        "scrub-ended",
+        "checked",
+        "reloaded",
+        "reload-refused",
+        "policy-loaded",
+        "policy-changed",
+        "measuring-recovered",
+        "measuring-failed",
+        "store-down",
+        "store-up",
+        "disk-cache-bad",
+        "disk-cache-off",
+        "dropped",
+    ];
+
+    /// The kind, one of [`Fact::KINDS`], as the key `event` of its line has it.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped => "stopped",
+            Self::Relaxed { .. } => "relaxed",
+            Self::Shadowed { .. } => "shadowed",
+            Self::Refused(_) => "refused",
+            Self::Repeated { .. } => "repeated",
+            Self::Hashed { .. } => "hashed",
+            Self::Healed { .. } => "healed",
+            Self::Repaired { .. } => "repaired",
+            Self::NotRepaired { .. } => "not-repaired",
+            Self::ScrubStarted { .. } => "scrub-started",
+            Self::ScrubFinding(_) => "scrub-finding",
+            Self::ScrubEnded { .. } => "scrub-ended",
+            Self::Checked { .. } => "checked",
+            Self::Reloaded { .. } => "reloaded",
+            Self::ReloadRefused { .. } => "reload-refused",
+            Self::PolicyLoaded { .. } => "policy-loaded",
+            Self::PolicyChanged { .. } => "policy-changed",
+            Self::MeasuringRecovered { .. } => "measuring-recovered",
+            Self::MeasuringFailed { .. } => "measuring-failed",
+            Self::StoreDown { .. } => "store-down",
+            Self::StoreUp { .. } => "store-up",
+            Self::DiskCacheBad { .. } => "disk-cache-bad",
+            Self::DiskCacheOff { .. } => "disk-cache-off",
+            Self::Dropped { .. } => "dropped",
+        }
     }
 
     /// Says the same through `tracing`.
@@ -410,6 +498,10 @@ impl Fact {
                 tracing::info!(
                     %result, complete, files, good, bytes, found, repaired, milliseconds, "scrub ended"
                 );
+            }
+            Self::Checked { path, result, failing_blocks, .. } => {
+                let (path, result) = (printable(path.as_bytes()), printable(result.as_bytes()));
+                tracing::info!(%path, %result, failing_blocks, "checked");
             }
             Self::Reloaded { what, detail } => {
                 let (what, detail) = (printable(what.as_bytes()), printable(detail.as_bytes()));
@@ -597,9 +689,21 @@ mod tests {
             ),
             (Fact::scrub_ended("complete", true, &ScrubTotals::default(), Duration::ZERO), "scrub-ended"),
             (Fact::Dropped { count: 1, reason: "x" }, "dropped"),
+            (Fact::from(&refusal(b"f")), "refused"),
+            (Fact::hashed(b"f", 1, Duration::ZERO, "x"), "hashed"),
+            (Fact::checked(b"f", &Err(text())), "checked"),
+            (Fact::PolicyLoaded { detail: text(), error: None, record: text() }, "policy-loaded"),
+            (Fact::PolicyChanged { detail: text(), record: text() }, "policy-changed"),
+            (Fact::MeasuringRecovered { detail: text() }, "measuring-recovered"),
+            (Fact::MeasuringFailed { error: text(), waits: true }, "measuring-failed"),
         ];
+        let mut kinds: Vec<_> = facts.iter().map(|(fact, _)| fact.kind()).collect();
+        kinds.sort_unstable();
+        let mut known = Fact::KINDS;
+        known.sort_unstable();
+        assert_eq!(kinds, known);
         for (fact, name) in facts {
-            assert_eq!(parsed(&fact)["event"], name);
+            assert_eq!((parsed(&fact)["event"].as_str(), fact.kind()), (Some(name), name));
             if let Fact::Repeated { .. } = fact {
                 let line = parsed(&fact);
                 assert_eq!((&line["path"], &line["count"]), (&Value::Null, &json!(4)));

@@ -8,43 +8,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::map_response;
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Sleep, sleep};
 
-use super::{Monitor, metrics};
-
 /// How long what is under way may take after the end was asked for.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long accepting rests when the process has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
-
-/// What each answer carries. A connection serves one request, so that idle clients hold none.
-const HEADERS: [(HeaderName, &str); 5] = [
-    (
-        CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'",
-    ),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
-    (CACHE_CONTROL, "no-store"),
-    (CONNECTION, "close"),
-];
 
 /// What clients may use up.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +40,9 @@ impl Default for Bounds {
     }
 }
 
-/// Serves `monitor` on `listener` until `shutdown` is done.
+/// Serves `router` on `listener` until `shutdown` is done.
 pub(super) async fn serve(
-    monitor: Arc<Monitor>,
+    router: Router,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
     bounds: Bounds,
@@ -76,7 +55,8 @@ pub(super) async fn serve(
         // Nobody listens when serving has ended by itself.
         let _ = asked.send(());
     };
-    let server = axum::serve(listener, router(monitor)).with_graceful_shutdown(shutdown);
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(shutdown);
     let out_of_patience = async move {
         if ending.await.is_err() {
             std::future::pending::<()>().await;
@@ -86,40 +66,6 @@ pub(super) async fn serve(
     tokio::select! {
         result = server.into_future() => result,
         () = out_of_patience => Ok(()),
-    }
-}
-
-fn router(monitor: Arc<Monitor>) -> Router {
-    let dressing = monitor.clone();
-    Router::new()
-        .route("/", get(|State(monitor): State<Arc<Monitor>>| async move { Html(monitor.page()) }))
-        .route("/metrics", get(scrape))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readiness))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; see /\n") })
-        .layer(map_response(move |response: Response| dress(dressing.clone(), response)))
-        .with_state(monitor)
-}
-
-async fn dress(monitor: Arc<Monitor>, mut response: Response) -> Response {
-    monitor.metrics.http_requests.inc();
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-async fn scrape(State(monitor): State<Arc<Monitor>>) -> Response {
-    match monitor.metrics_text() {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-async fn readiness(State(monitor): State<Arc<Monitor>>) -> Response {
-    match monitor.is_ready() {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not serving\n").into_response(),
     }
 }
 
@@ -144,7 +90,8 @@ impl Listener for BoundedListener {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let end = Box::pin(sleep(self.lifetime));
-                    return (Connection { stream, end, _slot: slot }, peer);
+                    let stays = Arc::default();
+                    return (Connection { stream, end, stays, _slot: slot }, peer);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "monitor: cannot accept");
@@ -163,11 +110,35 @@ impl Listener for BoundedListener {
 struct Connection {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
+    /// The end does not hold any more.
+    stays: Arc<AtomicBool>,
     _slot: OwnedSemaphorePermit,
+}
+
+/// What a handler knows of its connection.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    stays: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// Lets the connection live on, for an answer without an end.
+    pub(super) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        Self { stays: stream.io().stays.clone() }
+    }
 }
 
 impl Connection {
     fn poll_alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.stays.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         match self.end.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
@@ -205,7 +176,8 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Options;
+    use super::super::routes::{HEADERS, router};
+    use super::super::{Monitor, Options};
     use super::*;
     use crate::event::{Cause, Event, Refusal, Sink};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -224,7 +196,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { stopped.await.unwrap() };
-        let task = tokio::spawn(serve(monitor.clone(), listener, shutdown, bounds));
+        let task = tokio::spawn(serve(router(monitor.clone()), listener, shutdown, bounds));
         Running { monitor, address, stop: Some(stop), task }
     }
 

@@ -1,19 +1,29 @@
-//! What happens in the gateway, made visible: audit log, metrics and a status page, from events alone.
+//! What happens in the gateway, made visible: audit log, metrics, a status page and an API, from events.
 //!
 //! [`Monitor`] takes every [`Event`]. What happens with each call is counted and nothing else;
 //! what matters later is also written to the audit log (one JSON object a line) and to stderr.
-//! Knows nothing of files, signatures or protocols.
+//! Who follows what happens asks the feed of numbered events; what is not an event, as which keys are trusted, is asked
+//! of an [`Insight`]. Knows nothing of files, signatures or protocols.
 
+mod api;
 mod audit;
 mod calls;
 mod fact;
+mod failures;
+mod feed;
+mod health;
 mod http;
 mod limiter;
+mod map;
 mod metrics;
 mod page;
-mod recent;
+mod query;
+mod routes;
 mod scrub;
+mod snapshot;
+mod status;
 mod text;
+mod timeline;
 
 use std::fmt;
 use std::future::Future;
@@ -21,23 +31,35 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-use crate::event::{Event, Gauge, Sink, Usage};
+use crate::event::{Event, Gauge, Insight, Sink, Usage};
 use audit::Journal;
 use fact::Fact;
+use failures::Failures;
+use feed::Feed;
 use metrics::Metrics;
-use page::{Phase, Reload, Scrub, Status, Totals, View};
-use recent::Recent;
+use page::Known;
+use snapshot::{Snapshot, Totals, View};
+use status::{Phase, Reload, Scrubbed, Status};
 use text::{CLIP, RECORD, clip};
+use timeline::{Counts, Minute, Timeline};
 
 pub use metrics::TABLE as METRICS;
 
 /// Findings of one scrub that are written to the audit log one by one.
 const SCRUB_TOLD: u64 = 1000;
+/// Files that are read as a whole at a time, since somebody asked for it.
+const CHECKS: usize = 2;
+/// So often it is looked how much was served. Seldom, since an idle gateway is to sleep.
+const SAMPLED: Duration = Duration::from_secs(10);
+/// The minutes that the page shows.
+const SHOWN: usize = 60;
 
 /// What goes wrong with the monitor.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +87,15 @@ pub struct Options {
 /// Takes events and shows what became of them.
 pub struct Monitor {
     metrics: Metrics,
+    feed: Arc<Feed>,
     journal: Journal,
-    recent: Mutex<Recent>,
+    failures: Mutex<Failures>,
+    timeline: Mutex<Timeline>,
     status: RwLock<Status>,
     gauge: RwLock<Option<Arc<dyn Gauge>>>,
+    insight: RwLock<Option<Arc<dyn Insight>>>,
     scrub_told: AtomicU64,
+    checks: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Monitor {
@@ -86,20 +112,30 @@ impl Monitor {
     pub fn new(options: Options) -> Result<Arc<Self>, MonitorError> {
         let now = Timestamp::now();
         let metrics = Metrics::new(now);
-        let journal = Journal::start(options.audit_log.clone(), metrics.lines_dropped.clone())?;
+        let feed = Arc::new(Feed::starting_at(now));
+        let journal = Journal::start(options.audit_log.clone(), metrics.lines_dropped.clone(), feed.clone())?;
         Ok(Arc::new(Self {
             metrics,
+            feed,
             journal,
-            recent: Mutex::default(),
+            failures: Mutex::default(),
+            timeline: Mutex::default(),
             status: RwLock::new(Status::new(now, options.audit_log)),
             gauge: RwLock::default(),
+            insight: RwLock::default(),
             scrub_told: AtomicU64::new(0),
+            checks: Arc::new(Semaphore::new(CHECKS)),
         }))
     }
 
     /// Names who is asked for the gauges at each scrape.
     pub fn set_gauge(&self, gauge: Arc<dyn Gauge>) {
         *self.gauge.write() = Some(gauge);
+    }
+
+    /// Names who is asked what is exported, and what is known of a file.
+    pub fn set_insight(&self, insight: Arc<dyn Insight>) {
+        *self.insight.write() = Some(insight);
     }
 
     /// Takes note of the mode and the number of trusted keys that hold after a reload. What relaxes
@@ -130,8 +166,9 @@ impl Monitor {
     /// Writes what is left, counted repetitions too, and ends the audit log. Call it last; it may be
     /// called again. False when the disk does not answer within seconds.
     pub fn close(&self) -> bool {
-        // The gauge may hold what holds this monitor.
+        // They may hold what holds this monitor.
         *self.gauge.write() = None;
+        *self.insight.write() = None;
         self.journal.close()
     }
 
@@ -143,8 +180,8 @@ impl Monitor {
         self.metrics.text(&self.usage())
     }
 
-    /// Serves `/metrics`, `/healthz`, `/readyz` and the status page `/` until `shutdown` is done, and
-    /// then for a moment what is under way.
+    /// Serves the status page `/`, the API below `/api/v1`, `/metrics`, `/healthz` and `/readyz` until `shutdown` is
+    /// done, and then for a moment what is under way.
     ///
     /// # Errors
     /// None at present; a connection that fails ends alone.
@@ -153,7 +190,17 @@ impl Monitor {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        http::serve(self, listener, shutdown, http::Bounds::default()).await
+        let sampling = async {
+            loop {
+                tokio::time::sleep(SAMPLED).await;
+                self.sample(Timestamp::now());
+            }
+        };
+        let router = routes::router(self.clone());
+        tokio::select! {
+            result = http::serve(router, listener, shutdown, http::Bounds::default()) => result,
+            never = sampling => never,
+        }
     }
 
     /// READs of clients that were answered with data so far.
@@ -166,27 +213,102 @@ impl Monitor {
         gauge.map(|gauge| gauge.usage()).unwrap_or_default()
     }
 
+    fn insight(&self) -> Option<Arc<dyn Insight>> {
+        self.insight.read().clone()
+    }
+
     fn is_ready(&self) -> bool {
         self.status.read().phase == Phase::Serving
     }
 
-    fn page(&self) -> String {
+    fn refused(&self) -> u64 {
+        self.metrics.refusals().map(|(_, count)| count).sum()
+    }
+
+    /// Takes note of how much was served up to `now`.
+    fn sample(&self, now: Timestamp) {
         let metrics = &self.metrics;
+        let (read_bytes, verified_blocks) = (metrics.read_bytes.get(), metrics.verified_blocks.get());
+        let counts = Counts { read_bytes, verified_blocks, refused: self.refused() };
+        self.timeline.lock().note(counts, now);
+    }
+
+    /// The last minutes, the present one too.
+    fn minutes(&self, count: usize) -> Vec<Minute> {
+        let now = Timestamp::now();
+        self.sample(now);
+        self.timeline.lock().last(count, now)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let metrics = &self.metrics;
+        // Looked at first: what happens from here on is behind it, and told by who follows.
+        let last_event = self.feed.last();
+        let usage = self.usage();
         let totals = Totals {
             reads: metrics.reads.get(),
             read_bytes: metrics.read_bytes.get(),
             verified_blocks: metrics.verified_blocks.get(),
-            refusals: metrics.refusals().filter(|(_, count)| *count > 0).collect(),
+            refused: self.refused(),
             served_unproven: metrics.served_unproven.get(),
             cache_hits: metrics.cache_hits.get(),
             cache_misses: metrics.cache_misses.get(),
             calls: metrics.calls.total(),
-            connections: metrics.connections.get(),
-            lines_dropped: metrics.lines_dropped.get(),
+            connections: u64::try_from(metrics.connections.get()).unwrap_or(0),
+            open_files: usage.open_files,
+            handles: usage.handles,
+            measurements: metrics.measurements.get(),
+            audit_lines_dropped: metrics.lines_dropped.get(),
         };
-        let recent = self.recent.lock().clone();
-        let usage = self.usage();
-        page::render(&View { status: &self.status.read(), totals, usage, recent: &recent })
+        let overview = self.insight().map(|insight| insight.overview()).unwrap_or_default();
+        let failures = self.failures.lock().clone();
+        Snapshot::new(View {
+            status: &self.status.read(),
+            overview,
+            failures: &failures,
+            usage,
+            totals,
+            refused: metrics.refusals().filter(|(_, count)| *count > 0).collect(),
+            last_event,
+            now: Timestamp::now(),
+        })
+    }
+
+    fn page(&self) -> String {
+        page::render(&self.snapshot(), &self.minutes(SHOWN))
+    }
+
+    /// What is known of the file at `path`: what the export says, and what failed. `None` for nothing at all.
+    async fn known(&self, path: Vec<u8>) -> Option<Known> {
+        let survey = match self.insight() {
+            Some(insight) => insight.survey(&path).await,
+            None => None,
+        };
+        let failures = self.failures.lock();
+        let file = failures.of(&path).cloned();
+        let failed = failures.recent().any(|entry| *entry.path == *path);
+        drop(failures);
+        let runs = survey.as_ref().map(|survey| map::runs(survey, file.as_ref())).unwrap_or_default();
+        (survey.is_some() || file.is_some() || failed).then_some(Known { path, survey, file, runs })
+    }
+
+    /// Has all of the file at `path` read and proven, behind the caller's back; false when it is under way already,
+    /// or too many others are.
+    fn check(self: &Arc<Self>, path: Vec<u8>) -> bool {
+        let (Some(insight), Ok(permit)) = (self.insight(), self.checks.clone().try_acquire_owned()) else {
+            return false;
+        };
+        if !self.failures.lock().check(&path, Timestamp::now()) {
+            return false;
+        }
+        let monitor = self.clone();
+        tokio::spawn(async move {
+            let examined = insight.examine(&path).await;
+            monitor.failures.lock().checked(&path, &examined, Timestamp::now());
+            monitor.journal.note(Fact::checked(&path, &examined));
+            drop(permit);
+        });
+        true
     }
 }
 
@@ -205,7 +327,7 @@ impl Sink for Monitor {
             Event::Disconnected { reason, .. } => metrics.disconnected(reason),
             Event::Refused(ref refusal) => {
                 metrics.refused(refusal.cause, refusal.served);
-                self.recent.lock().add(refusal, Timestamp::now());
+                self.failures.lock().add(refusal, Timestamp::now());
                 self.journal.refused(refusal);
             }
             Event::Hashed { path, bytes, duration, reason } => {
@@ -219,6 +341,7 @@ impl Sink for Monitor {
             }
             Event::Repaired { path, store, what, bytes } => {
                 metrics.repaired(store, "ok");
+                self.failures.lock().repaired(path);
                 self.journal.note(Fact::repaired(path, store, what, bytes));
             }
             Event::NotRepaired { path, store, reason } => {
@@ -253,7 +376,7 @@ impl Sink for Monitor {
             Event::ScrubStarted { store, after, note } => {
                 metrics.scrub.running.set(1);
                 self.scrub_told.store(0, Ordering::Relaxed);
-                self.status.write().scrub = Some(Scrub::running());
+                self.status.write().scrubbing = Some(Timestamp::now());
                 self.journal.note(Fact::scrub_started(store, after, note));
             }
             Event::Scrubbed { bytes } => metrics.scrub.looked_at(bytes),
@@ -266,7 +389,10 @@ impl Sink for Monitor {
             }
             Event::ScrubEnded { result, complete, totals, duration } => {
                 metrics.scrub.ended(complete, totals, Timestamp::now());
-                self.status.write().scrub = Some(Scrub::ended(result, totals));
+                let mut status = self.status.write();
+                status.scrubbing = None;
+                status.scrubbed = Some(Scrubbed::new(result, complete, totals));
+                drop(status);
                 self.journal.note(Fact::scrub_ended(result, complete, totals, duration));
             }
             Event::Reloaded { what, detail } => {
@@ -295,11 +421,17 @@ impl Sink for Monitor {
                 self.status.write().reload = Some(Reload::new("policy", &detail, true));
                 self.journal.note(Fact::PolicyChanged { detail, record });
             }
-            Event::Measured { records } => _ = metrics.measurements.set(records),
+            Event::Measured { records } => {
+                metrics.measurements.set(records);
+                if self.status.read().measuring.is_some() {
+                    self.status.write().measuring = None;
+                }
+            }
             Event::MeasuringRecovered { detail } => {
                 self.journal.note(Fact::MeasuringRecovered { detail: clip(detail, CLIP) });
             }
             Event::MeasuringFailed { error, waits } => {
+                self.status.write().measuring = Some((clip(error, CLIP), waits));
                 // Of a disk that stays full every attempt fails.
                 if metrics.measuring_failed() {
                     self.journal.note(Fact::MeasuringFailed { error: clip(error, CLIP), waits });
