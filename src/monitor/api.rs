@@ -138,7 +138,10 @@ pub(super) async fn follow(
     let id = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let behind = id.or(wanted.after).or(wanted.since.map(|_| 0));
     wanted.after = Some(behind.unwrap_or_else(|| monitor.feed.last()));
-    peer.stay();
+    if !peer.stay() {
+        let why = "as many streams as can be are followed already; end one, or ask for /api/v1/events";
+        return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why.to_owned()));
+    }
     let answer = Sse::new(told(monitor, wanted)).keep_alive(KeepAlive::new().interval(HEARTBEAT));
     Ok(answer.into_response())
 }

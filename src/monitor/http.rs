@@ -1,166 +1,284 @@
-//! The monitor's own address, over HTTP/1.1.
+//! The monitor's own address, over HTTP/1.1, with TLS or without.
 //!
 //! Bounded whatever clients do: so many connections at a time (more wait in the kernel's queue),
-//! each with one request and a short life.
+//! each with one request and a short life, in which a handshake counts, too. Some may stay for an answer
+//! without an end, for as long as their clients read it.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::from_fn_with_state;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::access::{Accepted, Access, Gate, guard};
 
 /// How long what is under way may take after the end was asked for.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long an answer without an end goes on after that, for what was told last.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long accepting rests when the process has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
+/// The most bytes of a request's head that are kept.
+const HEAD_MAX: usize = 64 * 1024;
 
 /// What clients may use up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Connections at a time.
-    connections: usize,
-    /// From accepting a connection to its end, whatever it is used for.
-    lifetime: Duration,
+    pub(super) connections: usize,
+    /// From accepting a connection to its end, whatever it is used for, unless it stays.
+    pub(super) lifetime: Duration,
+    /// Those that stay, at a time; the others are free for everybody.
+    pub(super) streams: usize,
+    /// How long a client may read nothing of what it is sent.
+    pub(super) patience: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 64, lifetime: Duration::from_secs(10) }
+        Self {
+            connections: 64,
+            lifetime: Duration::from_secs(10),
+            streams: 32,
+            patience: Duration::from_secs(30),
+        }
     }
 }
 
-/// Serves `router` on `listener` until `shutdown` is done.
+/// Serves `router` on `listener` to those whom `gate` lets in, until `shutdown` is done.
 pub(super) async fn serve(
     router: Router,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
     bounds: Bounds,
+    gate: Arc<Gate>,
 ) -> io::Result<()> {
+    let (asked, asking) = watch::channel(false);
     let slots = Arc::new(Semaphore::new(bounds.connections));
-    let listener = BoundedListener { listener, slots, lifetime: bounds.lifetime };
-    let (asked, ending) = oneshot::channel();
-    let shutdown = async move {
-        shutdown.await;
-        // Nobody listens when serving has ended by itself.
-        let _ = asked.send(());
-    };
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(shutdown);
-    let out_of_patience = async move {
-        if ending.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        sleep(GRACE).await;
-    };
-    tokio::select! {
-        result = server.into_future() => result,
-        () = out_of_patience => Ok(()),
-    }
-}
-
-/// Accepts while there is a slot.
-struct BoundedListener {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-    lifetime: Duration,
-}
-
-impl Listener for BoundedListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let slot = match self.slots.clone().acquire_owned().await {
-            Ok(slot) => slot,
-            // Never: nobody closes the semaphore.
-            Err(_) => std::future::pending().await,
-        };
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    let end = Box::pin(sleep(self.lifetime));
-                    let stays = Arc::default();
-                    return (Connection { stream, end, stays, _slot: slot }, peer);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "monitor: cannot accept");
-                    sleep(REST).await;
-                }
+    let server = Arc::new(Server {
+        router: TowerToHyperService::new(router.layer(from_fn_with_state(gate.clone(), guard))),
+        streams: Arc::new(Semaphore::new(bounds.streams)),
+        gate,
+        bounds,
+        asking,
+    });
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (stream, slot) = accept(&listener, &slots) => {
+                connections.spawn(server.clone().connection(stream, slot));
             }
         }
     }
+    drop(listener);
+    // Nobody listens where there is no connection.
+    let _ = asked.send(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    // What is left is dropped, and so ends.
+    let _ = timeout(GRACE, ended).await;
+    Ok(())
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+/// The next connection, and the slot that it holds until its end.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let slot = match slots.clone().acquire_owned().await {
+        Ok(slot) => slot,
+        // Never: nobody closes the semaphore.
+        Err(_) => pending().await,
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, slot),
+            Err(error) => {
+                tracing::debug!(%error, "monitor: cannot accept");
+                sleep(REST).await;
+            }
+        }
     }
 }
 
-/// A connection with an end, and the slot that it holds until then.
-struct Connection {
-    stream: TcpStream,
-    end: Pin<Box<Sleep>>,
-    /// The end does not hold any more.
-    stays: Arc<AtomicBool>,
-    _slot: OwnedSemaphorePermit,
+/// What all connections share.
+struct Server {
+    router: TowerToHyperService<Router>,
+    gate: Arc<Gate>,
+    streams: Arc<Semaphore>,
+    bounds: Bounds,
+    /// Whether the end was asked for.
+    asking: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// One connection, from its first byte to its end.
+    async fn connection(self: Arc<Self>, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        // Looked at first, so that no change from here on goes unnoticed.
+        let changes = self.gate.changes();
+        let access = self.gate.access();
+        let (streams, asking) = (self.streams.clone(), self.asking.clone());
+        let life = Arc::new(Life { streams, asking, changes, place: Mutex::default() });
+        let peer = Peer(Arc::downgrade(&life));
+        let served = async {
+            // Small pieces are not held back.
+            let _ = stream.set_nodelay(true);
+            let stream = Patient { stream, patience: self.bounds.patience, stalled: None };
+            let Some(config) = access.tls() else { return self.answer(stream, access, peer).await };
+            match TlsAcceptor::from(config).accept(stream).await {
+                Ok(stream) => self.answer(stream, access, peer).await,
+                Err(error) => tracing::debug!(%error, "monitor: no TLS"),
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = life.over(self.bounds.lifetime) => {}
+        }
+        drop(slot);
+    }
+
+    async fn answer<S>(&self, stream: S, access: Arc<Access>, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
+            request.extensions_mut().insert(Accepted(access.clone()));
+            let answer = self.router.call(request);
+            async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let mut http = http1::Builder::new();
+        let http = http.keep_alive(false).max_buf_size(HEAD_MAX);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut asking = self.asking.clone();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = asking.wait_for(|asked| *asked) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "monitor: a connection failed");
+        }
+    }
+}
+
+/// How long a connection goes on.
+struct Life {
+    streams: Arc<Semaphore>,
+    asking: watch::Receiver<bool>,
+    /// Of who is let in, since the connection was accepted.
+    changes: watch::Receiver<()>,
+    /// That of a connection that stays.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Life {
+    /// Makes the connection stay, if there is a place for it, and if whom it serves may still be let in.
+    fn stay(&self) -> bool {
+        if *self.asking.borrow() || self.changes.has_changed().unwrap_or(true) {
+            return false;
+        }
+        let mut place = self.place.lock();
+        if place.is_none() {
+            *place = self.streams.clone().try_acquire_owned().ok();
+        }
+        place.is_some()
+    }
+
+    fn stays(&self) -> bool {
+        self.place.lock().is_some()
+    }
+
+    /// Waits until the connection has to end, whatever it is used for: after `lifetime`, or if it stays when the
+    /// monitor ends or lets others in than before.
+    async fn over(&self, lifetime: Duration) {
+        let short = async {
+            sleep(lifetime).await;
+            if self.stays() {
+                pending::<()>().await;
+            }
+        };
+        let long = async {
+            let (mut asking, mut changes) = (self.asking.clone(), self.changes.clone());
+            tokio::select! {
+                _ = asking.wait_for(|asked| *asked) => {}
+                _ = changes.changed() => {}
+            }
+            sleep(LAST_WORDS).await;
+            // From now on it cannot begin to.
+            if !self.stays() {
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = short => {}
+            () = long => {}
+        }
+    }
 }
 
 /// What a handler knows of its connection.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    stays: Arc<AtomicBool>,
-}
+#[derive(Clone)]
+pub(super) struct Peer(Weak<Life>);
 
 impl Peer {
-    /// Lets the connection live on, for an answer without an end.
-    pub(super) fn stay(&self) {
-        self.stays.store(true, Ordering::Relaxed);
+    /// Lets the connection live on, for an answer without an end; false when there are enough that do. It ends
+    /// when the client goes or does not read, when the monitor ends, and when others are let in than before.
+    pub(super) fn stay(&self) -> bool {
+        self.0.upgrade().is_some_and(|life| life.stay())
     }
 }
 
-impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
-        Self { stays: stream.io().stays.clone() }
-    }
+/// A stream that fails when the other side takes nothing for too long.
+struct Patient {
+    stream: TcpStream,
+    patience: Duration,
+    /// When that is, while something waits to be taken.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Connection {
-    fn poll_alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.stays.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        match self.end.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Connection {
+impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_alive(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_alive(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            self.stalled = None;
+            return Poll::Ready(written);
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -168,41 +286,52 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_alive(cx)?;
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
-mod tests {
+mod streams;
+
+#[cfg(test)]
+pub(super) mod tests {
     use super::super::routes::{HEADERS, router};
     use super::super::{Monitor, Options};
     use super::*;
     use crate::event::{Cause, Event, Refusal, Sink};
+    use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
-    struct Running {
-        monitor: Arc<Monitor>,
-        address: SocketAddr,
-        stop: Option<oneshot::Sender<()>>,
-        task: JoinHandle<io::Result<()>>,
+    pub(in crate::monitor) struct Running {
+        pub(in crate::monitor) monitor: Arc<Monitor>,
+        pub(in crate::monitor) address: SocketAddr,
+        pub(in crate::monitor) stop: Option<oneshot::Sender<()>>,
+        pub(in crate::monitor) task: JoinHandle<io::Result<()>>,
     }
 
     async fn running(bounds: Bounds) -> Running {
-        let monitor = Monitor::new(Options::default()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async move { stopped.await.unwrap() };
-        let task = tokio::spawn(serve(router(monitor.clone()), listener, shutdown, bounds));
-        Running { monitor, address, stop: Some(stop), task }
+        Running::start(Access::default(), bounds, Router::new()).await
     }
 
     impl Running {
+        /// Serves the monitor, and `more` beside it, to those whom `access` lets in.
+        pub(in crate::monitor) async fn start(access: Access, bounds: Bounds, more: Router) -> Self {
+            let monitor = Monitor::new(Options::default()).unwrap();
+            monitor.set_access(access);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (stop, stopped) = oneshot::channel();
+            // A test that ends without a word stops it, too.
+            let shutdown = async move { _ = stopped.await };
+            let router = more.merge(router(monitor.clone()));
+            let task = tokio::spawn(serve(router, listener, shutdown, bounds, monitor.gate.clone()));
+            Self { monitor, address, stop: Some(stop), task }
+        }
+
         /// The whole answer, which ends where the server closes.
-        async fn raw(&self, request: &str) -> String {
+        pub(in crate::monitor) async fn raw(&self, request: &str) -> String {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
@@ -211,8 +340,8 @@ mod tests {
             String::from_utf8(answer).unwrap()
         }
 
-        async fn get(&self, path: &str) -> String {
-            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+        pub(in crate::monitor) async fn get(&self, path: &str) -> String {
+            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
         }
     }
 
@@ -245,7 +374,6 @@ mod tests {
             }
         }
         assert!(server.get("/nowhere").await.starts_with("HTTP/1.1 404 "));
-        assert!(server.raw("POST / HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 405 "));
     }
 
     #[tokio::test]
@@ -270,13 +398,13 @@ mod tests {
         assert!(answer.ends_with("# EOF\n"));
         let page = server.get("/").await;
         assert!(page.contains("content-type: text/html; charset=utf-8"), "{page}");
-        assert!(page.contains("&lt;script&gt;x&lt;/script&gt;\\x0a") && !page.contains("<script"), "{page}");
+        assert!(page.contains("&lt;script&gt;x&lt;/script&gt;\\x0a") && !page.contains("<script>"), "{page}");
         assert!(page.contains("local /srv"));
     }
 
     #[tokio::test]
     async fn idle_clients_do_not_keep_others_out() {
-        let bounds = Bounds { connections: 2, lifetime: Duration::from_millis(50) };
+        let bounds = Bounds { connections: 2, lifetime: Duration::from_millis(50), ..Bounds::default() };
         let server = running(bounds).await;
         let mut idle = Vec::new();
         for sent in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\n", ""] {
@@ -302,7 +430,7 @@ mod tests {
 
     #[tokio::test]
     async fn shutdown_ends_serving_even_with_an_idle_client() {
-        let mut server = running(Bounds { connections: 4, lifetime: Duration::from_secs(3600) }).await;
+        let mut server = running(Bounds { lifetime: Duration::from_secs(3600), ..Bounds::default() }).await;
         let idle = TcpStream::connect(server.address).await.unwrap();
         assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 "));
         server.stop.take().unwrap().send(()).unwrap();
@@ -313,7 +441,7 @@ mod tests {
 
     #[tokio::test]
     async fn nonsense_is_answered_with_an_error_or_the_end() {
-        let server = running(Bounds { connections: 8, lifetime: Duration::from_millis(500) }).await;
+        let server = running(Bounds { lifetime: Duration::from_millis(500), ..Bounds::default() }).await;
         for nonsense in ["\r\n\r\n\r\n", "GET\r\n\r\n", "\u{0}\u{1}\u{2}\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
             let answer = server.raw(nonsense).await;
             assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");

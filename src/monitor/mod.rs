@@ -5,6 +5,7 @@
 //! Who follows what happens asks the feed of numbered events; what is not an event, as which keys are trusted, is asked
 //! of an [`Insight`]. Knows nothing of files, signatures or protocols.
 
+mod access;
 mod api;
 mod audit;
 mod calls;
@@ -24,6 +25,8 @@ mod snapshot;
 mod status;
 mod text;
 mod timeline;
+mod tls;
+mod token;
 
 use std::fmt;
 use std::future::Future;
@@ -39,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::event::{Event, Gauge, Insight, Sink, Usage};
+use access::Gate;
 use audit::Journal;
 use fact::Fact;
 use failures::Failures;
@@ -50,6 +54,7 @@ use status::{Phase, Reload, Scrubbed, Status};
 use text::{CLIP, RECORD, clip};
 use timeline::{Counts, Minute, Timeline};
 
+pub use access::{Access, AccessError, AccessFiles, TlsFiles};
 pub use metrics::TABLE as METRICS;
 
 /// Findings of one scrub that are written to the audit log one by one.
@@ -88,6 +93,7 @@ pub struct Options {
 pub struct Monitor {
     metrics: Metrics,
     feed: Arc<Feed>,
+    gate: Arc<Gate>,
     journal: Journal,
     failures: Mutex<Failures>,
     timeline: Mutex<Timeline>,
@@ -117,6 +123,7 @@ impl Monitor {
         Ok(Arc::new(Self {
             metrics,
             feed,
+            gate: Arc::default(),
             journal,
             failures: Mutex::default(),
             timeline: Mutex::default(),
@@ -136,6 +143,12 @@ impl Monitor {
     /// Names who is asked what is exported, and what is known of a file.
     pub fn set_insight(&self, insight: Arc<dyn Insight>) {
         *self.insight.write() = Some(insight);
+    }
+
+    /// Says who may look and change something, from now on: by default everybody may look, who is to be on this
+    /// machine.
+    pub fn set_access(&self, access: Access) {
+        self.gate.set(access);
     }
 
     /// Takes note of the mode and the number of trusted keys that hold after a reload. What relaxes
@@ -181,7 +194,7 @@ impl Monitor {
     }
 
     /// Serves the status page `/`, the API below `/api/v1`, `/metrics`, `/healthz` and `/readyz` until `shutdown` is
-    /// done, and then for a moment what is under way.
+    /// done, and then for a moment what is under way; to those whom [`Monitor::set_access`] lets in.
     ///
     /// # Errors
     /// None at present; a connection that fails ends alone.
@@ -196,9 +209,9 @@ impl Monitor {
                 self.sample(Timestamp::now());
             }
         };
-        let router = routes::router(self.clone());
+        let (router, gate) = (routes::router(self.clone()), self.gate.clone());
         tokio::select! {
-            result = http::serve(router, listener, shutdown, http::Bounds::default()) => result,
+            result = http::serve(router, listener, shutdown, http::Bounds::default(), gate) => result,
             never = sampling => never,
         }
     }

@@ -195,6 +195,7 @@ impl Snapshot {
         let dropped = totals.audit_lines_dropped;
         let reasons = reasons(status, &overview, failures, &usage, dropped, now);
         let health = reasons.iter().map(|reason| reason.level).max().unwrap_or(Health::Good);
+        // One that no calendar has is never.
         let second = |second: Option<i64>| second.and_then(|second| Timestamp::from_second(second).ok());
         let key = |key: crate::event::TrustedKey| Key {
             state: key_state(&key, now),

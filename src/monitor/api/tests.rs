@@ -24,8 +24,12 @@ struct Export {
 #[async_trait]
 impl Insight for Export {
     fn overview(&self) -> Overview {
-        let key =
-            TrustedKey { name: "release".to_owned(), last: Some(253_402_300_799), ..TrustedKey::default() };
+        let key = TrustedKey {
+            name: "release".to_owned(),
+            kind: "key",
+            last: Some(4_102_444_800),
+            ..TrustedKey::default()
+        };
         Overview { stores: vec!["local /srv".to_owned()], keys: vec![key], ..Overview::default() }
     }
 
@@ -54,8 +58,8 @@ async fn running() -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = crate::monitor::routes::router(monitor.clone());
-    let serving = crate::monitor::http::serve(router, listener, std::future::pending(), Default::default());
-    tokio::spawn(serving);
+    let (never, bounds) = (std::future::pending(), Default::default());
+    tokio::spawn(crate::monitor::http::serve(router, listener, never, bounds, Arc::default()));
     Running { monitor, export, address }
 }
 
@@ -237,7 +241,7 @@ async fn the_status_tells_what_is_wrong() {
     running.monitor.emit(&Happening::Started { nfs, monitor: nfs, store: "x", mode: "enforce", keys: 1 });
     let (_, status) = running.get("/api/v1/status").await;
     assert_eq!((&status["health"], &status["reasons"]), (&"good".into(), &json!([])));
-    assert_eq!(status["keys"][0]["not_after"], "9999-12-31T23:59:59Z");
+    assert_eq!(status["keys"][0]["not_after"], "2100-01-01T00:00:00Z");
     running.refuse(b"a", Some(77));
     running.refuse(b"a", Some(77));
     let (_, status) = running.get("/api/v1/status").await;
