@@ -24,7 +24,7 @@ use crate::config::{ConfigError, Settings, TrustError, Wait, load_keyring};
 use crate::disk_cache::DiskCache;
 use crate::event::{Event, Sink};
 use crate::export::{Export, ExportOptions, Identity, WholeFiles};
-use crate::monitor::{Monitor, MonitorError, Options};
+use crate::monitor::{Access, AccessError, AccessFiles, Monitor, MonitorError, Options, TlsFiles};
 use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
 use crate::proto::nfs3::Nfs3;
@@ -63,6 +63,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nobody can be let into the monitor as the settings want it.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The monitor cannot be started.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
@@ -120,6 +123,7 @@ impl AppError {
             | Self::Config(_)
             | Self::DiskCache(_)
             | Self::Policy(_)
+            | Self::Access(_)
             | Self::HandleKey { .. } => true,
             Self::Store(_)
             | Self::Monitor(_)
@@ -157,8 +161,10 @@ impl Gateway {
         let keyring = load_trust(&settings.trust, settings.accept, settings.mode)?;
         let keys = keyring.len();
         let relaxed = keyring.relaxations();
+        let access = load_access(&settings, settings.monitor)?;
         let state = state_directory(&settings)?;
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
+        monitor.set_access(access);
         let sink: Arc<dyn Sink> = monitor.clone();
         let stores = Stores::open(&settings, &sink).await?;
         let handle_key = handle_key::find(&settings, &state, &*stores.first).await?;
@@ -326,6 +332,10 @@ impl Reloader {
             Ok(settings) => settings,
             Err(error) => return self.refuse("configuration", &error.to_string()),
         };
+        let access = match load_access(&settings, self.settings.monitor) {
+            Ok(access) => access,
+            Err(error) => return self.refuse("configuration", &error.to_string()),
+        };
         // Keys and policies are taken together or not at all: one may confine the other.
         let Ok(policies) = policies::read(&settings.policies, &settings.trust, &self.state, &*self.monitor)
         else {
@@ -344,7 +354,10 @@ impl Reloader {
         }
         policies.rule(&self.export, &*self.monitor);
         self.watched.set_trust(&settings.trust);
+        self.monitor.set_access(access);
         self.settings.policies = settings.policies.clone();
+        self.settings.monitor_token = settings.monitor_token.clone();
+        self.settings.monitor_tls = settings.monitor_tls.clone();
         self.monitor.set_policy(&self.settings.mode.to_string(), keys);
         for setting in self.settings.relaxed().iter().chain(&relaxed) {
             self.monitor.emit(&Event::Relaxed { setting });
@@ -353,7 +366,7 @@ impl Reloader {
         self.monitor.emit(&Event::Reloaded { what: "trust", detail: &detail });
         let (trust, policies) = (self.settings.trust.clone(), self.settings.policies.clone());
         let detail = match (Settings { trust, policies, ..settings }) == self.settings {
-            true => "nothing but keys and policies can have changed",
+            true => "nothing but keys, policies and who sees the monitor can have changed",
             false => "some settings differ from those that run; they hold after a restart",
         };
         self.monitor.emit(&Event::Reloaded { what: "configuration", detail });
@@ -371,6 +384,16 @@ fn load_trust(trust: &Path, formats: FormatSet, mode: Mode) -> Result<Keyring, A
         Mode::Enforce if keyring.is_empty() => Err(AppError::NoKeys(trust.to_owned())),
         Mode::Enforce | Mode::Warn => Ok(keyring),
     }
+}
+
+/// Who sees the monitor, which listens on `address`.
+fn load_access(settings: &Settings, address: SocketAddr) -> Result<Access, AccessError> {
+    let tls = settings.monitor_tls.clone().map(|files| TlsFiles {
+        certificate: files.cert,
+        key: files.key,
+        client_ca: files.client_ca,
+    });
+    Access::load(&AccessFiles { token: settings.monitor_token.clone(), tls }, address)
 }
 
 fn limits(settings: &Settings) -> Limits {

@@ -32,7 +32,7 @@ pub(super) struct DemoArgs {
     /// Where to serve NFS; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where to serve the status page and metrics; port 0 picks a free one
+    /// Where to serve the status page and metrics, on this machine alone; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     monitor: SocketAddr,
     /// End after the tour

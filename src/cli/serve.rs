@@ -34,8 +34,8 @@ Then, on a Linux client:
   mount -t nfs -o vers=3,proto=tcp,port=2049,mountport=2049,mountproto=tcp,nolock HOST:/ /mnt
 
 When ready it prints one line: ready nfs=ADDR:PORT monitor=ADDR:PORT. SIGTERM and Ctrl-C drain and end
-it; SIGHUP reads trust and configuration again and opens the audit log anew. RUST_LOG sets what is
-said on standard error.")]
+it; SIGHUP reads trust, configuration and who sees the monitor again and opens the audit log anew.
+RUST_LOG sets what is said on standard error.")]
 pub(super) struct ServeArgs {
     /// The store to serve: a directory, nfs://HOST[:PORT][/EXPORT], s3://BUCKET[/PREFIX], or gs:// and az://
     #[arg(long, value_name = "ROOT")]
@@ -79,6 +79,10 @@ pub(super) struct ServeArgs {
     /// Where to serve the status page and metrics; port 0 picks a free one [default: 127.0.0.1:9649]
     #[arg(long, value_name = "ADDR:PORT")]
     monitor: Option<SocketAddr>,
+    /// What opens the status page and metrics: a token of 16 characters or more, for anything but looking always,
+    /// and for looking where it is given; beyond loopback it is needed, unless client certificates are
+    #[arg(long, value_name = "FILE")]
+    monitor_token: Option<PathBuf>,
     /// The tree's name, as it was signed [default: empty]
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
@@ -161,6 +165,7 @@ impl ServeArgs {
             carrier: self.carrier.clone(),
             listen: self.listen,
             monitor: self.monitor,
+            monitor_token: self.monitor_token.clone(),
             namespace: self.namespace.clone(),
             mode: self.mode,
             policies: (!self.policy.is_empty()).then(|| self.policy.clone()),

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::size::parse_size;
 use super::{
     CACHE_MIN, CALLS, CONNECTIONS, ConfigError, DISK_CACHE_MIN, DiskCache, FATTR4_IMA, IDLE_SECONDS,
-    LEASE_SECONDS, MEASURE_HISTORY, NFS4ERR_INTEGRITY, Overrides, REPAIR_AFTER_SECONDS, SCRUB_RATE,
-    TIMEOUT_SECONDS,
+    LEASE_SECONDS, MEASURE_HISTORY, MonitorTls, NFS4ERR_INTEGRITY, Overrides, REPAIR_AFTER_SECONDS,
+    SCRUB_RATE, TIMEOUT_SECONDS,
 };
 use crate::measure::SEGMENT_MIN;
 use crate::store::StoreAddress;
@@ -24,7 +24,7 @@ use crate::store::StoreAddress;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 39] = [
+const KEYS: [&str; 41] = [
     "store",
     "replica",
     "repair",
@@ -38,6 +38,8 @@ const KEYS: [&str; 39] = [
     "carrier",
     "listen",
     "monitor",
+    "monitor_token",
+    "monitor_tls",
     "namespace",
     "mode",
     "policy",
@@ -118,11 +120,17 @@ impl FileSettings {
             state,
             disk_cache,
             handle_key,
+            monitor_token,
+            monitor_tls,
             ..
         } = &mut settings.values;
         let disk_cache = disk_cache.as_mut().map(|cache| &mut cache.directory);
-        let paths = [trust, policy_trust, audit_log, measure, state, handle_key].into_iter().flatten();
-        let paths = paths.chain(disk_cache).chain(policies.iter_mut().flatten());
+        let paths = [trust, policy_trust, audit_log, measure, state, handle_key, monitor_token];
+        let paths = paths.into_iter().flatten().chain(disk_cache).chain(policies.iter_mut().flatten());
+        let certificates = monitor_tls.iter_mut().flat_map(|MonitorTls { cert, key, client_ca }| {
+            [Some(cert), Some(key), client_ca.as_mut()].into_iter().flatten()
+        });
+        let paths = paths.chain(certificates);
         let stores = store.iter_mut().chain(replicas.iter_mut().flatten());
         let stores = stores.filter_map(|store| match store {
             StoreAddress::Local(path) => Some(path),
@@ -178,6 +186,8 @@ fn read_key(
         "carrier" => values.carrier = Some(entry.words()?),
         "listen" => values.listen = Some(entry.address()?),
         "monitor" => values.monitor = Some(entry.address()?),
+        "monitor_token" => values.monitor_token = Some(entry.path()?),
+        "monitor_tls" => values.monitor_tls = Some(monitor_tls(&entry)?),
         "namespace" => values.namespace = Some(entry.string()?.to_owned()),
         "mode" => values.mode = Some(entry.word()?),
         "policy" => values.policies = Some(entry.paths()?),
@@ -253,6 +263,28 @@ fn disk_cache(entry: &Entry<'_, '_>) -> Result<DiskCache, ConfigError> {
     match (directory, size) {
         (Some(directory), Some(size)) => Ok(DiskCache { directory, size }),
         _ => Err(entry.error(format_args!("{} must have dir and size; it is {wanted}", entry.name))),
+    }
+}
+
+fn monitor_tls(entry: &Entry<'_, '_>) -> Result<MonitorTls, ConfigError> {
+    let wanted = "a table such as { cert = \"monitor.pem\", key = \"monitor.key\" }";
+    let table = entry.value.get_ref().as_table().ok_or_else(|| entry.wrong_type(wanted))?;
+    let (mut cert, mut key, mut client_ca) = (None, None, None);
+    for (name, value) in in_order(table) {
+        let inner = Entry { file: entry.file, name: name.get_ref(), value };
+        match inner.name {
+            "cert" => cert = Some(inner.path()?),
+            "key" => key = Some(inner.path()?),
+            "client_ca" => client_ca = Some(inner.path()?),
+            unknown => {
+                let (known, keys) = ("known keys of [monitor_tls]", ["cert", "key", "client_ca"]);
+                return Err(entry.file.unknown(name.span(), "monitor_tls.", unknown, known, &keys));
+            }
+        }
+    }
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(MonitorTls { cert, key, client_ca }),
+        _ => Err(entry.error(format_args!("{} must have cert and key; it is {wanted}", entry.name))),
     }
 }
 

@@ -117,6 +117,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: AddressError,
     },
+    /// Everybody who reaches the monitor could look.
+    #[error(
+        "monitor is {address}, which others than this machine's users may reach, and nothing is asked of them; give \
+         --monitor-token FILE, or write monitor_token = \"FILE\" or a client_ca in monitor_tls, or choose an address \
+         such as 127.0.0.1:9649"
+    )]
+    OpenMonitor {
+        /// The address.
+        address: SocketAddr,
+    },
     /// Both servers are to listen at one address.
     #[error("listen and monitor are both {address}; give one of them another port")]
     SameAddress {
@@ -154,6 +164,10 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// The address of the monitor.
     pub monitor: Option<SocketAddr>,
+    /// The file with the token that opens the monitor.
+    pub monitor_token: Option<PathBuf>,
+    /// The monitor's certificates.
+    pub monitor_tls: Option<MonitorTls>,
     /// The namespace that statements must be signed for.
     pub namespace: Option<String>,
     /// What happens to what does not verify.
@@ -316,6 +330,17 @@ pub struct DiskCache {
     pub size: u64,
 }
 
+/// Certificates of the monitor, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorTls {
+    /// Its own, and those between it and an authority.
+    pub cert: PathBuf,
+    /// The private key of the first.
+    pub key: PathBuf,
+    /// Who issues clients theirs; `None` where they show none.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// What clients may use up, as far as it is configured; the rest has fixed bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -357,6 +382,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address of the monitor; port 0 picks a free one.
     pub monitor: SocketAddr,
+    /// The file with the token that opens the monitor, if one does.
+    pub monitor_token: Option<PathBuf>,
+    /// The monitor's certificates; `None` for plain HTTP.
+    pub monitor_tls: Option<MonitorTls>,
     /// The namespace that statements must be signed for.
     pub namespace: String,
     /// What happens to what does not verify.
@@ -440,6 +469,8 @@ impl Settings {
             carrier: flags.carrier.or(values.carrier).unwrap_or_else(|| vec![CarrierKind::Sidecar]),
             listen: flags.listen.or(values.listen).unwrap_or(local(NFS_PORT)),
             monitor: flags.monitor.or(values.monitor).unwrap_or(local(MONITOR_PORT)),
+            monitor_token: flags.monitor_token.or(values.monitor_token),
+            monitor_tls: flags.monitor_tls.or(values.monitor_tls),
             namespace: flags.namespace.or(values.namespace).unwrap_or_default(),
             mode: flags.mode.or(values.mode).unwrap_or(Mode::Enforce),
             policies: Policies {
@@ -539,7 +570,12 @@ impl Settings {
         if self.listen == self.monitor && self.listen.port() != 0 {
             return Err(ConfigError::SameAddress { address: self.listen });
         }
-        Ok(())
+        let asked = self.monitor_token.is_some()
+            || self.monitor_tls.as_ref().is_some_and(|files| files.client_ca.is_some());
+        match asked || self.monitor.ip().to_canonical().is_loopback() {
+            true => Ok(()),
+            false => Err(ConfigError::OpenMonitor { address: self.monitor }),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ accept = "native, fsverity"
 carrier = "xattr,sidecar"
 listen = "[::]:2049"
 monitor = "127.0.0.1:0"
+monitor_token = "/etc/nfs-verity/monitor.token"
+monitor_tls = { cert = "/etc/nfs-verity/m.pem", key = "/etc/nfs-verity/m.key", client_ca = "/etc/nfs-verity/ca.pem" }
 namespace = "prod"
 mode = "warn"
 policy = ["/etc/nfs-verity/a.pol", "/etc/nfs-verity/b.pol"]
@@ -83,6 +85,12 @@ fn each_key_reaches_its_setting() {
         carrier: vec![CarrierKind::Xattr, CarrierKind::Sidecar],
         listen: "[::]:2049".parse().unwrap(),
         monitor: "127.0.0.1:0".parse().unwrap(),
+        monitor_token: Some("/etc/nfs-verity/monitor.token".into()),
+        monitor_tls: Some(MonitorTls {
+            cert: "/etc/nfs-verity/m.pem".into(),
+            key: "/etc/nfs-verity/m.key".into(),
+            client_ca: Some("/etc/nfs-verity/ca.pem".into()),
+        }),
         namespace: "prod".into(),
         mode: Mode::Warn,
         policies: Policies {
@@ -148,6 +156,8 @@ fn what_is_not_said_has_its_default() {
         carrier: vec![CarrierKind::Sidecar],
         listen: "127.0.0.1:2049".parse().unwrap(),
         monitor: "127.0.0.1:9649".parse().unwrap(),
+        monitor_token: None,
+        monitor_tls: None,
         namespace: String::new(),
         mode: Mode::Enforce,
         policies: Policies::default(),
@@ -189,6 +199,8 @@ fn flags_win_over_the_file() {
         carrier: Some(vec![CarrierKind::Appended]),
         listen: Some("10.0.0.1:1".parse().unwrap()),
         monitor: Some("10.0.0.1:2".parse().unwrap()),
+        monitor_token: Some("/flag/token".into()),
+        monitor_tls: Some(MonitorTls { cert: "/flag/c".into(), key: "/flag/k".into(), client_ca: None }),
         namespace: Some(String::new()),
         mode: Some(Mode::Enforce),
         policies: Some(vec!["/flag/p".into()]),
@@ -298,6 +310,21 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
             "monitor = 9649",
             "monitor must be an address and port such as \"127.0.0.1:2049\" or \"[::]:2049\", not a number",
         ),
+        ("monitor_token = 7", "monitor_token must be a path in quotes, not a number"),
+        ("monitor_token = \"\"", "monitor_token must be a path; leave the key out for none"),
+        (
+            "monitor_tls = \"/m.pem\"",
+            "monitor_tls must be a table such as { cert = \"monitor.pem\", key = \"monitor.key\" }, not a string",
+        ),
+        (
+            "monitor_tls = { cert = \"/m.pem\", client_ca = \"/ca.pem\" }",
+            "monitor_tls must have cert and key; it is a table such as { cert = \"monitor.pem\", key = \"monitor.key\" }",
+        ),
+        (
+            "monitor_tls = { ca = \"/m.pem\" }",
+            "unknown key \"monitor_tls.ca\"; known keys of [monitor_tls] are cert, key, client_ca",
+        ),
+        ("monitor_tls = { key = 1 }", "key must be a path in quotes, not a number"),
         ("namespace = false", "namespace must be a string, not true or false"),
         ("mode = \"off\"", "mode must be \"enforce\" or \"warn\", not \"off\""),
         ("mode = \"a\\nb\"", "mode must be \"enforce\" or \"warn\", not \"a\\nb\""),
@@ -431,6 +458,41 @@ fn two_servers_cannot_share_an_address() {
 }
 
 #[test]
+fn a_monitor_beyond_loopback_asks_for_something() {
+    let token = Some(PathBuf::from("/token"));
+    let tls = |client_ca| Some(MonitorTls { cert: "/c".into(), key: "/k".into(), client_ca });
+    let certified = tls(Some("/ca".into()));
+    for (address, beyond) in [
+        ("127.0.0.1:9649", false),
+        ("127.9.9.9:0", false),
+        ("[::1]:9649", false),
+        ("[::ffff:127.0.0.1]:9649", false),
+        ("0.0.0.0:9649", true),
+        ("[::]:0", true),
+        ("192.0.2.1:9649", true),
+        ("[::ffff:192.0.2.1]:9649", true),
+    ] {
+        let monitor = Some(address.parse().unwrap());
+        let with = |monitor_token: &Option<PathBuf>, monitor_tls: &Option<MonitorTls>| {
+            let (monitor_token, monitor_tls) = (monitor_token.clone(), monitor_tls.clone());
+            let flags = Overrides { monitor, monitor_token, monitor_tls, ..needed() };
+            Settings::resolve(FileSettings::default(), flags)
+        };
+        for open in [with(&None, &None), with(&None, &tls(None))] {
+            assert_eq!(open.is_err(), beyond, "{address}");
+            if let Err(error) = open {
+                let error = error.to_string();
+                assert!(error.starts_with(&format!("monitor is {address}, ")), "{error}");
+                assert!(error.contains("--monitor-token FILE"), "{error}");
+            }
+        }
+        for closed in [with(&token, &None), with(&None, &certified), with(&token, &tls(None))] {
+            assert!(closed.is_ok(), "{address}");
+        }
+    }
+}
+
+#[test]
 fn a_file_is_loaded_with_paths_from_its_own_directory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.toml");
@@ -442,6 +504,8 @@ fn a_file_is_loaded_with_paths_from_its_own_directory() {
         state = "st"
         handle_key = "key"
         disk_cache = { dir = "blocks", size = "1GiB" }
+        monitor_token = "token"
+        monitor_tls = { cert = "c.pem", key = "/abs/key", client_ca = "ca.pem" }
     "#;
     std::fs::write(&path, text).unwrap();
     let settings = Settings::resolve(FileSettings::load(&path).unwrap(), Overrides::default()).unwrap();
@@ -450,6 +514,10 @@ fn a_file_is_loaded_with_paths_from_its_own_directory() {
     assert_eq!(settings.replicas, [address("nfs://h/data"), local("copy"), address("/abs/copy")]);
     assert_eq!(settings.handle_key, Some(folder.path().join("key")));
     assert_eq!(settings.disk_cache.unwrap().directory, folder.path().join("blocks"));
+    assert_eq!(settings.monitor_token, Some(folder.path().join("token")));
+    let tls = settings.monitor_tls.unwrap();
+    assert_eq!((tls.cert, tls.key), (folder.path().join("c.pem"), "/abs/key".into()));
+    assert_eq!(tls.client_ca, Some(folder.path().join("ca.pem")));
     assert_eq!(settings.trust, Path::new("/abs"));
     assert_eq!(settings.audit_log, Some(folder.path().join("log/a")));
     assert_eq!(settings.state, Some(folder.path().join("st")));

@@ -20,6 +20,7 @@ mod cli_formats;
 mod cli_keys;
 mod cli_limits;
 mod cli_measure;
+mod cli_monitor;
 mod cli_mount;
 mod cli_names;
 mod cli_policy;
