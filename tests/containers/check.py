@@ -3,8 +3,8 @@
 
 Names of metrics are those of the program's table; each alert has a summary, a description and a severity, and a case in
 which it fires; panels are queries of that table, with ids and places of their own; images and stores of compose name no
-host, and what is mounted is there. Prints what is wrong and ends with 1. The dashboard's queries go to the file QUERIES
-as rules, for promtool to parse."""
+host, what is mounted is there, and the token that the gateway asks for is the one that Prometheus shows. Prints what is
+wrong and ends with 1. The dashboard's queries go to the file QUERIES as rules, for promtool to parse."""
 import json
 import os
 import re
@@ -149,6 +149,7 @@ def check_compose():
                 check(volume.endswith(":ro"), f"compose.yaml: {name} can write to {source}")
             elif source:
                 check(source in compose.get("volumes", {}), f"compose.yaml: there is no volume {source}")
+    check_token(compose)
     data = parsed("grafana", "provisioning", "datasources", "prometheus.yaml").get("datasources", [])
     check([source["url"] for source in data] == ["http://prometheus:9090"], "grafana: not the Prometheus of compose.yaml")
     boards = parsed("grafana", "provisioning", "dashboards", "nfs-verity.yaml").get("providers", [])
@@ -159,6 +160,29 @@ def check_compose():
     jobs = parsed("prometheus", "prometheus.yml").get("scrape_configs", [])
     targets = [target for job in jobs for config in job["static_configs"] for target in config["targets"]]
     check(targets == ["gateway:9649"], "prometheus.yml: not the gateway of compose.yaml")
+
+
+def check_token(compose):
+    """Whoever is not on the gateway's own machine shows a token, which nobody writes into these files."""
+    services, secrets = compose.get("services", {}), compose.get("secrets", {})
+    for name, secret in secrets.items():
+        check(str(secret.get("file", "")).startswith("${"), f"compose.yaml: the secret {name} is no file of the operator's")
+    words = services.get("gateway", {}).get("command", [])
+    monitors = [word for word in words if word.startswith("--monitor=")]
+    tokens = [word.removeprefix("--monitor-token=") for word in words if word.startswith("--monitor-token=")]
+    check(monitors == ["--monitor=0.0.0.0:9649"] and len(tokens) == 1, "compose.yaml: the gateway's monitor has no token")
+    jobs = parsed("prometheus", "prometheus.yml").get("scrape_configs", [])
+    shown = [job.get("authorization", {}).get("credentials_file") for job in jobs]
+    check(shown == tokens, "prometheus.yml: the token is not that of the gateway in compose.yaml")
+    for service in ("gateway", "prometheus"):
+        given = services.get(service, {}).get("secrets", [])
+        check([f"/run/secrets/{name}" for name in given] == tokens, f"compose.yaml: {service} is not given the token")
+        check(set(given) <= set(secrets), f"compose.yaml: {service} is given a secret that is none")
+    # An image that serves at once has no token yet.
+    default = re.search(r"^CMD (\[.*\])$", text("Containerfile"), re.M)
+    words = json.loads(default[1]) if default else []
+    check("serve" in words, "Containerfile: it does not serve")
+    check("--monitor" not in words, "Containerfile: its monitor has no token")
 
 
 CONTAINERS, TABLE, QUERIES = sys.argv[1:]
