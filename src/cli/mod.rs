@@ -6,6 +6,7 @@ mod hashing;
 mod inspect;
 mod keygen;
 mod keys;
+mod log;
 mod measure;
 mod mint;
 mod modsig;

@@ -1,20 +1,21 @@
 //! `nfs-verity serve`: the gateway.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Write, stderr};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+use super::log;
 use super::pool::{default_jobs, runtime};
 use super::{Outcome, Trouble};
 use crate::app::{AppError, Gateway, interruption};
 use crate::carrier::CarrierKind;
 use crate::config::{
-    ConfigError, DiskCache, FileSettings, Interval, Overrides, PolicyMode, Settings, Wait, parse_size,
+    ConfigError, DiskCache, FileSettings, Interval, LogOutput, Overrides, PolicyMode, Settings, Wait,
+    parse_size,
 };
 use crate::export::{ProofName, Xattrs};
 use crate::policy::Mode;
@@ -35,7 +36,7 @@ Then, on a Linux client:
 
 When ready it prints one line: ready nfs=ADDR:PORT monitor=ADDR:PORT. SIGTERM and Ctrl-C drain and end
 it; SIGHUP reads trust, configuration and who sees the monitor again and opens the audit log anew.
-RUST_LOG sets what is said on standard error.")]
+RUST_LOG sets what the log says.")]
 pub(super) struct ServeArgs {
     /// The store to serve: a directory, nfs://HOST[:PORT][/EXPORT], s3://BUCKET[/PREFIX], or gs:// and az://
     #[arg(long, value_name = "ROOT")]
@@ -104,6 +105,9 @@ pub(super) struct ServeArgs {
     /// Append events to FILE, one JSON object a line
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
+    /// Where the log goes: stderr, journald, with a field for each fact, or syslog [default: stderr]
+    #[arg(long, value_name = "WHERE")]
+    log: Option<LogOutput>,
     /// Keep a measurement list of what is served in DIR, as IMA would; nothing is served that is not in it
     #[arg(long, value_name = "DIR")]
     measure: Option<PathBuf>,
@@ -173,6 +177,7 @@ impl ServeArgs {
             policy_mode: self.policy_mode,
             policy_trust: self.policy_trust.clone(),
             audit_log: self.audit_log.clone(),
+            log: self.log,
             measure: self.measure.clone(),
             cache: self.cache,
             state: self.state.clone(),
@@ -203,12 +208,8 @@ fn disk_cache(words: &[OsString]) -> Result<DiskCache, ConfigError> {
 }
 
 pub(super) fn run(args: ServeArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    // A subscriber that is there already is as good.
-    let _ = logging.with_ansi(stderr().is_terminal()).try_init();
-
     let settings = args.settings().map_err(Trouble::usage)?;
+    log::start(settings.log)?;
     runtime(default_jobs())?.block_on(async {
         let gateway = Gateway::start(settings).await.map_err(trouble)?;
         let io = |source| Trouble::Io { context: "cannot wait for signals".into(), source };

@@ -24,7 +24,7 @@ use crate::store::StoreAddress;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 41] = [
+const KEYS: [&str; 42] = [
     "store",
     "replica",
     "repair",
@@ -47,6 +47,7 @@ const KEYS: [&str; 41] = [
     "policy_mode",
     "policy_trust",
     "audit_log",
+    "log",
     "measure",
     "measure_template",
     "measure_segment",
@@ -195,6 +196,7 @@ fn read_key(
         "policy_mode" => values.policy_mode = Some(entry.word()?),
         "policy_trust" => values.policy_trust = Some(entry.path()?),
         "audit_log" => values.audit_log = Some(entry.path()?),
+        "log" => values.log = Some(entry.word()?),
         "measure" => values.measure = Some(entry.path()?),
         "measure_template" => values.measure_template = Some(entry.word()?),
         "measure_segment" => values.measure_segment = Some(entry.size(SEGMENT_MIN, "4KiB")?),

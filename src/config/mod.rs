@@ -6,6 +6,7 @@
 
 mod file;
 mod interval;
+mod outputs;
 mod policy;
 mod size;
 mod trust;
@@ -25,6 +26,7 @@ use crate::store::{AddressError, StoreAddress};
 
 pub use file::FileSettings;
 pub use interval::{Interval, IntervalError};
+pub use outputs::LogOutput;
 pub use policy::{PolicyFile, PolicyFileError, load_policy};
 pub use size::{SizeError, parse_size};
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
@@ -182,6 +184,8 @@ pub struct Overrides {
     pub policy_trust: Option<PathBuf>,
     /// The audit log's file.
     pub audit_log: Option<PathBuf>,
+    /// Where the log goes.
+    pub log: Option<LogOutput>,
     /// The measurement list's directory.
     pub measure: Option<PathBuf>,
     /// The layout of its entries.
@@ -394,6 +398,8 @@ pub struct Settings {
     pub policies: Policies,
     /// The audit log's file, if there is to be one.
     pub audit_log: Option<PathBuf>,
+    /// Where the log goes.
+    pub log: LogOutput,
     /// Whether and how what is served is measured.
     pub measure: Option<Measuring>,
     /// The cache's size in bytes; at least [`CACHE_MIN`].
@@ -480,6 +486,7 @@ impl Settings {
                 trust: flags.policy_trust.or(values.policy_trust),
             },
             audit_log: flags.audit_log.or(values.audit_log),
+            log: flags.log.or(values.log).unwrap_or_default(),
             measure: flags.measure.or(values.measure).map(|directory| Measuring {
                 directory,
                 template: flags.measure_template.or(values.measure_template).unwrap_or_default().0,

@@ -27,6 +27,7 @@ policy_active = "b"
 policy_mode = "permissive"
 policy_trust = "/etc/nfs-verity/policy"
 audit_log = "/var/log/nfs-verity.log"
+log = "journald"
 measure = "/var/lib/nfs-verity/measure"
 measure_template = "ima-ngv2"
 measure_segment = "1MiB"
@@ -100,6 +101,7 @@ fn each_key_reaches_its_setting() {
             trust: Some("/etc/nfs-verity/policy".into()),
         },
         audit_log: Some("/var/log/nfs-verity.log".into()),
+        log: LogOutput::Journald,
         measure: Some(Measuring {
             directory: "/var/lib/nfs-verity/measure".into(),
             template: Template::ImaNgV2,
@@ -162,6 +164,7 @@ fn what_is_not_said_has_its_default() {
         mode: Mode::Enforce,
         policies: Policies::default(),
         audit_log: None,
+        log: LogOutput::Stderr,
         measure: None,
         cache: 128 << 20,
         state: None,
@@ -208,6 +211,7 @@ fn flags_win_over_the_file() {
         policy_mode: Some(PolicyMode::Enforce),
         policy_trust: Some("/flag/q".into()),
         audit_log: Some("/flag/a".into()),
+        log: Some(LogOutput::Syslog),
         measure: Some("/flag/m".into()),
         measure_template: Some(MeasureTemplate(Template::ImaSig)),
         measure_segment: Some(SEGMENT_MIN),
@@ -330,6 +334,7 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
         ("mode = \"a\\nb\"", "mode must be \"enforce\" or \"warn\", not \"a\\nb\""),
         ("mode = 1979-05-27", "mode must be a string, not a date"),
         ("audit_log = 1.5", "audit_log must be a path in quotes, not a fraction"),
+        ("log = \"file\"", "log must be \"stderr\", \"journald\" or \"syslog\", not \"file\""),
         ("cache = true", "cache must be a number of bytes or a size such as \"64MiB\", not true or false"),
         ("cache = 1000", "cache must be at least 1MiB"),
         ("cache = \"1023KiB\"", "cache must be at least 1MiB"),

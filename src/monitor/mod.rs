@@ -56,6 +56,7 @@ use timeline::{Counts, Minute, Timeline};
 
 pub use access::{Access, AccessError, AccessFiles, TlsFiles};
 pub use metrics::TABLE as METRICS;
+pub(crate) use text::one_line;
 
 /// Findings of one scrub that are written to the audit log one by one.
 const SCRUB_TOLD: u64 = 1000;

@@ -36,6 +36,19 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// `text` on one line: what [`printable`] would not let through stands as it does there. A backslash stays as it is, for
+/// what comes here may have been made printable already.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_deceptive(c) {
+            true => push_hex(&mut out, c.encode_utf8(&mut [0; 4]).as_bytes()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 fn push_hex(out: &mut String, bytes: &[u8]) {
     for byte in bytes {
         // Writing to a String cannot fail.
@@ -94,6 +107,13 @@ mod tests {
         assert_eq!(printable(b"a\nb\xff\\"), "a\\x0ab\\xff\\\\");
         assert_eq!(printable("\u{202e}txt\u{2028}".as_bytes()), "\\xe2\\x80\\xaetxt\\xe2\\x80\\xa8");
         assert_ne!(printable(b"\\x0a"), printable(b"\n"));
+    }
+
+    #[test]
+    fn one_line_leaves_alone_what_is_printable() {
+        let shown = printable(b"a\nb\\\xff\xc3\xa9");
+        assert_eq!(one_line(&shown), shown);
+        assert_eq!(one_line("a\r\nb\u{2028}\u{1b}[2J\0"), "a\\x0d\\x0ab\\xe2\\x80\\xa8\\x1b[2J\\x00");
     }
 
     #[test]
