@@ -8,6 +8,7 @@ mod policies;
 mod revocations;
 mod schedule;
 mod stores;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -24,7 +25,7 @@ use crate::config::{ConfigError, Settings, TrustError, Wait, load_keyring};
 use crate::disk_cache::DiskCache;
 use crate::event::{Event, Sink};
 use crate::export::{Export, ExportOptions, Identity, WholeFiles};
-use crate::monitor::{Access, AccessError, AccessFiles, Monitor, MonitorError, Options, TlsFiles};
+use crate::monitor::{Access, AccessError, AccessFiles, Monitor, MonitorError, Options, TlsFiles, Webhook};
 use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
 use crate::proto::nfs3::Nfs3;
@@ -95,6 +96,14 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// The webhook's secret cannot be used.
+    #[error("{path}: {reason}; webhook.secret names a file of random bytes, as of openssl rand -hex 32")]
+    WebhookSecret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The secret behind the file handles that gateways share cannot be used.
     #[error("{path} in the store {reason}")]
     SharedKey {
@@ -124,7 +133,8 @@ impl AppError {
             | Self::DiskCache(_)
             | Self::Policy(_)
             | Self::Access(_)
-            | Self::HandleKey { .. } => true,
+            | Self::HandleKey { .. }
+            | Self::WebhookSecret { .. } => true,
             Self::Store(_)
             | Self::Monitor(_)
             | Self::Listen { .. }
@@ -150,6 +160,7 @@ pub struct Gateway {
     scrubs: Option<Schedule>,
     disk_cache: Option<Arc<DiskCache>>,
     watched: Arc<Watched>,
+    webhook: Option<Webhook>,
 }
 
 impl Gateway {
@@ -165,6 +176,7 @@ impl Gateway {
         let state = state_directory(&settings)?;
         let monitor = Monitor::new(Options { audit_log: settings.audit_log.clone() })?;
         monitor.set_access(access);
+        let webhook = webhook::open(&settings, &monitor)?;
         let sink: Arc<dyn Sink> = monitor.clone();
         let stores = Stores::open(&settings, &sink).await?;
         let handle_key = handle_key::find(&settings, &state, &*stores.first).await?;
@@ -243,6 +255,7 @@ impl Gateway {
             scrubs,
             disk_cache,
             watched,
+            webhook,
         })
     }
 
@@ -282,6 +295,12 @@ impl Gateway {
         let page = tokio::spawn(self.monitor.clone().serve(self.monitor_listener, async move {
             let _ = watching.changed().await;
         }));
+        let mut stopped = drained.subscribe();
+        let telling = self.webhook.map(|webhook| {
+            tokio::spawn(webhook.run(async move {
+                let _ = stopped.changed().await;
+            }))
+        });
         let watching = tokio::spawn(self.revocations.watch(self.export.clone(), self.monitor.clone()));
         let (ended, ending) = watch::channel(false);
         let scrubbing = self.scrubs.map(|scrubs| tokio::spawn(scrubs.run(ending)));
@@ -305,6 +324,10 @@ impl Gateway {
         self.monitor.emit(&Event::Stopped);
         let _ = drained.send(true);
         let _ = tokio::time::timeout(Duration::from_secs(2), page).await;
+        if let Some(telling) = telling {
+            // Bounded by itself.
+            let _ = telling.await;
+        }
         let monitor = self.monitor;
         let _ = tokio::task::spawn_blocking(move || monitor.close()).await;
         Ok(())

@@ -4,11 +4,13 @@
 //! facts, so emitting one costs no allocation and a [`Sink`] copies what it keeps.
 
 mod insight;
+mod kinds;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use insight::{Examined, FailedBlock, Insight, Overview, RulingPolicy, Survey, TrustedKey};
+pub use kinds::KINDS;
 
 /// Why a file or a block was not accepted.
 ///

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::outputs::webhook;
 use super::size::parse_size;
 use super::{
     CACHE_MIN, CALLS, CONNECTIONS, ConfigError, DISK_CACHE_MIN, DiskCache, FATTR4_IMA, IDLE_SECONDS,
@@ -24,7 +25,7 @@ use crate::store::StoreAddress;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 42] = [
+const KEYS: [&str; 43] = [
     "store",
     "replica",
     "repair",
@@ -48,6 +49,7 @@ const KEYS: [&str; 42] = [
     "policy_trust",
     "audit_log",
     "log",
+    "webhook",
     "measure",
     "measure_template",
     "measure_segment",
@@ -123,15 +125,17 @@ impl FileSettings {
             handle_key,
             monitor_token,
             monitor_tls,
+            webhook,
             ..
         } = &mut settings.values;
         let disk_cache = disk_cache.as_mut().map(|cache| &mut cache.directory);
+        let secret = webhook.as_mut().map(|webhook| &mut webhook.secret);
         let paths = [trust, policy_trust, audit_log, measure, state, handle_key, monitor_token];
-        let paths = paths.into_iter().flatten().chain(disk_cache).chain(policies.iter_mut().flatten());
+        let paths = paths.into_iter().flatten().chain(disk_cache).chain(secret);
         let certificates = monitor_tls.iter_mut().flat_map(|MonitorTls { cert, key, client_ca }| {
             [Some(cert), Some(key), client_ca.as_mut()].into_iter().flatten()
         });
-        let paths = paths.chain(certificates);
+        let paths = paths.chain(certificates).chain(policies.iter_mut().flatten());
         let stores = store.iter_mut().chain(replicas.iter_mut().flatten());
         let stores = stores.filter_map(|store| match store {
             StoreAddress::Local(path) => Some(path),
@@ -197,6 +201,7 @@ fn read_key(
         "policy_trust" => values.policy_trust = Some(entry.path()?),
         "audit_log" => values.audit_log = Some(entry.path()?),
         "log" => values.log = Some(entry.word()?),
+        "webhook" => values.webhook = Some(webhook(&entry)?),
         "measure" => values.measure = Some(entry.path()?),
         "measure_template" => values.measure_template = Some(entry.word()?),
         "measure_segment" => values.measure_segment = Some(entry.size(SEGMENT_MIN, "4KiB")?),
@@ -383,7 +388,7 @@ impl Entry<'_, '_> {
         Ok(words)
     }
 
-    fn path(&self) -> Result<PathBuf, ConfigError> {
+    pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
         self.location("a path").map(PathBuf::from)
     }
 

@@ -26,7 +26,7 @@ use crate::store::{AddressError, StoreAddress};
 
 pub use file::FileSettings;
 pub use interval::{Interval, IntervalError};
-pub use outputs::LogOutput;
+pub use outputs::{HookUrl, LogOutput, Webhook};
 pub use policy::{PolicyFile, PolicyFileError, load_policy};
 pub use size::{SizeError, parse_size};
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
@@ -186,6 +186,8 @@ pub struct Overrides {
     pub audit_log: Option<PathBuf>,
     /// Where the log goes.
     pub log: Option<LogOutput>,
+    /// Who is told of events as they happen.
+    pub webhook: Option<Webhook>,
     /// The measurement list's directory.
     pub measure: Option<PathBuf>,
     /// The layout of its entries.
@@ -400,6 +402,8 @@ pub struct Settings {
     pub audit_log: Option<PathBuf>,
     /// Where the log goes.
     pub log: LogOutput,
+    /// Who is told of events as they happen, if anybody.
+    pub webhook: Option<Webhook>,
     /// Whether and how what is served is measured.
     pub measure: Option<Measuring>,
     /// The cache's size in bytes; at least [`CACHE_MIN`].
@@ -487,6 +491,7 @@ impl Settings {
             },
             audit_log: flags.audit_log.or(values.audit_log),
             log: flags.log.or(values.log).unwrap_or_default(),
+            webhook: flags.webhook.or(values.webhook),
             measure: flags.measure.or(values.measure).map(|directory| Measuring {
                 directory,
                 template: flags.measure_template.or(values.measure_template).unwrap_or_default().0,

@@ -28,6 +28,7 @@ policy_mode = "permissive"
 policy_trust = "/etc/nfs-verity/policy"
 audit_log = "/var/log/nfs-verity.log"
 log = "journald"
+webhook = { url = "https://hooks:8443/x?token=y", secret = "/etc/nfs-verity/hook", events = ["refused", "store-up"] }
 measure = "/var/lib/nfs-verity/measure"
 measure_template = "ima-ngv2"
 measure_segment = "1MiB"
@@ -102,6 +103,11 @@ fn each_key_reaches_its_setting() {
         },
         audit_log: Some("/var/log/nfs-verity.log".into()),
         log: LogOutput::Journald,
+        webhook: Some(Webhook {
+            url: "https://hooks:8443/x?token=y".parse().unwrap(),
+            secret: "/etc/nfs-verity/hook".into(),
+            events: Some(vec!["refused", "store-up"]),
+        }),
         measure: Some(Measuring {
             directory: "/var/lib/nfs-verity/measure".into(),
             template: Template::ImaNgV2,
@@ -165,6 +171,7 @@ fn what_is_not_said_has_its_default() {
         policies: Policies::default(),
         audit_log: None,
         log: LogOutput::Stderr,
+        webhook: None,
         measure: None,
         cache: 128 << 20,
         state: None,
@@ -212,6 +219,11 @@ fn flags_win_over_the_file() {
         policy_trust: Some("/flag/q".into()),
         audit_log: Some("/flag/a".into()),
         log: Some(LogOutput::Syslog),
+        webhook: Some(Webhook {
+            url: "http://flag/".parse().unwrap(),
+            secret: "/flag/w".into(),
+            events: None,
+        }),
         measure: Some("/flag/m".into()),
         measure_template: Some(MeasureTemplate(Template::ImaSig)),
         measure_segment: Some(SEGMENT_MIN),
@@ -335,6 +347,28 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
         ("mode = 1979-05-27", "mode must be a string, not a date"),
         ("audit_log = 1.5", "audit_log must be a path in quotes, not a fraction"),
         ("log = \"file\"", "log must be \"stderr\", \"journald\" or \"syslog\", not \"file\""),
+        (
+            "webhook = \"https://h/\"",
+            "webhook must be a table such as { url = \"https://HOST/PATH\", secret = \"FILE\" }, not a string",
+        ),
+        ("webhook.url = 3", "url must be a string, not a number"),
+        (
+            "webhook = { url = \"https://h\", secret = \"\" }",
+            "secret must be a path; leave the key out for none",
+        ),
+        (
+            "webhook.events = \"refused\"",
+            "events must be a list such as [\"refused\", \"store-down\"], not a string",
+        ),
+        ("webhook.events = [\"refused\", \"refused\"]", "events names one thing twice"),
+        (
+            "webhook.events = []",
+            "events must be a list such as [\"refused\", \"store-down\"]; leave it out for failures",
+        ),
+        (
+            "webhook.header = 1",
+            "unknown key \"webhook.header\"; known keys of [webhook] are url, secret, events",
+        ),
         ("cache = true", "cache must be a number of bytes or a size such as \"64MiB\", not true or false"),
         ("cache = 1000", "cache must be at least 1MiB"),
         ("cache = \"1023KiB\"", "cache must be at least 1MiB"),
@@ -368,6 +402,32 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
     ] {
         assert_eq!(refused(&format!("# one\n\n{value}\n")), format!("gateway.toml:3: {wanted}"), "{value}");
     }
+}
+
+#[test]
+fn a_webhook_is_signed_and_its_address_is_never_told() {
+    let hook = |url: &str| format!("webhook = {{ url = \"{url}\", secret = \"f\" }}\n");
+    for url in [
+        "token",
+        "https://",
+        "https://h:token/",
+        "ftp://h/token",
+        "https://user:token@h/",
+        "https://token@h/",
+        "https://h/#token",
+    ] {
+        let error = refused(&hook(url));
+        assert!(error.starts_with("gateway.toml:1: url: "), "{error}");
+        assert!(!error.contains("token") && !error.contains("ftp:"), "{error}");
+    }
+    let missing = refused("webhook = { url = \"https://h/token\" }\n");
+    assert!(missing.contains("webhook must have url and secret") && !missing.contains("token"), "{missing}");
+    let values = parse(&hook("https://h/token?token=1")).unwrap().values;
+    assert!(!format!("{values:?}").contains("token"));
+    let url = values.webhook.unwrap().url;
+    assert_eq!((url.to_string().as_str(), url.secret()), ("https://h/...", "https://h/token?token=1"));
+    let error = refused("webhook.events = [\"exploded\"]");
+    assert!(error.contains("there is no event \"exploded\"; there are started, stopped, "), "{error}");
 }
 
 #[test]
@@ -511,6 +571,7 @@ fn a_file_is_loaded_with_paths_from_its_own_directory() {
         disk_cache = { dir = "blocks", size = "1GiB" }
         monitor_token = "token"
         monitor_tls = { cert = "c.pem", key = "/abs/key", client_ca = "ca.pem" }
+        webhook = { url = "http://h/", secret = "hook" }
     "#;
     std::fs::write(&path, text).unwrap();
     let settings = Settings::resolve(FileSettings::load(&path).unwrap(), Overrides::default()).unwrap();
@@ -523,6 +584,7 @@ fn a_file_is_loaded_with_paths_from_its_own_directory() {
     let tls = settings.monitor_tls.unwrap();
     assert_eq!((tls.cert, tls.key), (folder.path().join("c.pem"), "/abs/key".into()));
     assert_eq!(tls.client_ca, Some(folder.path().join("ca.pem")));
+    assert_eq!(settings.webhook.unwrap().secret, folder.path().join("hook"));
     assert_eq!(settings.trust, Path::new("/abs"));
     assert_eq!(settings.audit_log, Some(folder.path().join("log/a")));
     assert_eq!(settings.state, Some(folder.path().join("st")));

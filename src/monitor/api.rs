@@ -16,7 +16,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Monitor;
-use super::fact::{Fact, json_path};
+use super::fact::json_path;
 use super::failures::Checked;
 use super::feed::{Chapter, Told};
 use super::http::Peer;
@@ -24,6 +24,7 @@ use super::map::{Run, blocks};
 use super::page::Known;
 use super::query::{Misasked, Query};
 use super::timeline::{MINUTES, Minute};
+use crate::event::KINDS;
 
 /// Events in one answer, where nothing is said, and at most.
 const LIMIT: usize = 100;
@@ -83,9 +84,9 @@ struct Wanted {
 impl Wanted {
     fn of(query: &Query) -> Result<Self, Misasked> {
         let kinds = query.text("kind")?.map(|text| {
-            text.split(',').map(|kind| match Fact::KINDS.contains(&kind) {
+            text.split(',').map(|kind| match KINDS.contains(&kind) {
                 true => Ok(kind.to_owned()),
-                false => Err(Misasked(format!("kind must be of {}", Fact::KINDS.join(", ")))),
+                false => Err(Misasked(format!("kind must be of {}", KINDS.join(", ")))),
             })
         });
         Ok(Self {

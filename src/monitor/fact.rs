@@ -381,36 +381,7 @@ impl Fact {
         serde_json::to_string(&Line { id: Some(id), time, fact: self }).map(|json| json_line(&json))
     }
 
-    /// All kinds.
-    pub(super) const KINDS: [&'static str; 25] = [
-        "started",
-        "stopped",
-        "relaxed",
-        "shadowed",
-        "refused",
-        "repeated",
-        "hashed",
-        "healed",
-        "repaired",
-        "not-repaired",
-        "scrub-started",
-        "scrub-finding",
-        "scrub-ended",
-        "checked",
-        "reloaded",
-        "reload-refused",
-        "policy-loaded",
-        "policy-changed",
-        "measuring-recovered",
-        "measuring-failed",
-        "store-down",
-        "store-up",
-        "disk-cache-bad",
-        "disk-cache-off",
-        "dropped",
-    ];
-
-    /// The kind, one of [`Fact::KINDS`], as the key `event` of its line has it.
+    /// The kind, as the key `event` of its line has it.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Started { .. } => "started",
@@ -438,6 +409,39 @@ impl Fact {
             Self::DiskCacheBad { .. } => "disk-cache-bad",
             Self::DiskCacheOff { .. } => "disk-cache-off",
             Self::Dropped { .. } => "dropped",
+        }
+    }
+
+    /// Whether somebody should look at it: something is damaged, missing, refused or not as safe as it should be. What
+    /// warn mode or a permissive policy served counts, and so does what was healed, for a store had it damaged.
+    pub(super) const fn is_failure(&self) -> bool {
+        match self {
+            Self::Relaxed { .. }
+            | Self::Refused(_)
+            | Self::Repeated { .. }
+            | Self::Healed { .. }
+            | Self::NotRepaired { .. }
+            | Self::ScrubFinding(_)
+            | Self::ReloadRefused { .. }
+            | Self::PolicyLoaded { error: Some(_), .. }
+            | Self::MeasuringFailed { .. }
+            | Self::StoreDown { .. }
+            | Self::DiskCacheBad { .. }
+            | Self::DiskCacheOff { .. }
+            | Self::Dropped { .. } => true,
+            Self::Started { .. }
+            | Self::Stopped
+            | Self::Shadowed { .. }
+            | Self::Hashed { .. }
+            | Self::Repaired { .. }
+            | Self::ScrubStarted { .. }
+            | Self::ScrubEnded { .. }
+            | Self::Checked { .. }
+            | Self::Reloaded { .. }
+            | Self::PolicyLoaded { error: None, .. }
+            | Self::PolicyChanged { .. }
+            | Self::MeasuringRecovered { .. }
+            | Self::StoreUp { .. } => false,
         }
     }
 
@@ -581,8 +585,9 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Client, Finding};
+    use crate::event::{Client, Finding, KINDS};
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
 
     fn refusal(path: &[u8]) -> Refusal<'_> {
         Refusal {
@@ -697,13 +702,10 @@ mod tests {
             (Fact::MeasuringRecovered { detail: text() }, "measuring-recovered"),
             (Fact::MeasuringFailed { error: text(), waits: true }, "measuring-failed"),
         ];
-        let mut kinds: Vec<_> = facts.iter().map(|(fact, _)| fact.kind()).collect();
-        kinds.sort_unstable();
-        let mut known = Fact::KINDS;
-        known.sort_unstable();
-        assert_eq!(kinds, known);
+        let names: BTreeSet<_> = facts.iter().map(|(_, name)| *name).collect();
+        assert_eq!(names, BTreeSet::from(KINDS));
         for (fact, name) in facts {
-            assert_eq!((parsed(&fact)["event"].as_str(), fact.kind()), (Some(name), name));
+            assert_eq!((&parsed(&fact)["event"], fact.kind()), (&json!(name), name));
             if let Fact::Repeated { .. } = fact {
                 let line = parsed(&fact);
                 assert_eq!((&line["path"], &line["count"]), (&Value::Null, &json!(4)));

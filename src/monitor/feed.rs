@@ -26,6 +26,8 @@ pub(super) struct Told {
     pub(super) time: Timestamp,
     /// Its kind, as the key `event` of the JSON has it.
     pub(super) kind: &'static str,
+    /// Whether somebody should look at it.
+    pub(super) failure: bool,
     /// The JSON object of the audit log with the number before it, on one line.
     pub(super) json: Arc<str>,
 }
@@ -83,7 +85,8 @@ impl Feed {
         let Ok(json) = fact.numbered(id, time) else { return };
         kept.last = id;
         kept.bytes += json.len();
-        kept.events.push_back(Told { id, time, kind: fact.kind(), json: json.into() });
+        let (kind, failure) = (fact.kind(), fact.is_failure());
+        kept.events.push_back(Told { id, time, kind, failure, json: json.into() });
         while kept.events.len() > KEPT || (kept.bytes > BYTES && kept.events.len() > 1) {
             if let Some(gone) = kept.events.pop_front() {
                 kept.bytes -= gone.json.len();

@@ -16,10 +16,11 @@ use super::calls::{Calls, Counts, Durations};
 use super::fact::class_name;
 use super::scrub::Scrubs;
 use super::text::{CLIP, clip};
+use super::webhook::Deliveries;
 use crate::event::{Cause, DiskUsage, Read, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 50] = [
+pub const TABLE: [(&str, &str); 51] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -79,6 +80,10 @@ pub const TABLE: [(&str, &str); 50] = [
     ("nfs_verity_scrub_last_findings", "What the last complete scrub came across, by kind"),
     ("nfs_verity_measurements", "Records in the measurement list; 0 without one"),
     ("nfs_verity_measuring_failures_total", "Times that the measurement list could not be written"),
+    (
+        "nfs_verity_webhook_total",
+        "Deliveries to the webhook, by result: ok, failed and tried again, or dropped since it was refused",
+    ),
     ("nfs_verity_http_requests_total", "Requests to the monitor's own address"),
     ("nfs_verity_build_info", "Version of the gateway"),
     ("nfs_verity_start_time_seconds", "When the process started, in seconds since 1970"),
@@ -130,6 +135,7 @@ pub(super) struct Metrics {
     pub(super) http_requests: Counter,
     pub(super) measurements: Level,
     measuring_failures: Counter,
+    pub(super) webhook: Deliveries,
     pub(super) scrub: Scrubs,
 }
 
@@ -254,6 +260,7 @@ impl Metrics {
             http_requests: fresh(r, "nfs_verity_http_requests_total"),
             measurements: fresh(r, "nfs_verity_measurements"),
             measuring_failures: fresh(r, "nfs_verity_measuring_failures_total"),
+            webhook: Deliveries::new(r),
             scrub: Scrubs::new(r),
             registry,
         }

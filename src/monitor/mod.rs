@@ -27,6 +27,7 @@ mod text;
 mod timeline;
 mod tls;
 mod token;
+mod webhook;
 
 use std::fmt;
 use std::future::Future;
@@ -57,6 +58,7 @@ use timeline::{Counts, Minute, Timeline};
 pub use access::{Access, AccessError, AccessFiles, TlsFiles};
 pub use metrics::TABLE as METRICS;
 pub(crate) use text::one_line;
+pub use webhook::{Webhook, WebhookOptions};
 
 /// Findings of one scrub that are written to the audit log one by one.
 const SCRUB_TOLD: u64 = 1000;
@@ -81,6 +83,9 @@ pub enum MonitorError {
     /// The thread that writes cannot be started.
     #[error("cannot start the thread that writes the audit log: {0}")]
     Thread(io::Error),
+    /// There is no way to the webhook.
+    #[error("webhook: {0}")]
+    Webhook(String),
 }
 
 /// How a [`Monitor`] is made.
@@ -215,6 +220,15 @@ impl Monitor {
             result = http::serve(router, listener, shutdown, http::Bounds::default(), gate) => result,
             never = sampling => never,
         }
+    }
+
+    /// What tells a webhook of all that was emitted, once it runs.
+    ///
+    /// # Errors
+    /// No HTTP client can be made.
+    pub fn webhook(&self, options: WebhookOptions) -> Result<Webhook, MonitorError> {
+        let deliveries = self.metrics.webhook.clone();
+        Webhook::new(options, self.feed.clone(), deliveries).map_err(MonitorError::Webhook)
     }
 
     /// READs of clients that were answered with data so far.

@@ -23,6 +23,7 @@ mod cli_measure;
 mod cli_monitor;
 mod cli_mount;
 mod cli_names;
+mod cli_outputs;
 mod cli_policy;
 mod cli_reload;
 mod cli_remote;

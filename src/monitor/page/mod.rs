@@ -11,10 +11,10 @@ use std::fmt::{self, Display, Write};
 
 use jiff::Timestamp;
 
-use super::fact::Fact;
 use super::snapshot::Snapshot;
 use super::text::{html, printable};
 use super::timeline::Minute;
+use crate::event::KINDS;
 
 pub(super) use file::{Known, render_file};
 
@@ -67,7 +67,7 @@ fn open(out: &mut String, title: &str, snapshot: &Snapshot, path: Option<&str>) 
          <link rel=\"stylesheet\" href=\"/monitor.css\">\n<script src=\"/monitor.js\" defer></script>\n</head>",
         html(title)
     )?;
-    write!(out, "<body data-event=\"{}\" data-kinds=\"{}\"", snapshot.last_event, Fact::KINDS.join(" "))?;
+    write!(out, "<body data-event=\"{}\" data-kinds=\"{}\"", snapshot.last_event, KINDS.join(" "))?;
     if let Some(path) = path {
         write!(out, " data-path=\"{}\"", html(path))?;
     }

@@ -1,0 +1,30 @@
+//! The names of what is told, the same in the audit log, the API and the webhook.
+
+/// Kinds of events, by the key `event` of their JSON.
+pub const KINDS: [&str; 25] = [
+    "started",
+    "stopped",
+    "relaxed",
+    "shadowed",
+    "refused",
+    "repeated",
+    "hashed",
+    "healed",
+    "repaired",
+    "not-repaired",
+    "scrub-started",
+    "scrub-finding",
+    "scrub-ended",
+    "checked",
+    "reloaded",
+    "reload-refused",
+    "policy-loaded",
+    "policy-changed",
+    "measuring-recovered",
+    "measuring-failed",
+    "store-down",
+    "store-up",
+    "disk-cache-bad",
+    "disk-cache-off",
+    "dropped",
+];
