@@ -1,6 +1,6 @@
 // What a person sees of the monitor, in Chromium. tests/monitor/run sets the environment and starts the gateways.
 //
-// One gateway enforces, over a signed tree of which nothing has been read; the other one has mode = "warn".
+// One gateway enforces, over a signed tree of which nothing has been read; one has mode = "warn"; one asks for a token.
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,6 +8,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const { MODULES, CHROMIUM, MONITOR, NFS_PORT, RELAXED, RELAXED_NFS_PORT, TREE, WORK, ARTEFACTS } = process.env;
+const { GUARDED, GUARDED_NFS_PORT, TOKEN } = process.env;
 const require = createRequire(path.join(MODULES, 'here'));
 const { chromium } = require('playwright-core');
 const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -163,11 +164,13 @@ async function fails_before_eyes(page, file, ...ranges) {
 
 const row_of = (page, file) => page.locator('#failures tr[data-path]').filter({ has: page.getByText(file.path, { exact: true }) });
 
-/** Sections in their order, in `main`. */
+/** Every section once, in `main`. */
 const structure = async (page) => {
   const ids = await page.$$eval('main [id]', (elements) => elements.map((element) => element.id));
-  const found = ids.filter((id) => SECTIONS.includes(id)).join(' ');
-  return unless(found === SECTIONS.join(' '), `sections of main: ${found}`);
+  return SECTIONS.flatMap((id) => {
+    const times = ids.filter((found) => found === id).length;
+    return unless(times === 1, `#${id} stands ${times} times in main`);
+  });
 };
 
 // --- A failure, as it comes
@@ -320,6 +323,26 @@ await holds('warn mode is loud', async () => {
   return problems;
 });
 
+// --- A token
+
+await holds('who has no token sees nothing', async () => {
+  const page = await open();
+  const response = await page.goto(`${GUARDED}/`);
+  const told = await page.$$eval('main', (elements) => elements.map((element) => `it shows ${element.innerText}`));
+  await page.context().close();
+  return [...unless(response.status() === 401, `status ${response.status()}`), ...told];
+});
+await holds('who has it sees the page, its script and what happens', async () => {
+  const page = await open({ httpCredentials: { username: 'anyone', password: TOKEN, origin: GUARDED } });
+  await page.goto(`${GUARDED}/`);
+  await watch(page, FILE);
+  await read(GUARDED_NFS_PORT, FILE, `${FILE.bad}:1`);
+  await page.waitForFunction(() => window.seen, null, { polling: 100 });
+  const problems = [...(await structure(page)), ...(await wrong(page))];
+  await page.context().close();
+  return problems;
+});
+
 // --- Each page, in each light, wide and narrow, with axe
 
 const PAGES = [
@@ -343,6 +366,18 @@ const wide = (page) =>
     const names = over.slice(0, 5).map((e) => e.tagName.toLowerCase() + (e.id ? `#${e.id}` : ''));
     return [`${needed} px wide in ${room} px: ${names.join(', ')}`];
   });
+/** What a browser fetches from elsewhere, or prepares to: this one leaves the preparing out, others do not. */
+const foreign = (page) =>
+  page.evaluate(() => {
+    const names = ['href', 'src', 'srcset', 'poster', 'data', 'action', 'formaction', 'xlink:href'];
+    const own = (url) => ['data:', location.origin].some((start) => new URL(url, location.href).href.startsWith(start));
+    const told = [...document.querySelectorAll('*')].flatMap((element) =>
+      names.flatMap((name) => (element.hasAttribute(name) && !own(element.getAttribute(name)) ? [element.outerHTML.slice(0, 160)] : [])),
+    );
+    const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules].map((rule) => rule.cssText));
+    const styles = [...rules, ...[...document.querySelectorAll('[style]')].map((element) => element.getAttribute('style'))];
+    return [...told, ...styles.filter((css) => /url\((?!"?data:)|@import|image-set\(/i.test(css))];
+  });
 const notes = new Set();
 /** axe comes in beside the page's policy, which stays in force. */
 const accessible = async (page) => {
@@ -364,6 +399,7 @@ for (const colorScheme of ['light', 'dark']) {
       await shot(page, `${name}-${colorScheme}`);
       return unless(colorScheme === 'light' ? light > 0.7 : light < 0.3, `its brightness is ${light.toFixed(2)}`);
     });
+    await holds(`${name}, ${colorScheme}, is made of what comes from its own gateway`, () => foreign(page));
     await holds(`${name}, ${colorScheme}: axe finds nothing serious`, () => accessible(page));
     await holds(`${name}, ${colorScheme}, fits in 360 px`, async () => {
       await narrow.goto(url);
@@ -441,12 +477,12 @@ await still.context().close();
 
 await browser.close();
 await holds('every request goes to the monitor that the page is from', () => {
-  const elsewhere = requests.filter((url) => ![MONITOR, RELAXED].includes(new URL(url).origin));
+  const elsewhere = requests.filter((url) => ![MONITOR, RELAXED, GUARDED].includes(new URL(url).origin));
   return [...elsewhere.slice(0, 5), ...unless(requests.length > 20, `only ${requests.length} requests were seen`)];
 });
 await holds("Chromium's own log of the network names no other address", () => {
   const { constants, events } = JSON.parse(fs.readFileSync(netlog, 'utf8'));
-  const ports = [MONITOR, RELAXED].map((origin) => new URL(origin).host);
+  const ports = [MONITOR, RELAXED, GUARDED].map((origin) => new URL(origin).host);
   const { TCP_CONNECT_ATTEMPT, URL_REQUEST_START_JOB } = constants.logEventTypes;
   let connects = 0;
   const elsewhere = new Set();
