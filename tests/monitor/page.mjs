@@ -128,13 +128,15 @@ const failures = (page) =>
 async function watch(page, file) {
   await page.evaluate((wanted) => {
     window.seen = null;
+    window.watcher?.disconnect();
     window.before ??= Math.random();
     const look = () => {
       const is_there = [...document.querySelectorAll('#failures tr[data-path]')].some((r) => r.dataset.path === wanted);
       if (is_there) window.seen ??= Date.now();
     };
     look();
-    new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+    window.watcher = new MutationObserver(look);
+    window.watcher.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
   }, file.path);
   return page.evaluate(() => window.before);
 }
@@ -378,6 +380,17 @@ const foreign = (page) =>
     const styles = [...rules, ...[...document.querySelectorAll('[style]')].map((element) => element.getAttribute('style'))];
     return [...told, ...styles.filter((css) => /url\((?!"?data:)|@import|image-set\(/i.test(css))];
   });
+/** A line below it, which a block inside the link does not get from the link. */
+const recognizable = (page) =>
+  page.evaluate(() => {
+    const underlined = (element) => getComputedStyle(element).textDecorationLine.includes('underline');
+    const plain = (element, has) => {
+      const line = underlined(element) || (has && getComputedStyle(element).display === 'inline');
+      const text = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim() !== '');
+      return (text && !line) || [...element.children].some((child) => plain(child, line));
+    };
+    return [...document.querySelectorAll('a[href]')].filter((link) => plain(link, false)).map((link) => `no line below ${link.outerHTML.slice(0, 160)}`);
+  });
 const notes = new Set();
 /** axe comes in beside the page's policy, which stays in force. */
 const accessible = async (page) => {
@@ -400,6 +413,7 @@ for (const colorScheme of ['light', 'dark']) {
       return unless(colorScheme === 'light' ? light > 0.7 : light < 0.3, `its brightness is ${light.toFixed(2)}`);
     });
     await holds(`${name}, ${colorScheme}, is made of what comes from its own gateway`, () => foreign(page));
+    await holds(`${name}, ${colorScheme}: links look like links`, () => recognizable(page));
     await holds(`${name}, ${colorScheme}: axe finds nothing serious`, () => accessible(page));
     await holds(`${name}, ${colorScheme}, fits in 360 px`, async () => {
       await narrow.goto(url);
