@@ -68,7 +68,7 @@ fn facts(out: &mut String, known: &Known) -> fmt::Result {
             item(out, "Read as a whole", &format_args!("every block is good ({})", second(*time)))?;
         }
         Some((time, Checked::Blocks(count))) => {
-            item(out, "Read as a whole", &format_args!("{count} blocks fail ({})", second(*time)))?;
+            item(out, "Read as a whole", &format_args!("bad blocks: {count} ({})", second(*time)))?;
         }
         Some((time, Checked::Refused(why))) => {
             let why = printable(why.as_bytes());
@@ -162,7 +162,8 @@ fn bad(out: &mut String, known: &Known) -> fmt::Result {
         }
         out.push_str("<td class=\"hash\">");
         hashes(out, bad.expected.as_deref(), bad.found.as_deref())?;
-        writeln!(out, "<td>{}<td>{}<td>{}", bad.times, second(bad.last), html(bad.cause.remedy()))?;
+        let (last, remedy) = (second(bad.last), html(bad.cause.remedy()));
+        writeln!(out, "<td>{}<td class=\"time\">{last}<td>{remedy}", bad.times)?;
     }
     out.push_str("</tbody></table></div>\n");
     let more = (file.bad.len().saturating_sub(LISTED) as u64).saturating_add(file.more);
@@ -193,7 +194,10 @@ fn history(out: &mut String, snapshot: &Snapshot, known: &Known) -> fmt::Result 
         if let Some(client) = entry.client {
             write!(out, ", asked for by {client}")?;
         }
-        writeln!(out, ", {} times; {}", entry.times, html(entry.remedy))?;
+        if entry.times > 1 {
+            write!(out, ", {} times", entry.times)?;
+        }
+        writeln!(out, "; {}", html(entry.remedy))?;
     }
     out.push_str("</ul>\n</section>\n");
     Ok(())

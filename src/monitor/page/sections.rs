@@ -81,7 +81,12 @@ pub(super) fn place(block: Option<u64>, level: Option<u8>) -> String {
 fn row(out: &mut String, entry: &Failing) -> fmt::Result {
     let path = html(&clip(&printable(&entry.bytes), PATH));
     let path = if path.is_empty() { "/" } else { &path };
-    write!(out, "<tr data-path=\"{}\"><td>{}", html(&printable(&entry.bytes)), second(entry.last))?;
+    write!(
+        out,
+        "<tr data-path=\"{}\"><td class=\"time\">{}",
+        html(&printable(&entry.bytes)),
+        second(entry.last)
+    )?;
     if entry.times > 1 {
         write!(out, "<br><small>{} times</small>", entry.times)?;
     }
@@ -125,11 +130,11 @@ pub(super) fn export(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         None => item(out, "Policy", &"none: all that verifies is served")?,
         Some(policy) => {
             let mode = if policy.permissive { "permissive" } else { "enforced" };
-            text(out, "Policy", &format!("{}, {} rules, {mode}", policy.title, policy.rules))?;
+            text(out, "Policy", &format!("{}, {}, {mode}", policy.title, count(policy.rules, "rule")))?;
         }
     }
-    let keys = snapshot.keys.len();
-    text(out, "Trust", &format!("{keys} keys from {}, {} revocations", snapshot.trust, snapshot.revoked))?;
+    let (keys, revoked) = (count(snapshot.keys.len(), "key"), count(snapshot.revoked, "revocation"));
+    text(out, "Trust", &format!("{keys} from {}, {revoked}", snapshot.trust))?;
     text(out, "Formats that count", &snapshot.accept)?;
     text(out, "Evidence is looked for in", &snapshot.carriers)?;
     let namespace = if snapshot.namespace.is_empty() { "none" } else { &snapshot.namespace };
@@ -149,6 +154,10 @@ pub(super) fn export(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     }
     out.push_str("</dl>\n</section>\n");
     Ok(())
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Who is trusted, until when.
@@ -183,7 +192,7 @@ fn key(out: &mut String, key: &Key) -> fmt::Result {
         write!(out, "<br><small>by {}</small>", html(&printable(entry.as_bytes())))?;
     }
     match key.not_after {
-        Some(last) => write!(out, "<td>{}", second(last))?,
+        Some(last) => write!(out, "<td class=\"time\">{}", second(last))?,
         None => out.push_str("<td>always"),
     }
     if let Some(first) = key.not_before.filter(|_| key.state == "not yet valid") {

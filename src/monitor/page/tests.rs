@@ -183,7 +183,7 @@ fn a_checked_file_has_no_unknown_blocks() {
     let page = render_file(&snapshot(&status("enforce"), Overview::default(), &failures), &known);
     assert!(page.contains("256 blocks: 128 good, 128 bad, 0 unknown"), "{page}");
     assert!(page.contains("<tr data-block=\"1\" data-level=\"0\">"), "{page}");
-    assert!(page.contains("1 blocks fail (1970"), "{page}");
+    assert!(page.contains("bad blocks: 1 (1970"), "{page}");
 }
 
 #[test]

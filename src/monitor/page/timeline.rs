@@ -21,11 +21,11 @@ pub(super) fn section(out: &mut String, minutes: &[Minute]) -> fmt::Result {
         Bytes(bytes),
         Bytes(if bytes == 0 { 0 } else { most })
     );
-    let height = HEIGHT + FAILED + 20;
+    let height = HEIGHT + FAILED;
     writeln!(
         out,
         "<section id=\"timeline\" data-live>\n<h2>Last hour</h2>\n\
-         <svg role=\"img\" viewBox=\"0 0 {WIDTH} {height}\" aria-labelledby=\"timeline-title\">\
+         <svg role=\"img\" viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"none\" aria-labelledby=\"timeline-title\">\
          <title id=\"timeline-title\">{words}</title>"
     )?;
     let each = WIDTH / (minutes.len() as u64).max(1);
@@ -50,17 +50,13 @@ pub(super) fn section(out: &mut String, minutes: &[Minute]) -> fmt::Result {
             )?;
         }
     }
+    out.push_str("</svg>\n");
     if let (Some(first), Some(last)) = (minutes.first(), minutes.last()) {
-        let (y, end) = (height - 6, WIDTH - 2);
-        write!(
-            out,
-            "<text x=\"2\" y=\"{y}\">{}</text><text x=\"{end}\" y=\"{y}\" text-anchor=\"end\">{}</text>",
-            second(first.time),
-            second(last.time)
-        )?;
+        let (first, last) = (second(first.time), second(last.time));
+        writeln!(out, "<p class=\"ends\"><small>{first}</small><small>{last}</small></p>")?;
     }
     writeln!(
         out,
-        "</svg>\n<p><small>{words} Bars are bytes read; below them are minutes with failures.</small></p>\n</section>"
+        "<p><small>{words} Bars are bytes read; below them are minutes with failures.</small></p>\n</section>"
     )
 }
