@@ -21,7 +21,7 @@
 //! | 1 | [`store`] | bytes by name: from a directory, an NFS server, a bucket or memory, and layers over any of them |
 //! | 1 | [`sign`] | statements, envelopes, keys: signatures to signers |
 //! | 1 | [`policy`] | facts in, decision out |
-//! | 1 | [`measure`] | what was served, as an IMA measurement list: records, registers, the log on disk |
+//! | 1 | [`measure`] | what was served, as an IMA measurement list: records, registers, the log on disk, what a TPM attests of it |
 //! | 0 | [`verity`] | geometry, Merkle tree, descriptor and file digest of Linux fs-verity |
 //! | 0 | [`event`] | what happens, and where it goes |
 //! | 0 | [`disk_cache`] | blocks on a local disk, to be proven again when they are read back |

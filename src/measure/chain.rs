@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::bank::Banks;
 use super::disk;
-use super::list::{Fault, ListError, verify};
+use super::list::{Fault, ListError, verify_each};
 use super::log::FILE_MAX;
+use super::mark::{Mark, Replay};
 use super::names::{self, BINARY};
 use super::start::{SIGNATURE_MAX, START_MAX, Start};
 
@@ -61,6 +62,18 @@ pub struct Chain {
     pub end: Banks,
 }
 
+/// What a chain comes to in the register of a TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Behind how many records the register holds what is wanted; `None` when it does so nowhere.
+    pub found: Option<u64>,
+    /// Whether the chain has all records since the register began to follow the list. Where old ones are not kept,
+    /// what the register held before is the word of the [`Mark`] alone.
+    pub is_whole: bool,
+    /// Whether it has those behind the mark, without which nothing can be found.
+    pub is_begun: bool,
+}
+
 /// Verifies the log in `directory` from the first segment that is there to the end: each start is signed, each
 /// segment begins where the one before ends, and each record is right. `signed` says whether a signature, its
 /// second argument, is one of the statement that is its first. That the last records are there, only whoever
@@ -70,9 +83,35 @@ pub struct Chain {
 /// in a record that is not whole, that record does not count while a gateway holds the lock; it is an error when
 /// none does, or when the lock cannot be read.
 pub fn verify_chain(directory: &Path, signed: &dyn Fn(&[u8], &[u8]) -> bool) -> Result<Chain, ChainError> {
+    verify(directory, signed, None).map(|(chain, _)| chain)
+}
+
+/// As [`verify_chain`], and tells behind which record a TPM's register that began as `mark` says holds what
+/// `is_wanted` takes. A chain that goes on behind is as good.
+pub fn verify_register(
+    directory: &Path,
+    signed: &dyn Fn(&[u8], &[u8]) -> bool,
+    mark: &Mark,
+    is_wanted: &dyn Fn(&Banks) -> bool,
+) -> Result<(Chain, Replayed), ChainError> {
+    let (chain, replay) = verify(directory, signed, Some((mark, is_wanted)))?;
+    let (found, is_whole, is_begun) =
+        replay.map_or((None, false, false), |replay| (replay.found(), replay.is_whole(), replay.is_begun()));
+    Ok((chain, Replayed { found, is_whole, is_begun }))
+}
+
+/// A mark, and what the register must hold somewhere behind it.
+type Wanted<'a> = Option<(&'a Mark, &'a dyn Fn(&Banks) -> bool)>;
+type Verified<'a> = (Chain, Option<Replay<'a>>);
+
+fn verify<'a>(
+    directory: &Path,
+    signed: &dyn Fn(&[u8], &[u8]) -> bool,
+    wanted: Wanted<'a>,
+) -> Result<Verified<'a>, ChainError> {
     let mut files = segments(directory)?;
     for _ in 0..ATTEMPTS {
-        let chain = verify_segments(directory, &files, signed);
+        let chain = verify_segments(directory, &files, signed, wanted);
         // What was read from a file that got another name meanwhile may be of another segment.
         let now = segments(directory)?;
         if now == files {
@@ -92,12 +131,13 @@ fn segments(directory: &Path) -> Result<Vec<String>, ChainError> {
     Ok(files)
 }
 
-/// As [`verify_chain`], of `files`, which must be there still when it returns.
-fn verify_segments(
+/// As [`verify`], of `files`, which must be there still when it returns.
+fn verify_segments<'a>(
     directory: &Path,
     files: &[String],
     signed: &dyn Fn(&[u8], &[u8]) -> bool,
-) -> Result<Chain, ChainError> {
+    wanted: Wanted<'a>,
+) -> Result<Verified<'a>, ChainError> {
     let read = |file: &str, limit| {
         let found = disk::read(directory, file, limit);
         let found = found.map_err(|source| ChainError::Io { file: file.to_owned(), source })?;
@@ -110,6 +150,7 @@ fn verify_segments(
     };
     let last = closed.last().map_or(first, |last| last + 1);
     let mut chain: Option<Chain> = None;
+    let mut replay: Option<Replay<'a>> = None;
     for segment in first..=last {
         let file = names::start(segment);
         let text = read(&file, START_MAX)?;
@@ -126,14 +167,22 @@ fn verify_segments(
         // A gateway that ended between two segments left none, which is an empty one.
         let begun = segment < last || closed.is_empty() || files.contains(&name);
         let list = if begun { read(&name, FILE_MAX)? } else { Vec::new() };
-        let mut summary = verify(&list, &start.banks);
+        if chain.is_none() {
+            replay =
+                wanted.map(|(mark, is_wanted)| Replay::new(mark, is_wanted, start.records, &start.banks));
+        }
+        let before = replay.clone();
+        let mut add = |digests: &Banks| replay.iter_mut().for_each(|replay| replay.add(digests));
+        let mut summary = verify_each(&list, &start.banks, &mut add);
         if segment == last
             && let Err(ListError { offset, fault: Fault::Cut, .. }) = summary
             && let Some((whole, _)) = usize::try_from(offset).ok().and_then(|at| list.split_at_checked(at))
             && disk::is_locked(directory)
         {
             // The gateway is writing the record.
-            summary = verify(whole, &start.banks);
+            replay = before;
+            let mut add = |digests: &Banks| replay.iter_mut().for_each(|replay| replay.add(digests));
+            summary = verify_each(whole, &start.banks, &mut add);
         }
         let summary = summary.map_err(|source| ChainError::Record { file: name, source })?;
         let violations = chain.map_or(0, |chain| chain.violations) + summary.violations;
@@ -141,7 +190,7 @@ fn verify_segments(
         let from = chain.map_or(start, |chain| chain.start);
         chain = Some(Chain { start: from, segment, records, violations, end });
     }
-    chain.ok_or_else(|| ChainError::Missing(BINARY.to_owned()))
+    chain.map(|chain| (chain, replay)).ok_or_else(|| ChainError::Missing(BINARY.to_owned()))
 }
 
 /// The number of the open segment when no closed one is there, as a gateway finds it.

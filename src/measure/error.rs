@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::list::ListError;
+use super::register::RegisterError;
 
 /// What goes wrong with a log.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,10 @@ pub enum LogError {
     /// More was to be appended at once than [`BATCH_MAX`](super::BATCH_MAX).
     #[error("{0} bytes of measurements are too many at once")]
     BatchLength(usize),
+    /// The register of a TPM does not follow. What was to be appended may be in the list, and does not count before
+    /// it is in the register.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
     /// The size of a segment is out of bounds.
     #[error("segments of {0} bytes are not possible; give {min} to {max}", min = super::SEGMENT_MIN, max = super::SEGMENT_MAX)]
     SegmentSize(u64),

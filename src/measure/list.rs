@@ -197,6 +197,15 @@ impl Summary {
 /// tells another name in a violation, since no digest is over it. The template's name is in no digest
 /// either: of it, what tells is that the fields must fit.
 pub fn verify(list: &[u8], start: &Banks) -> Result<Summary, ListError> {
+    verify_each(list, start, &mut |_| {})
+}
+
+/// As [`verify`], and gives the digests of each record that is right.
+pub(super) fn verify_each(
+    list: &[u8],
+    start: &Banks,
+    each: &mut dyn FnMut(&Banks),
+) -> Result<Summary, ListError> {
     let mut summary = Summary::empty(start);
     for record in Records::new(list) {
         let record = record?;
@@ -204,6 +213,7 @@ pub fn verify(list: &[u8], start: &Banks) -> Result<Summary, ListError> {
             return Err(ListError { record: record.number, offset: record.offset, fault: Fault::Altered });
         };
         summary.add(&record, &digests);
+        each(&digests);
     }
     Ok(summary)
 }

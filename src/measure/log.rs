@@ -12,6 +12,7 @@ use super::entry::Entry;
 use super::error::LogError;
 use super::list::Records;
 use super::names::{self, ASCII, BINARY, NEW};
+use super::register::Register;
 use super::seen::{Key, Seen, key};
 use super::start::{Seal, Start};
 use super::template::Template;
@@ -83,6 +84,8 @@ pub struct Log {
     pub(super) unnamed: bool,
     /// The files that follow may not be what they should be.
     pub(super) behind: bool,
+    /// The register of a TPM that follows, if one does.
+    pub(super) register: Option<Register>,
 }
 
 /// What is appended at once.
@@ -90,6 +93,8 @@ struct Batch {
     binary: Vec<u8>,
     ascii: Vec<u8>,
     keys: Vec<Key>,
+    /// Of each record.
+    digests: Vec<Banks>,
     banks: Banks,
     appended: Appended,
 }
@@ -103,6 +108,10 @@ impl Log {
     /// Appends what is not in the list yet, in this order, and makes it durable: one fsync for all. When it
     /// returns an error, nothing of it is in the list, except with [`LogError::Behind`], which says so.
     ///
+    /// A TPM's register that [follows](Self::attach) is extended then. Where it is not, with [`LogError::Register`],
+    /// what was to be appended may be in the list and does not count: [`Self::has`] tells. It is made good with the
+    /// next append, before which nothing more comes into the list.
+    ///
     /// Where all entries are in the list already nothing is written to it, so that no full disk is in the way; only
     /// the files that follow are made good then, where they are behind and no segment is half closed.
     ///
@@ -110,6 +119,9 @@ impl Log {
     /// returned an error, the next one may find some first part of the entries in the list: measured, though
     /// nobody was told so.
     pub fn append(&mut self, entries: &[Entry]) -> Result<Appended, LogError> {
+        if let Some(register) = &mut self.register {
+            register.catch_up()?;
+        }
         let mut batch = self.batch(entries);
         if batch.binary.len() > BATCH_MAX {
             return Err(LogError::BatchLength(batch.binary.len()));
@@ -122,6 +134,13 @@ impl Log {
         }
         if len > 0 {
             self.write(&batch)?;
+            if let Some(register) = &mut self.register {
+                register.unmarked |= batch.appended.closed.is_some();
+            }
+            // What is not served without the register is made good with it; before that, segments are not removed.
+            let followed = self.register_follows(&batch.digests);
+            self.behind |= followed.is_err();
+            followed?;
         }
         // Of a segment that is half closed it is open which list they follow.
         if len > 0 || (self.behind && !self.closing) {
@@ -130,9 +149,12 @@ impl Log {
         Ok(batch.appended)
     }
 
-    /// Whether [`Self::append`] would leave this entry out, since it is in the list.
+    /// Whether [`Self::append`] would leave this entry out, since it is in the list, and in the register where one
+    /// follows.
     pub fn has(&self, entry: &Entry) -> bool {
-        !entry.is_violation() && self.seen.has(&key(&entry.digests().sha256))
+        let digests = entry.digests();
+        let is_pending = self.register.as_ref().is_some_and(|register| register.lacks(&digests));
+        !entry.is_violation() && self.seen.has(&key(&digests.sha256)) && !is_pending
     }
 
     /// What the register of each bank holds behind the last record.
@@ -151,8 +173,14 @@ impl Log {
     }
 
     fn batch(&mut self, entries: &[Entry]) -> Batch {
-        let (binary, ascii, keys) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batch = Batch { binary, ascii, keys, banks: self.banks, appended: Appended::default() };
+        let mut batch = Batch {
+            binary: Vec::new(),
+            ascii: Vec::new(),
+            keys: Vec::new(),
+            digests: Vec::new(),
+            banks: self.banks,
+            appended: Appended::default(),
+        };
         let mut fresh = HashSet::new();
         for entry in entries {
             let digests = entry.digests();
@@ -167,6 +195,7 @@ impl Log {
             batch.binary.extend_from_slice(&entry.binary());
             batch.ascii.extend_from_slice(&entry.ascii());
             batch.banks.extend(&digests);
+            batch.digests.push(digests);
             batch.appended.added += 1;
         }
         batch

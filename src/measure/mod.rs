@@ -1,7 +1,8 @@
 //! What was served, measured as the kernel's IMA would: a measurement list, byte for byte in its format.
 //!
 //! An [`Entry`] becomes a record of `binary_runtime_measurements` and a line of `ascii_runtime_measurements`; its
-//! digests extend register 10 of each bank ([`Banks`]), which here is a number in a file and not in a TPM.
+//! digests extend register 10 of each bank ([`Banks`]), which here is a number in a file. A register of a TPM may
+//! follow it ([`Log::attach`]), whose number is another: 10 is the host's own IMA's.
 //! [`verify`] reads a list back and finds the record that is wrong. Specification: the kernel's
 //! `security/integrity/ima/`, `ima_fs.c`, `ima_template.c` and `ima_template_lib.c`. Where its numbers have the
 //! machine's order of bytes, these are little-endian, as with `ima_canonical_fmt`.
@@ -18,6 +19,7 @@
 //! | `pcrs.sha1`, `pcrs.sha256`, `pcrs.sha384` | what the registers hold after the last record, for `evmctl ima_measurement --pcrs` |
 //! | `binary_runtime_measurements.N`, `ascii_runtime_measurements.N` | segment N, once it is closed; the first is 1 |
 //! | `start.N`, `start.N.sig` | what the registers held where segment N begins ([`Start`]), and the signature of that |
+//! | `register` | where a TPM's register began to follow the list ([`Mark`]), if one does |
 //! | `torn` | what was cut off the list last, when it was opened after a crash |
 //! | `lock` | held by the gateway that writes |
 //!
@@ -37,6 +39,7 @@
 //!
 //! Knows nothing of exports, signatures or clients. Its calls wait for the disk.
 
+mod attach;
 mod bank;
 mod chain;
 mod disk;
@@ -46,9 +49,12 @@ mod fields;
 mod list;
 mod log;
 mod lost;
+mod mark;
 mod names;
+mod quote;
 mod recover;
 mod recovery;
+mod register;
 mod seen;
 mod start;
 mod tail;
@@ -57,13 +63,16 @@ mod template;
 mod tests;
 
 pub use bank::{Bank, Banks, PCR};
-pub use chain::{Chain, ChainError, verify_chain};
+pub use chain::{Chain, ChainError, Replayed, verify_chain, verify_register};
 pub use entry::{Entry, EntryError, name_of};
 pub use error::LogError;
 pub use fields::{FieldFault, Fields, NAME_MAX, THIRD_MAX};
 pub use list::{Fault, ListError, Record, Records, Summary, verify};
 pub use log::{Appended, BATCH_MAX, Log, LogOptions, SEGMENT_MAX, SEGMENT_MIN};
-pub use names::{ASCII, BINARY, closed, pcrs, signature, start};
+pub use mark::{Mark, NotAMark, Replay};
+pub use names::{ASCII, BINARY, REGISTER, closed, pcrs, signature, start};
+pub use quote::{Quote, QuoteError, QuoteHash, QuoteSignature};
 pub use recovery::{Recovery, Torn};
+pub use register::{Attached, Held, RegisterError, Tpm, TpmError};
 pub use start::{NotAStart, Seal, Signing, Start, Verifying};
 pub use template::{DigestKind, FileHash, Template};

@@ -10,6 +10,8 @@ pub const ASCII: &str = "ascii_runtime_measurements";
 pub(super) const START: &str = "start";
 /// What ends the name of its signature.
 const SIGNATURE: &str = ".sig";
+/// The [`Mark`](super::Mark) of a TPM's register that follows the list.
+pub const REGISTER: &str = "register";
 /// What was cut off the list last.
 pub(super) const TORN: &str = "torn";
 /// What ends the name of a file that is not complete.

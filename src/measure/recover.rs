@@ -61,6 +61,7 @@ impl Log {
             closing: false,
             unnamed: true,
             behind: true,
+            register: None,
         };
         let recovery = log.recover()?;
         Ok((log, recovery))

@@ -7,6 +7,8 @@ mod full;
 mod live;
 mod log;
 mod lost;
+mod quote;
+mod tpm;
 
 use super::{DigestKind, Entry, FileHash, LogOptions, Seal, Template};
 
