@@ -8,6 +8,7 @@ mod policies;
 mod revocations;
 mod schedule;
 mod stores;
+pub mod tpm;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -135,11 +136,11 @@ impl AppError {
             | Self::Access(_)
             | Self::HandleKey { .. }
             | Self::WebhookSecret { .. } => true,
+            Self::Measuring(trouble) => trouble.is_configuration(),
             Self::Store(_)
             | Self::Monitor(_)
             | Self::Listen { .. }
             | Self::State { .. }
-            | Self::Measuring(_)
             | Self::SharedKey { .. }
             | Self::Rpcbind(_) => false,
         }

@@ -5,10 +5,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::tpm::{self, NotBuilt};
 use crate::config::Measuring;
 use crate::event::{Event, Sink};
 use crate::export::Measurer;
-use crate::measure::{Log, LogError, LogOptions, Seal};
+use crate::measure::{Attached, Log, LogError, LogOptions, Seal, TpmError};
 use crate::sign::{KEY_FILE_MAX, KeyAlgorithm, SignError, SigningKey, generate};
 
 /// The key that signs, in the state directory, and its public half.
@@ -34,9 +35,19 @@ pub enum MeasuringTrouble {
         /// What is wrong.
         reason: String,
     },
+    /// There is no way to the TPM.
+    #[error("measure_tpm: {0}")]
+    Tpm(TpmError),
     /// The thread that writes cannot be started.
     #[error("cannot start the thread that writes the measurement list: {0}")]
     Thread(std::io::Error),
+}
+
+impl MeasuringTrouble {
+    /// Whether the user's settings are at fault, and not the system.
+    pub(super) fn is_configuration(&self) -> bool {
+        matches!(self, Self::Tpm(error) if error.is::<NotBuilt>())
+    }
 }
 
 /// Opens the list that `wanted` describes, and what writes it.
@@ -45,6 +56,9 @@ pub(super) fn open(
     state: &Path,
     sink: &Arc<dyn Sink>,
 ) -> Result<Measurer, MeasuringTrouble> {
+    // Before anything is made.
+    let tpm = wanted.tpm.as_ref().map(|tpm| tpm::open(&tpm.tcti, tpm.pcr)).transpose();
+    let tpm = tpm.map_err(MeasuringTrouble::Tpm)?;
     let key = key(state)?;
     let public = key.public_key().clone();
     let seal = Seal {
@@ -57,11 +71,20 @@ pub(super) fn open(
         history: wanted.history.or(LogOptions::default().history),
         ..LogOptions::default()
     };
-    let (log, recovery) = Log::open(&wanted.directory, options, seal).map_err(|source| {
-        MeasuringTrouble::Log { directory: wanted.directory.clone(), source: Box::new(source) }
-    })?;
+    let unusable =
+        |source| MeasuringTrouble::Log { directory: wanted.directory.clone(), source: Box::new(source) };
+    let (mut log, recovery) = Log::open(&wanted.directory, options, seal).map_err(unusable)?;
     if !recovery.is_clean() {
         sink.emit(&Event::MeasuringRecovered { detail: &recovery.to_string() });
+    }
+    if let Some(tpm) = tpm {
+        let attached = log.attach(tpm).map_err(|error| match error {
+            LogError::Register(error) => MeasuringTrouble::Tpm(error.into()),
+            other => unusable(other),
+        })?;
+        if attached != Attached::default() {
+            sink.emit(&Event::MeasuringRecovered { detail: &attached.to_string() });
+        }
     }
     sink.emit(&Event::Measured { records: log.records() });
     Measurer::start(log, wanted.template, sink.clone()).map_err(MeasuringTrouble::Thread)

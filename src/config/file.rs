@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::outputs::webhook;
 use super::size::parse_size;
+use super::tpm::MeasureTpm;
 use super::{
     CACHE_MIN, CALLS, CONNECTIONS, ConfigError, DISK_CACHE_MIN, DiskCache, FATTR4_IMA, IDLE_SECONDS,
     LEASE_SECONDS, MEASURE_HISTORY, MonitorTls, NFS4ERR_INTEGRITY, Overrides, REPAIR_AFTER_SECONDS,
@@ -25,7 +26,7 @@ use crate::store::StoreAddress;
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// The keys of the file.
-const KEYS: [&str; 43] = [
+const KEYS: [&str; 44] = [
     "store",
     "replica",
     "repair",
@@ -54,6 +55,7 @@ const KEYS: [&str; 43] = [
     "measure_template",
     "measure_segment",
     "measure_history",
+    "measure_tpm",
     "cache",
     "state",
     "squash",
@@ -206,6 +208,7 @@ fn read_key(
         "measure_template" => values.measure_template = Some(entry.word()?),
         "measure_segment" => values.measure_segment = Some(entry.size(SEGMENT_MIN, "4KiB")?),
         "measure_history" => values.measure_history = Some(entry.number(MEASURE_HISTORY)?),
+        "measure_tpm" => values.measure_tpm = Some(MeasureTpm::read(&entry)?),
         "cache" => values.cache = Some(entry.size(CACHE_MIN, "1MiB")?),
         "state" => values.state = Some(entry.path()?),
         "squash" => values.squash = Some(entry.word()?),

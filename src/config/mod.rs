@@ -9,6 +9,7 @@ mod interval;
 mod outputs;
 mod policy;
 mod size;
+mod tpm;
 mod trust;
 
 use std::io;
@@ -29,6 +30,7 @@ pub use interval::{Interval, IntervalError};
 pub use outputs::{HookUrl, LogOutput, Webhook};
 pub use policy::{PolicyFile, PolicyFileError, load_policy};
 pub use size::{SizeError, parse_size};
+pub use tpm::MeasureTpm;
 pub use trust::{TrustError, TrustStamp, load_keyring, load_revoked};
 
 /// The smallest cache in bytes.
@@ -196,6 +198,8 @@ pub struct Overrides {
     pub measure_segment: Option<u64>,
     /// Closed segments of it that are kept.
     pub measure_history: Option<u32>,
+    /// The register of a TPM that follows it.
+    pub measure_tpm: Option<MeasureTpm>,
     /// The cache's size in bytes.
     pub cache: Option<u64>,
     /// Where the state that survives a restart is kept.
@@ -300,6 +304,8 @@ pub struct Measuring {
     pub segment: u64,
     /// Closed segments that are kept; `None` for the list's own default.
     pub history: Option<u32>,
+    /// The register of a TPM that follows it, if one is to.
+    pub tpm: Option<MeasureTpm>,
 }
 
 /// The layout of a measurement list's entries, as settings name it.
@@ -458,9 +464,12 @@ impl Settings {
         };
         let measured = (flags.measure_template.or(values.measure_template).is_some())
             || flags.measure_segment.or(values.measure_segment).is_some()
-            || flags.measure_history.or(values.measure_history).is_some();
+            || flags.measure_history.or(values.measure_history).is_some()
+            || flags.measure_tpm.is_some()
+            || values.measure_tpm.is_some();
         if measured && flags.measure.is_none() && values.measure.is_none() {
-            let wanted = "given with measure_template, measure_segment or measure_history".to_owned();
+            let wanted =
+                "given with measure_template, measure_segment, measure_history or measure_tpm".to_owned();
             return Err(ConfigError::OutOfRange { key: "measure", wanted });
         }
         let settings = Self {
@@ -497,6 +506,7 @@ impl Settings {
                 template: flags.measure_template.or(values.measure_template).unwrap_or_default().0,
                 segment: flags.measure_segment.or(values.measure_segment).unwrap_or(MEASURE_SEGMENT),
                 history: flags.measure_history.or(values.measure_history),
+                tpm: flags.measure_tpm.or(values.measure_tpm),
             }),
             cache: flags.cache.or(values.cache).unwrap_or(CACHE_DEFAULT),
             state: flags.state.or(values.state),
@@ -520,7 +530,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What relaxes enforcement, or lets clients see what nobody signed, as it would stand in the file.
+    /// What relaxes enforcement, lets clients see what nobody signed, or lets others set back what the TPM tells, as it
+    /// would stand in the file.
     pub fn relaxed(&self) -> Vec<String> {
         let mut relaxed = Vec::new();
         if self.mode == Mode::Warn {
@@ -531,6 +542,10 @@ impl Settings {
         }
         if self.accept.binds_no_name() {
             relaxed.push(format!("accept = \"{}\"", self.accept));
+        }
+        let tpm = self.measure.as_ref().and_then(|list| list.tpm.as_ref());
+        if let Some(tpm) = tpm.filter(|tpm| tpm.can_be_reset()) {
+            relaxed.push(format!("measure_tpm = {{ pcr = {} }}", tpm.pcr));
         }
         if self.xattrs == Xattrs::All {
             relaxed.push("xattrs = \"all\"".to_owned());

@@ -33,6 +33,7 @@ measure = "/var/lib/nfs-verity/measure"
 measure_template = "ima-ngv2"
 measure_segment = "1MiB"
 measure_history = 9
+measure_tpm = { tcti = "swtpm:host=127.0.0.1,port=2321", pcr = 23 }
 cache = "64MiB"
 state = "/var/lib/nfs-verity"
 squash = "all"
@@ -113,6 +114,7 @@ fn each_key_reaches_its_setting() {
             template: Template::ImaNgV2,
             segment: 1 << 20,
             history: Some(9),
+            tpm: Some(MeasureTpm { tcti: "swtpm:host=127.0.0.1,port=2321".into(), pcr: 23 }),
         }),
         cache: 64 << 20,
         state: Some("/var/lib/nfs-verity".into()),
@@ -140,6 +142,7 @@ fn each_key_reaches_its_setting() {
             "mode = \"warn\"",
             "policy_mode = \"permissive\"",
             "accept = \"native,fsverity\"",
+            "measure_tpm = { pcr = 23 }",
             "xattrs = \"all\""
         ]
     );
@@ -228,6 +231,7 @@ fn flags_win_over_the_file() {
         measure_template: Some(MeasureTemplate(Template::ImaSig)),
         measure_segment: Some(SEGMENT_MIN),
         measure_history: Some(1),
+        measure_tpm: Some(MeasureTpm::default()),
         cache: Some(2 << 20),
         state: Some("/flag/state".into()),
         squash: Some(Squash::None),
@@ -314,6 +318,24 @@ fn each_wrong_value_is_refused_with_its_line_and_what_is_right() {
         (
             "disk_cache = { where = 1 }",
             "unknown key \"disk_cache.where\"; known keys of [disk_cache] are dir, size",
+        ),
+        (
+            "measure_tpm = \"device\"",
+            "measure_tpm must be a table such as { tcti = \"device:/dev/tpmrm0\", pcr = 13 }, not a string",
+        ),
+        (
+            "measure_tpm = { tcti = \"device:tpmrm0\" }",
+            "tcti must say how the TPM is reached, as in \"device:/dev/tpmrm0\"",
+        ),
+        (
+            "measure_tpm = { pcr = 10 }",
+            "pcr must be 8, 9, 11 to 16, or 23: the firmware, the kernel's own IMA (10) or a measured launch extends the \
+             others",
+        ),
+        ("measure_tpm = { pcr = 24 }", "pcr must be from 0 to 23"),
+        (
+            "measure_tpm = { bank = \"sha256\" }",
+            "unknown key \"measure_tpm.bank\"; known keys of [measure_tpm] are tcti, pcr",
         ),
         ("handle_key = 1", "handle_key must be a path in quotes, not a number"),
         ("trust = [\"a\"]", "trust must be a path in quotes, not a list"),
