@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::quote::{self, QuoteArgs, QuotedArgs};
 use super::{Outcome, Trouble};
 use crate::config::load_keyring;
-use crate::measure::{ASCII, BINARY, Bank, Records, closed, pcrs, verify_chain};
+use crate::measure::{ASCII, BINARY, Bank, Records, closed, pcrs, verify_chain, verify_register};
 use crate::sign::{Format, Keyring};
 
 /// The longest list that is read, in bytes.
@@ -26,6 +27,7 @@ pub(super) struct MeasureArgs {
 enum Command {
     Show(ShowArgs),
     Verify(VerifyArgs),
+    Quote(QuoteArgs),
 }
 
 /// Print the list, all of its segments
@@ -52,7 +54,8 @@ Examples:
   evmctl ima_measurement --ignore-violations --pcrs sha256,DIR/pcrs.sha256 list
 
 KEY is measure.pub of the gateway's state directory, kept elsewhere: the gateway that is not trusted could have
-made another. That records are missing at the end, only a register kept elsewhere can tell (--pcr).
+made another. That records are missing at the end, only a register kept elsewhere can tell: --pcr, or --quote with
+what the TPM signed of the one that follows the list (measure quote). Records behind those of a quote are as good.
 
 Exit status: 0 good, 1 not.")]
 struct VerifyArgs {
@@ -64,6 +67,8 @@ struct VerifyArgs {
     /// What the register must hold at the end, as in sha256:01ab..., if that is known
     #[arg(long, value_name = "ALG:HEX")]
     pcr: Option<String>,
+    #[command(flatten)]
+    quoted: QuotedArgs,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -73,6 +78,7 @@ pub(super) fn run(args: &MeasureArgs, out: &mut impl Write) -> Result<Outcome, T
     match &args.command {
         Command::Show(args) => show(args, out),
         Command::Verify(args) => verify(args, out),
+        Command::Quote(args) => quote::make(args, out),
     }
 }
 
@@ -140,7 +146,20 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
     let expected = args.pcr.as_deref().map(register).transpose()?;
     let signed =
         |start: &[u8], signature: &[u8]| keyring.iter().any(|trusted| trusted.key.verify(start, signature));
-    let chain = match verify_chain(&args.directory, &signed) {
+    let quoted = args.quoted.load()?;
+    let quoted = match quoted.as_ref().map(|quoted| quoted.check(&signed)).transpose() {
+        Ok(quoted) => quoted,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(Outcome::Failed);
+        }
+    };
+    let chain = match &quoted {
+        Some(quoted) => verify_register(&args.directory, &signed, &quoted.mark, &|banks| quoted.is_of(banks))
+            .map(|(chain, replayed)| (chain, Some((quoted, replayed)))),
+        None => verify_chain(&args.directory, &signed).map(|chain| (chain, None)),
+    };
+    let (chain, attested) = match chain {
         Ok(chain) => chain,
         Err(error) => {
             writeln!(out, "{error}")?;
@@ -151,10 +170,12 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
     if let Some((bank, wanted)) = expected {
         good = chain.end.get(bank) == wanted;
     }
+    let is_attested = attested.as_ref().is_none_or(|(_, replayed)| replayed.found.is_some());
     let registers = Bank::ALL.map(|bank| (bank.name(), hex::encode(chain.end.get(bank))));
     if args.json {
         let value = json!({
-            "verified": good,
+            "verified": good && is_attested,
+            "quote": attested.as_ref().map(|(quoted, replayed)| quoted.json(replayed)),
             "records": chain.records,
             "violations": chain.violations,
             "first_segment": chain.start.segment,
@@ -171,10 +192,13 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
         if !good {
             writeln!(out, "the register is another: records are missing, or it is of another list")?;
         }
+        if let Some((quoted, replayed)) = &attested {
+            writeln!(out, "{}", quoted.told(replayed))?;
+        }
         let files = format!("{ASCII} and {}", pcrs(Bank::Sha256));
         writeln!(out, "{files} follow from {BINARY}, which is what was verified")?;
     }
-    Ok(if good { Outcome::Good } else { Outcome::Failed })
+    Ok(if good && is_attested { Outcome::Good } else { Outcome::Failed })
 }
 
 /// `sha256:HEX`.

@@ -14,6 +14,7 @@ mod mount;
 mod policy;
 mod pool;
 mod progress;
+mod quote;
 mod relocate;
 mod remote;
 mod root;

@@ -9,6 +9,10 @@
     unreachable_pub
 )]
 
+#[cfg(feature = "tpm")]
+#[path = "../support/mod.rs"]
+mod support;
+
 mod certificates;
 mod fsverity;
 mod ima;
@@ -16,4 +20,6 @@ mod measure;
 mod openssl;
 mod pkcs7;
 mod policies;
+#[cfg(feature = "tpm")]
+mod tpm;
 mod vectors;
