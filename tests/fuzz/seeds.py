@@ -419,6 +419,28 @@ measured = {
 for name, data in measured.items():
     seed("measured", name, data)
 
+for name, data in vectors("tpm", ".msg"):
+    seed("quote", name, b"\0" + data)
+for name, data in vectors("tpm", ".sig"):
+    seed("quote", name, b"\1" + data)
+QUOTE = b"\0" + dict(vectors("tpm", ".msg"))["ec.msg"]
+COUNT = QUOTE.index(b"\0\0\0\3\0\4\3")
+quotes = {
+    "one-bank": QUOTE[:COUNT] + b"\0\0\0\1\0\x0b\3\0\x20\0" + QUOTE[-34:],
+    "four-bytes": QUOTE[:COUNT] + b"\0\0\0\1\0\x0b\4\0\0\0\x80" + QUOTE[-34:],
+    "bank-twice": QUOTE[:COUNT] + b"\0\0\0\2" + b"\0\x0b\3\0\x20\0" * 2 + QUOTE[-34:],
+    "two-registers": QUOTE[:COUNT] + b"\0\0\0\1\0\x0b\3\0\x21\0" + QUOTE[-34:],
+    "giant-count": QUOTE[:COUNT] + b"\xff\xff\xff\xff" + QUOTE[COUNT + 4:],
+    "giant-name": QUOTE[:7] + b"\xff\xff" + QUOTE[9:],
+    "certify": QUOTE[:6] + b"\x17" + QUOTE[7:],
+    "giant-signature": b"\1\0\x14\0\x0b\xff\xff",
+    "mark": b"\2nfs-verity measurement register 1\npcr 13\nbegan 7\nrecords 9\n"
+    + b"".join(b"%s %s\n" % (bank, b"ab" * size) for bank, size in [(b"sha1", 20), (b"sha256", 32), (b"sha384", 48)])
+    + b"signature 00ff\n",
+}
+for name, data in quotes.items():
+    seed("quote", name, data)
+
 for name, data in vectors("modsig", ".modsig"):
     seed("modsig", name, b"\0" + data)
     seed("modsig", name + "-magic", b"\1" + data[:-28])

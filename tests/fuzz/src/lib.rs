@@ -12,7 +12,9 @@ use nfs_verity::carrier::{CarrierKind, Footer};
 use nfs_verity::config::{ConfigError, FileSettings, Overrides, Settings};
 use nfs_verity::event::Silent;
 use nfs_verity::export::{Export, ExportOptions, HandleKey, Identity, ProofDirectory, WholeFiles, Xattrs};
-use nfs_verity::measure::{Banks, DigestKind, Entry, Fault, Records, verify};
+use nfs_verity::measure::{
+    Banks, DigestKind, Entry, Fault, Mark, Quote, QuoteError, QuoteHash, QuoteSignature, Records, verify,
+};
 use nfs_verity::policy::ipe::SignerPattern;
 use nfs_verity::policy::{DigestFact, Facts, Mode, Op, Policy, Property, Rule, RuleRef, SignerFact};
 use nfs_verity::proto::nfs3::{Arguments, HANDLE_MAX};
@@ -56,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     ("upstream", upstream),
     ("policy", policy),
     ("measured", measured),
+    ("quote", quote),
 ];
 
 /// Record marking. Bytes 0 and 1: the limit in units of 64 bytes, and how many bytes arrive at a time.
@@ -518,6 +521,51 @@ pub fn measured(data: &[u8]) {
         }
     }
     assert_eq!(end, data.len());
+}
+
+/// A TPM's quote, the signature of one, or where its register began: byte 0 says which. Each ends where it ends; what
+/// a signature and a mark say has one spelling; a quote is of one register, and of what it says that it is of.
+pub fn quote(data: &[u8]) {
+    let Some((&what, bytes)) = data.split_first() else { return };
+    let longer = [bytes, &[0]].concat();
+    let shorter = bytes.get(..bytes.len().saturating_sub(1)).unwrap_or_default();
+    match what % 3 {
+        0 => {
+            let Ok(quote) = Quote::parse(bytes) else { return };
+            assert_eq!(Quote::parse(&longer), Err(QuoteError::Trailing));
+            assert_eq!(Quote::parse(shorter), Err(QuoteError::Cut));
+            assert!(bytes.ends_with(quote.digest) && quote.pcr < 32 && quote.banks.len() <= 3);
+            let held = Banks::of(b"held");
+            for hash in QuoteHash::ALL {
+                let values: Vec<u8> = quote.banks.iter().flat_map(|bank| held.get(*bank)).copied().collect();
+                let digest = hash.digest(&values);
+                assert_eq!(quote.is_of(hash, &held), digest == quote.digest);
+                let other = [&bytes[..bytes.len() - quote.digest.len() - 2], &sized(&digest)].concat();
+                assert!(Quote::parse(&other).is_ok_and(|other| other.is_of(hash, &held)));
+            }
+        }
+        1 => {
+            let Ok(signature) = QuoteSignature::parse(bytes) else { return };
+            assert_eq!(QuoteSignature::parse(&longer), Err(QuoteError::Trailing));
+            assert_eq!(QuoteSignature::parse(shorter), Err(QuoteError::Cut));
+            let parts = match signature {
+                QuoteSignature::Rsa { signature, .. } => sized(signature),
+                QuoteSignature::Ecdsa { r, s, .. } => [sized(r), sized(s)].concat(),
+            };
+            assert_eq!(&bytes[4..], parts);
+        }
+        _ => {
+            let Ok(mark) = Mark::open(bytes, &|_, _| true) else { return };
+            assert!(Mark::open(bytes, &|_, _| false).is_err());
+            assert!(bytes.starts_with(mark.encode().as_bytes()));
+            assert_eq!(Mark::parse(mark.encode().as_bytes()), Ok(mark));
+        }
+    }
+}
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(bytes.len()).expect("it is within its limit");
+    [&len.to_be_bytes()[..], bytes].concat()
 }
 
 /// A file with an appended signature. Byte 0: odd appends the magic. The parts lie in the file one behind
