@@ -194,32 +194,6 @@ fn what_warn_mode_serves_unproven_waits_for_its_record_too() {
     );
 }
 
-#[cfg(not(feature = "tpm"))]
-#[test]
-fn a_program_that_was_built_without_a_tpm_says_so() {
-    let site = site();
-    fs::write(site.path("gateway.toml"), "measure = \"list\"\nmeasure_tpm = {}\n").unwrap();
-    let mut serve = command("serve");
-    serve
-        .arg("--store")
-        .arg(site.tree())
-        .arg("--trust")
-        .arg(site.trust())
-        .arg("--state")
-        .arg(site.path("state"));
-    serve.args(["--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0"]);
-    let said = serve.arg("--config").arg(site.path("gateway.toml")).ends(2);
-    said.complains_of(&["measure_tpm", "built without a TPM", "--features tpm"]);
-    assert!(!list(&site).exists(), "nothing was made");
-    let mark = "nfs-verity measurement register 1\npcr 13\nbegan 0\nrecords 0\n";
-    let banks = [("sha1", 40), ("sha256", 64), ("sha384", 96)];
-    let banks = banks.map(|(bank, digits)| format!("{bank} {}\n", "0".repeat(digits)));
-    fs::create_dir(list(&site)).unwrap();
-    fs::write(list(&site).join("register"), mark.to_owned() + &banks.concat() + "signature 00\n").unwrap();
-    let said = measure(&site, &["quote", "--nonce", "0011223344556677", "--out", "quote", "list"], 2);
-    said.complains_of(&["built without a TPM"]);
-}
-
 #[test]
 fn verifiers_that_know_only_ima_sig_get_that() {
     let site = site();
