@@ -10,7 +10,7 @@
 //!
 //! | rank | room | what it knows |
 //! |---|---|---|
-//! | 6 | [`cli`] | the commands: serve, sign, verify, scrub, inspect, xattr, proof, convert, strip, keygen, keys, demo |
+//! | 6 | [`cli`] | the commands: serve, status, events, health, sign, verify, scrub, inspect, xattr, proof, convert, strip, keygen, keys, policy, measure, demo |
 //! | 5 | [`app`] | the composition root: the only file that knows every concrete type |
 //! | 4 | [`config`] | TOML and flags, made into checked settings; the trusted keys |
 //! | 4 | [`proto`] | how clients talk: RPC, MOUNT, NFSv3, NFSv4 and the program of `xdr/integrity.x` |

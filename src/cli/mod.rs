@@ -10,6 +10,7 @@ mod log;
 mod measure;
 mod mint;
 mod modsig;
+mod monitor;
 mod mount;
 mod policy;
 mod pool;
@@ -70,6 +71,9 @@ enum Command {
     Strip(strip::StripArgs),
     Scrub(scrub::ScrubArgs),
     Serve(serve::ServeArgs),
+    Status(monitor::status::StatusArgs),
+    Events(monitor::events::EventsArgs),
+    Health(monitor::health::HealthArgs),
     Keys(keys::KeysArgs),
     Policy(policy::PolicyArgs),
     Measure(measure::MeasureArgs),
@@ -99,6 +103,9 @@ impl Cli {
             Command::Strip(args) => strip::run(&args, out),
             Command::Scrub(args) => scrub::run(&args, out),
             Command::Serve(args) => serve::run(args, out),
+            Command::Status(args) => monitor::status::run(&args, out),
+            Command::Events(args) => monitor::events::run(&args, out),
+            Command::Health(args) => monitor::health::run(&args, out),
             Command::Keys(args) => keys::run(&args, out),
             Command::Policy(args) => policy::run(&args, out),
             Command::Measure(args) => measure::run(&args, out),

@@ -57,7 +57,7 @@ use timeline::{Counts, Minute, Timeline};
 
 pub use access::{Access, AccessError, AccessFiles, TlsFiles};
 pub use metrics::TABLE as METRICS;
-pub(crate) use text::one_line;
+pub(crate) use text::{json_line, one_line};
 pub use webhook::{Webhook, WebhookOptions};
 
 /// Findings of one scrub that are written to the audit log one by one.

@@ -66,7 +66,7 @@ pub(super) fn clip(text: &str, max: usize) -> String {
 
 /// Serialized JSON with deceptive characters escaped too; JSON itself only asks for those below
 /// U+0020, while readers that split at any Unicode line end would take U+2028 for the end of a line.
-pub(super) fn json_line(json: &str) -> String {
+pub(crate) fn json_line(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         if is_deceptive(c) {

@@ -32,6 +32,7 @@ mod cli_scrub;
 mod cli_serve;
 mod cli_sign;
 mod cli_signer;
+mod cli_status;
 mod cli_stores;
 mod cli_trust;
 mod cli_verify;

@@ -15,7 +15,7 @@ use crate::sign::{Certificate, KEY_FILE_MAX, PublicKey, SigningKey};
 const CERTIFICATES_MAX: usize = 16;
 
 /// Opens a file that keeps a secret; refuses one that others can read.
-pub(super) fn private_file(path: &Path) -> Result<File, Trouble> {
+pub(in crate::cli) fn private_file(path: &Path) -> Result<File, Trouble> {
     let file = File::open(path).map_err(|source| Trouble::file("read", path, source))?;
     owner_alone(&file, path)?;
     Ok(file)
@@ -36,7 +36,7 @@ fn owner_alone(file: &File, path: &Path) -> Result<(), Trouble> {
 }
 
 /// All that `from` has, or one byte more than `max`; wiped from memory when dropped.
-pub(super) fn read_bounded(from: impl Read, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(in crate::cli) fn read_bounded(from: impl Read, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // Of its full size at once: growing would leave copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(max + 1));
     from.take(max as u64 + 1).read_to_end(&mut text)?;

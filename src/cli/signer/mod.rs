@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args};
 
 use command::CommandSigner;
-pub(super) use file::certificates;
+pub(super) use file::{certificates, private_file, read_bounded};
 
 use super::Trouble;
 use crate::sign::{HashName, PublicKey, Sign, SignError, ToSign};
