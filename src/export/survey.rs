@@ -26,7 +26,7 @@ impl Export {
         if verdict.outcome.is_err() {
             return None;
         }
-        let geometry = tree.geometry.clone();
+        let geometry = tree.geometry;
         let size = geometry.size();
         let block_size = u32::try_from(geometry.block_size().bytes()).ok()?;
         let (export, key) = (self.clone(), tree.cache_key);

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn below_a_bad_tree_block_nothing_can_be_proven() {
         let failures = failing(&[(Some(0), 1), (None, 130), (Some(1), 1)]);
-        let runs = runs(&survey(20_000, &[0..20_000]), failures.of(b"a"));
+        let runs = runs(&survey(20_000, &[0..9, 9..20_000]), failures.of(b"a"));
         assert_eq!(
             told(&runs),
             [(0, 128, "good"), (128, 128, "bad"), (256, 16_128, "good"), (16_384, 3616, "bad")]
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn cells_are_few_and_show_the_worst() {
         let failures = failing(&[(None, 1000)]);
-        let runs = runs(&survey(100_001, &[0..50_000]), failures.of(b"a"));
+        let runs = runs(&survey(100_001, &[0..9, 9..50_000]), failures.of(b"a"));
         let cells = cells(&runs, 1000);
         assert_eq!(cells.len(), 991);
         assert_eq!(cells.iter().map(|cell| cell.count).sum::<u64>(), 100_001);

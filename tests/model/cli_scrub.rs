@@ -342,7 +342,7 @@ fn a_gateway_scrubs_by_itself_and_tells_it_everywhere() {
     }
     assert!(served.metric("nfs_verity_scrub_files_total") >= 8.0);
     assert!(served.metric("nfs_verity_scrub_last_time_seconds") > 1.7e9);
-    assert!(served.get("/").contains("<dt>Scrub</dt>"), "{}", served.get("/"));
+    assert!(served.get("/").contains("<dt>Last</dt><dd>complete"), "{}", served.get("/"));
     served.signal("TERM");
     assert_eq!(served.ended(), Some(0));
     let found = events(&log, "scrub-finding");

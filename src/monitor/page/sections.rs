@@ -12,7 +12,10 @@ pub(super) fn banner(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     if snapshot.is_relaxed {
         out.push_str("<div class=\"relaxed\" role=\"alert\"><strong>Enforcement is relaxed</strong>\n");
         out.push_str(match snapshot.mode.as_str() {
-            "enforce" => "What trust and policy would refuse by themselves is served, or clients see what nobody signed. Relaxed by ",
+            "enforce" => {
+                "Signatures count that bind no name, so that the store may exchange files, or what policy denies \
+                 is served, or clients see attributes that nobody signed. Relaxed by "
+            }
             _ => "What fails verification is served all the same. Relaxed by ",
         });
         if snapshot.relaxed.is_empty() {
