@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +25,7 @@ use zeroize::Zeroizing;
 use super::routes::HEADERS;
 use super::tls;
 use super::token::{Shown, Token};
+use crate::sys::secret::{SecretError, read_secret};
 
 /// What is told to everybody.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -117,7 +117,7 @@ impl Access {
         let mut hash = Sha256::new();
         let token = files.token.as_deref().map(|file| {
             let wrong = |reason| AccessError::Token { file: file.to_owned(), reason };
-            let text = read_secret(file, wrong)?;
+            let text = secret(file, wrong)?;
             hash.update(Sha256::digest(&text));
             Token::read(&text).map_err(wrong)
         });
@@ -318,32 +318,24 @@ fn is_of_own_origin(headers: &HeaderMap) -> bool {
 }
 
 /// All of a file that is not too large to be one of those that are named here.
-pub(super) fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    read_open(&File::open(file)?)
+pub(super) fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() > FILE_MAX {
+        true => Err(io::Error::other(format!("it has more than {FILE_MAX} bytes"))),
+        false => Ok(bytes),
+    }
 }
 
-/// The same of a secret, which its owner alone may read, or root's group where it is root's.
-pub(super) fn read_secret(
+/// The same of a secret.
+pub(super) fn secret(
     file: &Path,
     wrong: impl Fn(String) -> AccessError,
 ) -> Result<Zeroizing<Vec<u8>>, AccessError> {
-    let failed = |error: io::Error| wrong(format!("cannot be read: {error}"));
-    let open = File::open(file).map_err(failed)?;
-    let found = open.metadata().map_err(failed)?;
-    let others = if found.uid() == 0 { 0o037 } else { 0o077 };
-    if found.mode() & others != 0 {
-        return Err(AccessError::Exposed { file: file.to_owned(), mode: found.mode() & 0o7777 });
-    }
-    read_open(&open).map_err(failed)
-}
-
-fn read_open(file: &File) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    match bytes.len() > FILE_MAX {
-        true => Err(io::Error::other("it is larger than 1 MiB")),
-        false => Ok(bytes),
-    }
+    read_secret(file, FILE_MAX).map_err(|error| match error {
+        SecretError::Exposed(mode) => AccessError::Exposed { file: file.to_owned(), mode },
+        other => wrong(other.to_string()),
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
-use super::access::{AccessError, TlsFiles, read, read_secret};
+use super::access::{AccessError, TlsFiles, read, secret};
 
 const CERT: &str = "cert has the monitor's certificate, and then those between it and an authority";
 const KEY: &str = "key has the certificate's private key, without a passphrase";
@@ -23,7 +23,7 @@ const CLIENT_CA: &str = "client_ca has the certificates of those who issue clien
 pub(super) fn load(files: &TlsFiles, hash: &mut Sha256) -> Result<Arc<ServerConfig>, AccessError> {
     let chain = certificates(&files.certificate, CERT, hash)?;
     let wrong = |reason| AccessError::Tls { file: files.key.clone(), reason, wanted: KEY };
-    let text = read_secret(&files.key, wrong)?;
+    let text = secret(&files.key, wrong)?;
     hash.update(Sha256::digest(&text));
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(words(&error)))?;
 

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use ring::hmac;
+use zeroize::Zeroizing;
 
 use super::feed::{Feed, Told};
 use super::metrics::fresh;
@@ -46,7 +47,7 @@ pub struct WebhookOptions {
     /// Where it is; never shown as a whole, for it may hold a token.
     pub url: String,
     /// What both sides know.
-    pub secret: Vec<u8>,
+    pub secret: Zeroizing<Vec<u8>>,
     /// The kinds of events that it is told of; `None` for failures.
     pub events: Option<Vec<&'static str>>,
     /// The tree's name, as it was signed.

@@ -1,7 +1,8 @@
-//! System calls that no crate wraps, and memory from the system.
+//! System calls that no crate wraps, memory from the system, and files that keep secrets.
 //!
 //! Knows nothing of evidence or of stores. The only room but the hash kernels' that may hold unsafe
 //! code, in the modules that say so.
 
 pub mod buffers;
 pub mod fsverity;
+pub mod secret;

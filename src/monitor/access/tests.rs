@@ -1,6 +1,6 @@
 //! Requests as people, browsers and attackers send them.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use axum::Router;
 use axum::http::header::AUTHORIZATION;
@@ -253,7 +253,7 @@ fn a_token_is_a_line_that_others_cannot_read_or_guess() {
         (b"0123456789 abcdef", "a token is one line of printable ASCII characters without spaces"),
         (b"0123456789abcdef\xc3\xa9", "a token is one line of printable ASCII characters without spaces"),
         (b"0123456789abcdef\0", "a token is one line of printable ASCII characters without spaces"),
-        (&vec![b'a'; FILE_MAX + 1], "cannot be read: it is larger than 1 MiB"),
+        (&vec![b'a'; FILE_MAX + 1], "cannot be read: it has more than 1048576 bytes"),
     ] {
         assert_eq!(token(text, 0o600).unwrap_err(), format!("{name}: {what}{how}"));
     }

@@ -130,7 +130,7 @@ impl Scene {
     fn new(url: &str) -> Self {
         let options = WebhookOptions {
             url: url.to_owned(),
-            secret: SECRET.into(),
+            secret: SECRET.as_bytes().to_vec().into(),
             events: None,
             namespace: "releases".into(),
         };
