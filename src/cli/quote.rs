@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Outcome, Trouble};
 use crate::app::tpm::{self, NotBuilt};
-use crate::measure::{Bank, Banks, Held, Mark, Quote, QuoteHash, QuoteSignature, REGISTER, Replayed};
+use crate::measure::{Banks, Held, Mark, Quote, QuoteHash, QuoteSignature, REGISTER, Replayed};
 use crate::sign::{HashName, KEY_FILE_MAX, PublicKey, ecdsa_to_der};
 
 /// What is signed, and the signature, as `tpm2_quote` writes them.
@@ -162,12 +162,7 @@ fn pcrs(pcr: u32, held: &Held) -> Vec<u8> {
     let count = u32::try_from(values.len()).unwrap_or_default().to_le_bytes();
     let mut file = count.to_vec();
     for (bank, _) in &values {
-        let id: u16 = match bank {
-            Bank::Sha1 => 0x0004,
-            Bank::Sha256 => 0x000b,
-            Bank::Sha384 => 0x000c,
-        };
-        file.extend(id.to_le_bytes());
+        file.extend(bank.tpm_id().to_le_bytes());
         let [first, second, third, _] = 1u32.checked_shl(pcr).unwrap_or_default().to_le_bytes();
         // Three bytes count, and two lie between this structure and the next.
         file.extend([3, first, second, third, 0, 0]);

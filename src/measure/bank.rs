@@ -34,6 +34,15 @@ impl Bank {
             Self::Sha384 => "sha384",
         }
     }
+
+    /// TPM_ALG_ID: how a TPM names it.
+    pub const fn tpm_id(self) -> u16 {
+        match self {
+            Self::Sha1 => 0x0004,
+            Self::Sha256 => 0x000b,
+            Self::Sha384 => 0x000c,
+        }
+    }
 }
 
 impl fmt::Display for Bank {

@@ -89,15 +89,6 @@ impl QuoteHash {
     }
 }
 
-/// TPM_ALG_ID of a bank.
-const fn bank_id(bank: Bank) -> u16 {
-    match bank {
-        Bank::Sha1 => 0x0004,
-        Bank::Sha256 => 0x000b,
-        Bank::Sha384 => 0x000c,
-    }
-}
-
 /// What a TPM says of one register. It is believed only where its signature is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote<'a> {
@@ -162,7 +153,7 @@ fn selection(from: &mut Reader<'_>) -> Result<(u32, Vec<Bank>), QuoteError> {
     let mut banks = Vec::new();
     for _ in 0..count {
         let id = from.u16()?;
-        let bank = Bank::ALL.into_iter().find(|bank| bank_id(*bank) == id).ok_or(QuoteError::Bank(id))?;
+        let bank = Bank::ALL.into_iter().find(|bank| bank.tpm_id() == id).ok_or(QuoteError::Bank(id))?;
         let len = usize::from(from.u8()?);
         if len > SELECT_MAX {
             return Err(QuoteError::Length(len));
