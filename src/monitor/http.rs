@@ -30,8 +30,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::access::{Accepted, Access, Gate, guard};
 
-/// How long what is under way may take after the end was asked for.
-const GRACE: Duration = Duration::from_secs(2);
 /// How long an answer without an end goes on after that, for what was told last.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long accepting rests when the process has no descriptor left.
@@ -50,6 +48,8 @@ pub(super) struct Bounds {
     pub(super) streams: usize,
     /// How long a client may read nothing of what it is sent.
     pub(super) patience: Duration,
+    /// How long what is under way may take after the end was asked for.
+    pub(super) grace: Duration,
 }
 
 impl Default for Bounds {
@@ -59,6 +59,7 @@ impl Default for Bounds {
             lifetime: Duration::from_secs(10),
             streams: 32,
             patience: Duration::from_secs(30),
+            grace: Duration::from_secs(2),
         }
     }
 }
@@ -96,7 +97,7 @@ pub(super) async fn serve(
     let _ = asked.send(true);
     let ended = async { while connections.join_next().await.is_some() {} };
     // What is left is dropped, and so ends.
-    let _ = timeout(GRACE, ended).await;
+    let _ = timeout(bounds.grace, ended).await;
     Ok(())
 }
 
@@ -381,16 +382,8 @@ pub(super) mod tests {
         let server = running(Bounds::default()).await;
         server.monitor.emit(&started());
         server.monitor.emit(&Event::Refused(Refusal {
-            path: b"<script>x</script>\n",
-            cause: Cause::Truncated,
-            detail: "",
             block: Some(5),
-            level: None,
-            expected: None,
-            found: None,
-            client: None,
-            served: false,
-            record: None,
+            ..Refusal::plain(b"<script>x</script>\n", Cause::Truncated)
         }));
         let answer = server.get("/metrics").await;
         assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");

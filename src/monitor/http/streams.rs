@@ -12,10 +12,12 @@ use super::super::Access;
 use super::tests::Running;
 use super::*;
 
-const SOON: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_millis(300);
+/// What nothing here has to wait for.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Two streams of four connections, with short lives.
-const FEW: Bounds = Bounds { connections: 4, lifetime: SOON, streams: 2, patience: Duration::from_secs(60) };
+const FEW: Bounds = Bounds { connections: 4, lifetime: SOON, streams: 2, patience: LONG, grace: LONG };
 
 fn endless(
     peer: &Peer,
@@ -76,7 +78,7 @@ async fn placed(server: &Running) -> TcpStream {
 
 /// Whether nothing comes for several lives of a connection, its end neither.
 async fn goes_on(stream: &mut TcpStream) -> bool {
-    timeout(4 * SOON, stream.read_u8()).await.is_err()
+    timeout(3 * SOON, stream.read_u8()).await.is_err()
 }
 
 #[tokio::test]
@@ -106,10 +108,10 @@ async fn a_stream_holds_its_connection_until_it_ends() {
 
 #[tokio::test]
 async fn a_stream_that_nobody_reads_ends() {
-    let server = running(Bounds { streams: 1, patience: 3 * SOON, ..FEW }).await;
+    let server = running(Bounds { streams: 1, patience: 4 * SOON, ..FEW }).await;
     let mut reading = ask(&server, "/flood", "").await;
     let (mut rest, mut piece) = (0, vec![0; 1 << 16]);
-    let until = Instant::now() + 6 * SOON;
+    let until = Instant::now() + 8 * SOON;
     while Instant::now() < until {
         assert!(reading.read(&mut piece).await.unwrap() > 0, "a client that reads is not sent away");
     }
@@ -137,11 +139,8 @@ async fn shutdown_ends_streams_before_anybody_loses_patience() {
     assert!(hears(&mut eager, "word").await);
     let unread = ask(&server, "/flood", "").await;
     sleep(SOON).await;
-    let started = Instant::now();
     server.stop.take().unwrap().send(()).unwrap();
     (&mut server.task).await.unwrap().unwrap();
-    let took = started.elapsed();
-    assert!(took >= LAST_WORDS && took < GRACE, "{took:?}");
     assert!(!hears(&mut quiet, "more").await && !hears(&mut eager, "more").await);
     drop(unread);
 }
