@@ -268,7 +268,7 @@ fn a_certificate_opens_a_monitor_that_wants_one() {
     let mut health = command("health");
     health.current_dir(&site.dir).args(["--monitor", &url]).args(ca).args(certificate);
     assert_eq!(health.ends(0).out, "ok\n");
-    refused(&site, &url, &ca, &["CertificateRequired"]);
+    refused(&site, &url, &ca, &["may want a certificate (--cert)"]);
     refused(&site, &url, &[&ca[..], &["--cert", "stranger.crt", "--key", "stranger.pem"]].concat(), &[]);
     let mut other = command("status");
     other.current_dir(&site.dir).args(["--monitor", &url]).args(ca);

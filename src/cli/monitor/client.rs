@@ -68,8 +68,8 @@ impl AccessArgs {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
     /// Nobody answers.
-    #[error("{url}: {reason}; is the gateway running, and is this its monitor (--monitor)?")]
-    Unreachable { url: Url, reason: String },
+    #[error("{url}: {reason}; is the gateway running, and is this its monitor (--monitor)?{}", hint(*.anonymous))]
+    Unreachable { url: Url, reason: String, anonymous: bool },
     /// An answer that has begun does not go on.
     #[error("{url}: {reason}")]
     Lost { url: Url, reason: String },
@@ -108,6 +108,11 @@ impl AskError {
     }
 }
 
+/// A monitor that wants a certificate hangs up, and the alert that says why may come behind that.
+fn hint(anonymous: bool) -> &'static str {
+    if anonymous { " It may want a certificate (--cert)." } else { "" }
+}
+
 fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!("; it says: {words}") }
 }
@@ -119,6 +124,8 @@ pub(super) struct Client {
     /// Ends with a slash.
     base: Url,
     token: Option<HeaderValue>,
+    /// It is asked over https without a certificate.
+    anonymous: bool,
 }
 
 impl Client {
@@ -163,7 +170,8 @@ impl Client {
                 reason(&error)
             ))
         })?;
-        Ok(Self { http, base, token })
+        let anonymous = is_encrypted && place.cert.is_none();
+        Ok(Self { http, base, token, anonymous })
     }
 
     /// Where it asks.
@@ -234,7 +242,11 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.clone());
         }
-        let unreachable = |error| AskError::Unreachable { url: url.clone(), reason: reason(&error) };
+        let unreachable = |error| AskError::Unreachable {
+            url: url.clone(),
+            reason: reason(&error),
+            anonymous: self.anonymous,
+        };
         let mut response = request.send().await.map_err(unreachable)?;
         let (url, status) = (url.clone(), response.status());
         if status == StatusCode::OK {
