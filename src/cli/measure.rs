@@ -1,7 +1,8 @@
 //! `nfs-verity measure`: shows and verifies the measurement list of a gateway.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -10,7 +11,9 @@ use serde_json::json;
 use super::quote::{self, QuoteArgs, QuotedArgs};
 use super::{Outcome, Trouble};
 use crate::config::load_keyring;
-use crate::measure::{ASCII, BINARY, Bank, Records, closed, pcrs, verify_chain, verify_register};
+use crate::measure::{
+    ASCII, BINARY, Bank, Fault, ListError, Records, closed, pcrs, verify_chain, verify_register,
+};
 use crate::sign::{Format, Keyring};
 
 /// The longest list that is read, in bytes.
@@ -82,9 +85,15 @@ pub(super) fn run(args: &MeasureArgs, out: &mut impl Write) -> Result<Outcome, T
     }
 }
 
-/// The binary lists in their order. Where there are closed ones, there may be no open one: a gateway that ended
-/// between two segments left none.
-fn lists(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
+/// The closed binary lists in their order, and the one that a gateway may be writing. A gateway that ended between
+/// two segments left none of these; one that serves may close it meanwhile, so it is opened first.
+fn lists(directory: &Path) -> Result<(Vec<PathBuf>, Option<File>), Trouble> {
+    let path = directory.join(BINARY);
+    let open = match File::open(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Trouble::file("read", &path, error)),
+    }?;
     let failed = |error| Trouble::file("read", directory, error);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -93,51 +102,71 @@ fn lists(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
             name.to_str().and_then(|name| name.strip_prefix(BINARY)?.strip_prefix('.')?.parse().ok());
         numbers.extend(number.filter(|number: &u64| closed(BINARY, *number) == name.to_string_lossy()));
     }
-    numbers.sort_unstable();
-    let mut files: Vec<_> =
-        numbers.into_iter().map(|number| directory.join(closed(BINARY, number))).collect();
-    let open = directory.join(BINARY);
-    if files.is_empty() || fs::exists(&open).map_err(|error| Trouble::file("read", &open, error))? {
-        files.push(open);
+    if numbers.is_empty() && open.is_none() {
+        return Err(Trouble::file("read", &path, ErrorKind::NotFound.into()));
     }
-    Ok(files)
+    numbers.sort_unstable();
+    let closed = numbers.into_iter().map(|number| directory.join(closed(BINARY, number)));
+    Ok((closed.collect(), open))
 }
 
 fn show(args: &ShowArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
-    for path in lists(&args.directory)? {
-        let failed = |error| Trouble::file("read", &path, error);
-        if fs::metadata(&path).map_err(failed)?.len() > LIST_MAX {
-            return Err(Trouble::other(format!(
-                "{}: more than {LIST_MAX} bytes are no list",
-                path.display()
-            )));
-        }
-        let list = fs::read(&path).map_err(failed)?;
-        for record in Records::new(&list) {
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => {
-                    return Err(Trouble::other(format!("{}: {error}; try measure verify", path.display())));
-                }
-            };
-            if args.json {
-                let fields = &record.fields;
-                let value = json!({
-                    "template": record.template.name(),
-                    "template_digest": hex::encode(record.digest),
-                    "violation": record.is_violation(),
-                    "kind": fields.kind.name(),
-                    "digest": format!("{}:{}", fields.hash.name(), hex::encode(fields.digest)),
-                    "name": String::from_utf8_lossy(fields.name),
-                    "signature": hex::encode(fields.third),
-                });
-                writeln!(out, "{value}")?;
-            } else {
-                out.write_all(&record.ascii())?;
-            }
+    let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+    let (closed, open) = lists(&args.directory)?;
+    for path in closed {
+        let file = File::open(&path).map_err(|error| Trouble::file("read", &path, error))?;
+        // What was closed since is shown as the open one.
+        let is_open =
+            |open: &File| identity(open).is_ok_and(|open| identity(&file).is_ok_and(|it| it == open));
+        if !open.as_ref().is_some_and(is_open) {
+            show_list(&path, file, false, args.json, out)?;
         }
     }
+    if let Some(file) = open {
+        show_list(&args.directory.join(BINARY), file, true, args.json, out)?;
+    }
     Ok(Outcome::Good)
+}
+
+/// Shows one list; where it `is_open`, to its last whole record.
+fn show_list(
+    path: &Path,
+    file: File,
+    is_open: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<(), Trouble> {
+    let mut list = Vec::new();
+    let read = file.take(LIST_MAX + 1).read_to_end(&mut list);
+    read.map_err(|error| Trouble::file("read", path, error))?;
+    if list.len() as u64 > LIST_MAX {
+        return Err(Trouble::other(format!("{}: more than {LIST_MAX} bytes are no list", path.display())));
+    }
+    for record in Records::new(&list) {
+        let record = match record {
+            Ok(record) => record,
+            Err(ListError { fault: Fault::Cut, .. }) if is_open => break,
+            Err(error) => {
+                return Err(Trouble::other(format!("{}: {error}; try measure verify", path.display())));
+            }
+        };
+        if json {
+            let fields = &record.fields;
+            let value = json!({
+                "template": record.template.name(),
+                "template_digest": hex::encode(record.digest),
+                "violation": record.is_violation(),
+                "kind": fields.kind.name(),
+                "digest": format!("{}:{}", fields.hash.name(), hex::encode(fields.digest)),
+                "name": String::from_utf8_lossy(fields.name),
+                "signature": hex::encode(fields.third),
+            });
+            writeln!(out, "{value}")?;
+        } else {
+            out.write_all(&record.ascii())?;
+        }
+    }
+    Ok(())
 }
 
 fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
@@ -230,8 +259,28 @@ mod tests {
         assert_eq!(shown(false).unwrap(), entry.ascii().repeat(2));
         fs::write(directory.join(BINARY), entry.binary()).unwrap();
         assert_eq!(shown(false).unwrap(), entry.ascii().repeat(3));
-        let files = [closed(BINARY, 9), closed(BINARY, 10), BINARY.to_owned()];
-        assert_eq!(lists(&directory).unwrap(), files.map(|file| directory.join(file)));
+        let (paths, open) = lists(&directory).unwrap();
+        assert_eq!(paths, [closed(BINARY, 9), closed(BINARY, 10)].map(|file| directory.join(file)));
+        assert!(open.is_some());
         assert_eq!(shown(true).unwrap().iter().filter(|byte| **byte == b'\n').count(), 3);
+    }
+
+    #[test]
+    fn a_list_that_is_being_written_is_shown_to_its_last_whole_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = Entry::boot_aggregate(Template::ImaSigV2);
+        let cut = [entry.binary(), entry.binary()[..30].to_vec()].concat();
+        let show = || {
+            let mut out = Vec::new();
+            show(&ShowArgs { directory: dir.path().to_owned(), json: false }, &mut out).map(|_| out)
+        };
+        fs::write(dir.path().join(BINARY), &cut).unwrap();
+        assert_eq!(show().unwrap(), entry.ascii());
+        // A segment that is closed while all is opened is not shown twice.
+        fs::hard_link(dir.path().join(BINARY), dir.path().join(closed(BINARY, 1))).unwrap();
+        assert_eq!(show().unwrap(), entry.ascii());
+        fs::remove_file(dir.path().join(BINARY)).unwrap();
+        let error = show().unwrap_err().to_string();
+        assert!(error.contains("it is cut") && error.contains("measure verify"), "{error}");
     }
 }
