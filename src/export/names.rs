@@ -13,6 +13,7 @@ use super::rules::Wish;
 use super::trust::{Depth, Judged, Judgement, Seen, Unhashed, Verdict};
 use super::{Export, gone, proof_directory};
 use crate::carrier::{Evidence, SIDECAR_DIRECTORY, Sidecar};
+use crate::event::Cause;
 use crate::policy::ipe::audit::Hook;
 use crate::policy::{Decision, Op, decide};
 use crate::store::{Attr, DirEntry, FsStat, Kind, NAME_MAX, StoreErrorKind, StorePath, acting_as};
@@ -66,9 +67,9 @@ impl Export {
     }
 
     /// The attributes of an object; the size of a signed file is the signed one.
-    pub async fn attributes(&self, handle: &[u8], _caller: &Caller) -> Result<Attr, ExportError> {
+    pub async fn attributes(&self, handle: &[u8], caller: &Caller) -> Result<Attr, ExportError> {
         let object = self.object(handle).await?;
-        self.seen(&object).await
+        self.seen(&object, caller).await
     }
 
     /// Finds `name` in a directory. `.` and `..` are names, too; the root is its own parent.
@@ -82,19 +83,19 @@ impl Export {
         if !self.identity.access(&attr, caller).lookup {
             return Err(ExportError::Permission);
         }
-        let (object, attr) = self.step(&directory, name, Depth::Full).await?;
+        let (object, attr) = self.step_as(&directory, name, caller).await?;
         Ok((self.handle(&object), attr))
     }
 
     /// Finds what the absolute path `path` names, for MOUNT. Empty names are passed over.
-    pub async fn resolve(&self, path: &[u8], _caller: &Caller) -> Result<(FileHandle, Attr), ExportError> {
+    pub async fn resolve(&self, path: &[u8], caller: &Caller) -> Result<(FileHandle, Attr), ExportError> {
         let mut object = Object { node: self.nodes.root().clone(), view: None };
         let mut attr = self.stored(&object.node).await?;
         for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
             if attr.kind != Kind::Directory {
                 return Err(ExportError::NotADirectory);
             }
-            (object, attr) = self.step(&object, name, Depth::Full).await?;
+            (object, attr) = self.step_as(&object, name, caller).await?;
         }
         Ok((self.handle(&object), attr))
     }
@@ -103,12 +104,12 @@ impl Export {
     pub async fn access(&self, handle: &[u8], caller: &Caller) -> Result<(Access, Attr), ExportError> {
         let Object { node, view } = self.object(handle).await?;
         if let Some(view) = view {
-            let attr = self.mirrored_attr(&node, view, Depth::Full).await?;
-            let mut access = self.identity.access(&attr, caller);
+            // The attributes tell of what is said already.
             if matches!(view, View::Item(_)) && !self.may_see_quietly(&node, caller).await {
-                access = Access::default();
+                return Err(ExportError::Denied(Cause::Policy));
             }
-            return Ok((access, attr));
+            let attr = self.mirrored_attr(&node, view, Depth::Full).await?;
+            return Ok((self.identity.access(&attr, caller), attr));
         }
         let stored = self.stored(&node).await?;
         let (attr, verdict) = self.presented(&node, stored, Depth::Full).await?;
@@ -257,9 +258,9 @@ impl Export {
     }
 
     /// Room and limits of the file system behind the store.
-    pub async fn stat_fs(&self, handle: &[u8], _caller: &Caller) -> Result<(FsStat, Attr), ExportError> {
+    pub async fn stat_fs(&self, handle: &[u8], caller: &Caller) -> Result<(FsStat, Attr), ExportError> {
         let object = self.object(handle).await?;
-        let attr = self.seen(&object).await?;
+        let attr = self.seen(&object, caller).await?;
         Ok((self.store.stat_fs().await?, attr))
     }
 
@@ -276,13 +277,16 @@ impl Export {
         Ok((object, attr))
     }
 
-    /// The attributes of `object` as clients see them.
-    async fn seen(&self, object: &Object) -> Result<Attr, ExportError> {
+    /// The attributes of `object` as `caller` sees them.
+    async fn seen(&self, object: &Object, caller: &Caller) -> Result<Attr, ExportError> {
         let Object { node, view } = object;
-        match view {
-            None => Ok(self.presented(node, self.stored(node).await?, Depth::Glance).await?.0),
-            Some(view) => self.mirrored_attr(node, *view, Depth::Full).await,
+        let Some(view) = *view else {
+            return Ok(self.presented(node, self.stored(node).await?, Depth::Glance).await?.0);
+        };
+        if matches!(view, View::Item(_)) {
+            self.may_see(node, caller).await?;
         }
+        self.mirrored_attr(node, view, Depth::Full).await
     }
 
     /// What `name` in the directory `node` is.

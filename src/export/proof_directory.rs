@@ -178,6 +178,21 @@ impl Export {
         }
     }
 
+    /// [`Export::step`] of somebody who asks for it. Whether there is an item, and its attributes, tell of what
+    /// is said: the policy is asked first.
+    pub(super) async fn step_as(
+        &self,
+        at: &Object,
+        name: &[u8],
+        caller: &Caller,
+    ) -> Result<(Object, Attr), ExportError> {
+        let is_item = at.view.is_some() && Item::ALL.iter().any(|item| item.file_name().as_bytes() == name);
+        if is_item && self.is_ruled() && self.stored(&at.node).await?.kind == Kind::Regular {
+            self.may_see(&at.node, caller).await?;
+        }
+        self.step(at, name, Depth::Full).await
+    }
+
     async fn step_mirrored(
         &self,
         node: &Arc<Node>,

@@ -196,6 +196,7 @@ async fn running_listing_and_attributes_have_rules_of_their_own() {
         within(export.read_dir_plus(directory.as_bytes(), 0, 10, 0, cut, &caller())).await.map(|_| ())
     };
     let digest = Item::Digest.xattr_name();
+    let (said, _) = scene.gate.find(".verity/open/digest").await.unwrap();
     assert_eq!((list().await, plus().await), (Ok(()), Ok(())));
     scene.rule("DEFAULT action=ALLOW\nop=LIST path=secret action=DENY\n");
     assert_eq!((list().await, plus().await), (Err(DENIED), Err(DENIED)));
@@ -204,7 +205,16 @@ async fn running_listing_and_attributes_have_rules_of_their_own() {
     assert_eq!((list().await, plus().await), (Ok(()), Ok(())));
     assert_eq!(scene.gate.value(&file, digest).await, Err(DENIED));
     assert_eq!(scene.gate.names(&file).await, Err(DENIED));
-    assert_eq!(scene.gate.start(".verity/open/digest").await.map(|_| ()), Err(DENIED));
+    // In the proof directory, size and times of what is said, and whether it is, tell of it, too.
+    assert_eq!(scene.gate.find(".verity/open/digest").await.map(|_| ()), Err(DENIED));
+    assert_eq!(scene.gate.find(".verity/open/ima").await.map(|_| ()), Err(DENIED));
+    assert_eq!(scene.gate.attributes(&said).await.map(|_| ()), Err(DENIED));
+    assert_eq!(scene.gate.access(&said).await.map(|_| ()), Err(DENIED));
+    assert_eq!(scene.gate.read(&said, 0, 100).await.map(|_| ()), Err(DENIED));
+    let mount = within(export.resolve(b"/.verity/open/digest", &caller())).await;
+    assert_eq!(mount.map(|_| ()), Err(DENIED));
+    assert!(scene.gate.find(".verity/open").await.is_ok(), "that there is such a file is no secret");
+    assert!(scene.gate.find(".verity/loose/status").await.is_ok());
     let (loose, _) = scene.gate.find("loose").await.unwrap();
     assert!(scene.gate.value(&loose, Item::Status.xattr_name()).await.is_ok(), "nobody signed that");
     assert!(!scene.gate.access(&file).await.unwrap().xattrs);
