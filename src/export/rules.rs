@@ -27,7 +27,7 @@ use crate::store::{Attr, Kind, StorePath};
 use crate::verity::FileDigest;
 
 /// Callers whose permission to read is kept with an open file.
-const KEPT: usize = 4;
+const KEPT: usize = 64;
 /// The name of the process in audit records.
 const COMM: &[u8] = b"nfs-verity";
 /// The name of the device in audit records: the number beside it is the one that clients see.
@@ -100,22 +100,36 @@ type Who = Option<(IpAddr, u32)>;
 
 /// Who may read an open file, under the rules of one generation.
 #[derive(Default)]
-pub(super) struct Allowed(Mutex<(u64, [Option<Who>; KEPT])>);
+pub(super) struct Allowed(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    generation: u64,
+    who: Vec<Who>,
+    /// The one that gives way to the next where there is no room.
+    oldest: usize,
+}
 
 impl Allowed {
     fn has(&self, generation: u64, who: Who) -> bool {
         let kept = self.0.lock();
-        kept.0 == generation && kept.1.contains(&Some(who))
+        kept.generation == generation && kept.who.contains(&who)
     }
 
     fn keep(&self, generation: u64, who: Who) {
         let mut kept = self.0.lock();
-        if kept.0 != generation {
-            *kept = (generation, [None; KEPT]);
+        if kept.generation != generation {
+            *kept = Kept { generation, ..Kept::default() };
         }
-        kept.1.rotate_right(1);
-        let [first, ..] = &mut kept.1;
-        *first = Some(who);
+        if kept.who.len() < KEPT {
+            kept.who.push(who);
+            return;
+        }
+        let oldest = kept.oldest;
+        if let Some(place) = kept.who.get_mut(oldest) {
+            *place = who;
+        }
+        kept.oldest = (oldest + 1) % KEPT;
     }
 }
 
@@ -334,5 +348,25 @@ impl Export {
             served: rules.permissive,
             record: Some(&format!("type={} {record}", audit::ACCESS)),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_who_may_read_are_known_until_the_rules_change() {
+        let allowed = Allowed::default();
+        let who = |n: usize| Some((IpAddr::from([10, 0, 0, 1]), u32::try_from(n).unwrap()));
+        for n in 0..KEPT + 5 {
+            allowed.keep(1, who(n));
+        }
+        assert!((0..5).all(|n| !allowed.has(1, who(n))));
+        assert!((5..KEPT + 5).all(|n| allowed.has(1, who(n))));
+        assert!(!allowed.has(2, who(9)), "other rules");
+        allowed.keep(2, None);
+        assert!(allowed.has(2, None) && !allowed.has(2, who(9)) && !allowed.has(1, who(9)));
+        assert_eq!(allowed.0.lock().who.len(), 1);
     }
 }
