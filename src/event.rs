@@ -196,6 +196,15 @@ pub struct Refusal<'a> {
     pub record: Option<&'a str>,
 }
 
+#[cfg(test)]
+impl<'a> Refusal<'a> {
+    /// One that says no more than it must.
+    pub(crate) fn plain(path: &'a [u8], cause: Cause) -> Self {
+        let (detail, block, level, expected, found) = ("", None, None, None, None);
+        Self { path, cause, detail, block, level, expected, found, client: None, served: false, record: None }
+    }
+}
+
 /// Something that one store has damaged and another one has whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Healed<'a> {

@@ -24,7 +24,7 @@ use tracing::subscriber::NoSubscriber;
 use super::MonitorError;
 use super::fact::Fact;
 use super::feed::Feed;
-use super::limiter::{Limiter, Moment, Repeated};
+use super::limiter::{Kind, Limiter, Moment, Repeated};
 use crate::event::Refusal;
 
 /// Refusals that wait to be written, at most.
@@ -119,7 +119,7 @@ impl Journal {
     pub(super) fn refused(&self, refusal: &Refusal<'_>) {
         let now = self.shared.now();
         let mut state = self.shared.state.lock();
-        let admission = state.limiter.admit(refusal.path, refusal.cause, now);
+        let admission = state.limiter.admit(refusal.path, Kind::of(refusal), now);
         let changed = admission.write || admission.first_held || !admission.ended.is_empty();
         self.shared.give_back(&mut state, admission.ended, now);
         if admission.write {
@@ -377,23 +377,12 @@ fn ends_within_a_line(path: &Path, size: u64) -> bool {
 mod tests {
     use super::super::limiter::WINDOW;
     use super::*;
-    use crate::event::Cause;
+    use crate::event::{Cause, Client};
     use serde_json::Value;
     use std::os::unix::fs::PermissionsExt;
 
     fn refusal(path: &[u8]) -> Refusal<'_> {
-        Refusal {
-            path,
-            cause: Cause::BadBlock,
-            detail: "",
-            block: None,
-            level: None,
-            expected: None,
-            found: None,
-            client: None,
-            served: false,
-            record: None,
-        }
+        Refusal::plain(path, Cause::BadBlock)
     }
 
     fn lines(path: &Path) -> Vec<Value> {
@@ -554,6 +543,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_denied_to_one_client_is_told_beside_the_flood_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let (journal, _) = journal(&path);
+        let deny = |client: &str| {
+            let client = Client { address: client.parse().unwrap(), uid: None, gid: None };
+            journal.refused(&Refusal { client: Some(client), ..Refusal::plain(b"a", Cause::Policy) });
+        };
+        (1..=100).for_each(|port| deny(&format!("192.0.2.1:{port}")));
+        deny("192.0.2.2:1");
+        assert!(journal.close());
+        let lines = lines(&path);
+        let clients: Vec<_> = lines.iter().map(|line| line["client"].as_str().unwrap()).collect();
+        assert_eq!(clients.len(), 12);
+        assert_eq!(clients[10..], ["192.0.2.2:1", "192.0.2.1"]);
+        assert_eq!(lines[11]["count"], 90);
+    }
+
+    #[test]
     fn counted_repetitions_are_written_when_their_window_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
@@ -564,7 +572,8 @@ mod tests {
         let zero = Moment { tick: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         {
             let mut state = journal.shared.state.lock();
-            (0..12).for_each(|_| drop(state.limiter.admit(b"bad", Cause::BadBlock, zero)));
+            let kind = Kind { cause: Cause::BadBlock, client: None };
+            (0..12).for_each(|_| drop(state.limiter.admit(b"bad", kind, zero)));
         }
         journal.shared.work.notify_one();
         while lines(&path).is_empty() {

@@ -1,15 +1,15 @@
 //! One line of the audit log, and the same as a message on stderr.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::limiter::Repeated;
+use super::limiter::{Kind, Repeated};
 use super::text::{CLIP, RECORD, clip, json_line, printable};
-use crate::event::{Cause, CauseClass, Examined, Healed, Refusal, ScrubFinding, ScrubTotals};
+use crate::event::{CauseClass, Examined, Healed, Refusal, ScrubFinding, ScrubTotals};
 
 /// The longest hash that is shown, in bytes.
 const HASH_MAX: usize = 64;
@@ -42,6 +42,9 @@ pub(super) enum Fact {
         #[serde(skip_serializing_if = "Option::is_none")]
         path_hex: Option<String>,
         cause: &'static str,
+        /// The only client that a policy denied it, where these are counted apart.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<IpAddr>,
         count: u64,
         #[serde(serialize_with = "milliseconds")]
         first: Timestamp,
@@ -354,8 +357,8 @@ impl From<Repeated> for Fact {
             Some((path, path_hex)) => (Some(path), path_hex),
             None => (None, None),
         };
-        let Repeated { cause, count, first, last, .. } = repeated;
-        Self::Repeated { path, path_hex, cause: Cause::as_str(cause), count, first, last }
+        let Repeated { kind: Kind { cause, client }, count, first, last, .. } = repeated;
+        Self::Repeated { path, path_hex, cause: cause.as_str(), client, count, first, last }
     }
 }
 
@@ -462,13 +465,14 @@ impl Fact {
                 tracing::warn!(%name, "the proof directory hides what has this name in the store");
             }
             Self::Refused(refused) => refused.log(),
-            Self::Repeated { path, path_hex, cause, count, first, last } => {
+            Self::Repeated { path, path_hex, cause, client, count, first, last } => {
                 let path = match path {
                     Some(path) => printable(path.as_bytes()),
                     None => "(many files)".to_owned(),
                 };
+                let client = client.map(tracing::field::display);
                 tracing::warn!(
-                    %path, path_hex, cause, count, first = %format_args!("{first:.3}"),
+                    %path, path_hex, cause, client, count, first = %format_args!("{first:.3}"),
                     last = %format_args!("{last:.3}"), "repeated"
                 );
             }
@@ -585,7 +589,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Client, Finding, KINDS};
+    use crate::event::{Cause, Client, Finding, KINDS};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
 
@@ -643,7 +647,13 @@ mod tests {
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let text = || "x".to_owned();
         let (first, last) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
-        let repeated = Repeated { path: None, cause: Cause::Unsigned, count: 4, first, last };
+        let repeated = Repeated {
+            path: None,
+            kind: Kind { cause: Cause::Unsigned, client: None },
+            count: 4,
+            first,
+            last,
+        };
         let healed = Healed {
             path: b"f",
             store: "local /a",
