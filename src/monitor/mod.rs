@@ -148,7 +148,13 @@ impl Monitor {
 
     /// Names who is asked what is exported, and what is known of a file.
     pub fn set_insight(&self, insight: Arc<dyn Insight>) {
+        let stores = insight.overview().stores;
         *self.insight.write() = Some(insight);
+        // None goes away in between: that takes the lock, too.
+        let status = self.status.read();
+        for store in stores.iter().map(|store| clip(store, CLIP)) {
+            self.metrics.store(&store, !status.down.contains(&store));
+        }
     }
 
     /// Says who may look and change something, from now on: by default everybody may look, who is to be on this

@@ -190,6 +190,19 @@ fn faults(schema: &Value, value: &Value, all: &Value, at: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn each_store_has_its_metric_from_the_start() {
+    let up = |monitor: &Monitor, value: u64| {
+        let text = monitor.metrics_text().unwrap();
+        assert!(text.contains(&format!("nfs_verity_store_up{{store=\"local /srv\"}} {value}\n")), "{text}");
+    };
+    up(&running().await.monitor, 1);
+    let monitor = Monitor::new(Options::default()).unwrap();
+    monitor.emit(&Happening::StoreDown { store: "local /srv", error: "silence" });
+    monitor.set_insight(Arc::new(Export::default()));
+    up(&monitor, 0);
+}
+
+#[tokio::test]
 async fn answers_are_as_they_are_described() {
     let running = running().await;
     let nfs = "127.0.0.1:2049".parse().unwrap();
