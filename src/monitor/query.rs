@@ -55,6 +55,23 @@ fn plain(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::page::link;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_path_is_asked_for_as_the_page_links_it(path in prop::collection::vec(any::<u8>(), 0..300)) {
+            let link = link(&path);
+            let query = Query::parse(link.split_once('?').map(|(_, query)| query));
+            prop_assert_eq!(query.bytes("path"), Ok(Some(&path[..])));
+        }
+
+        #[test]
+        fn whatever_is_asked_is_read_to_its_end(query in "\\PC{0,200}") {
+            let query = Query::parse(Some(&query));
+            let _ = (query.text("a"), query.read::<u64>("b", "a number"));
+        }
+    }
 
     #[test]
     fn values_are_bytes_and_stand_there_once() {

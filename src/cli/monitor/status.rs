@@ -198,7 +198,9 @@ fn failing(out: &mut impl Write, status: &Value) -> Result<(), Trouble> {
         if member(file, "served").is_some() {
             facts.push("SERVED all the same".to_owned());
         }
-        facts.extend(member(file, "times").map(|times| format!("{times} times")));
+        facts.extend(
+            Some(number(file, "times")).filter(|times| *times > 1).map(|times| format!("{times} times")),
+        );
         facts.extend(time(file, "last").map(|last| format!("last {last}")));
         facts.extend(member(file, "client").map(|client| format!("by {client}")));
         let path = path(file).unwrap_or_else(|| "(many files)".to_owned());
