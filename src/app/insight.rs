@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::stores::Stores;
@@ -51,8 +52,9 @@ impl Insight for Watched {
     fn overview(&self) -> Overview {
         let keyring = self.export.keyring();
         let rules = self.export.rules();
+        let now = Timestamp::now().as_second();
         Overview {
-            keys: keyring.listed().into_iter().map(told).collect(),
+            keys: keyring.listed().into_iter().map(|listed| told(listed, now)).collect(),
             revoked: keyring.revoked().len(),
             policy: rules.map(|rules| RulingPolicy {
                 title: rules.title(),
@@ -86,8 +88,9 @@ impl Insight for Watched {
     }
 }
 
-fn told(listed: Listed<'_>) -> TrustedKey {
+fn told(listed: Listed<'_>, now: i64) -> TrustedKey {
     TrustedKey {
+        standing: listed.standing(now).as_str(),
         id: listed.key.key_id().to_string(),
         name: listed.name.to_owned(),
         kind: listed.kind,

@@ -47,6 +47,8 @@ pub struct TrustedKey {
     pub formats: String,
     /// The paths for which it counts; all where there are none.
     pub paths: Vec<String>,
+    /// What it is now: `trusted`, `revoked`, `expired` or `not yet valid`.
+    pub standing: &'static str,
     /// The first second since 1970 at which it counts.
     pub first: Option<i64>,
     /// The last one.
@@ -69,6 +71,8 @@ pub struct RulingPolicy {
 /// What is known of a file's blocks without reading any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
+    /// Which version of the file it is: the file digest, or the first 32 bytes of it.
+    pub version: [u8; 32],
     /// The signed size in bytes.
     pub size: u64,
     /// Bytes of a block.

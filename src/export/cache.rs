@@ -40,6 +40,10 @@ impl FileKey {
         key.iter_mut().zip(digest.digest.as_bytes()).for_each(|(to, from)| *to = *from);
         Self(key)
     }
+
+    pub(super) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 #[derive(Clone, Debug)]

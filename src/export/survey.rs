@@ -37,7 +37,7 @@ impl Export {
         };
         let good = joined(tokio::task::spawn_blocking(spans).await.ok()?);
         let arity = u32::try_from(geometry.arity()).unwrap_or(u32::MAX);
-        Some(Survey { size, block_size, arity, good })
+        Some(Survey { version: *key.bytes(), size, block_size, arity, good })
     }
 }
 

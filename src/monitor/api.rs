@@ -310,10 +310,8 @@ pub(super) async fn check(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let path = path_of(query.as_deref())?;
-    if monitor.known(path.clone()).await.is_none() {
-        return Err(nothing_known());
-    }
-    match monitor.check(path) {
+    let Some(known) = monitor.known(path.clone()).await else { return Err(nothing_known()) };
+    match monitor.check(path, known.survey.map(|survey| survey.version)) {
         true => Ok(told_as_json(StatusCode::ACCEPTED, &json!({ "checking": true }))),
         false => {
             let why = "as many files as can be are being checked, or this one is; ask again later";

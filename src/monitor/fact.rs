@@ -156,29 +156,29 @@ pub(super) enum Fact {
 /// The facts of a refusal.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Refused {
-    path: String,
+    pub(super) path: String,
     /// The path's bytes, where they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    cause: &'static str,
-    class: &'static str,
-    detail: String,
-    block: Option<u64>,
-    level: Option<u8>,
-    expected: Option<String>,
-    found: Option<String>,
-    client: Option<SocketAddr>,
-    uid: Option<u32>,
-    gid: Option<u32>,
+    pub(super) path_hex: Option<String>,
+    pub(super) cause: &'static str,
+    pub(super) class: &'static str,
+    pub(super) detail: String,
+    pub(super) block: Option<u64>,
+    pub(super) level: Option<u8>,
+    pub(super) expected: Option<String>,
+    pub(super) found: Option<String>,
+    pub(super) client: Option<SocketAddr>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
     /// True when warn mode or a permissive policy let it pass.
-    served: bool,
+    pub(super) served: bool,
     /// The kernel's record, where a policy refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    record: Option<String>,
-    remedy: &'static str,
+    pub(super) record: Option<String>,
+    pub(super) remedy: &'static str,
     /// The path for stderr.
     #[serde(skip)]
-    shown: String,
+    pub(super) shown: String,
 }
 
 /// The facts of what a scrub came across.
@@ -222,14 +222,14 @@ fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok,
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-pub(super) fn hash(bytes: &[u8]) -> String {
+fn hash(bytes: &[u8]) -> String {
     hex::encode(bytes.get(..HASH_MAX).unwrap_or(bytes))
 }
 
-impl From<&Refusal<'_>> for Fact {
+impl From<&Refusal<'_>> for Refused {
     fn from(refusal: &Refusal<'_>) -> Self {
         let (path, path_hex) = json_path(refusal.path);
-        Self::Refused(Box::new(Refused {
+        Self {
             path,
             path_hex,
             cause: refusal.cause.as_str(),
@@ -246,7 +246,13 @@ impl From<&Refusal<'_>> for Fact {
             record: refusal.record.map(|record| clip(record, RECORD)),
             remedy: refusal.cause.remedy(),
             shown: printable(refusal.path),
-        }))
+        }
+    }
+}
+
+impl From<&Refusal<'_>> for Fact {
+    fn from(refusal: &Refusal<'_>) -> Self {
+        Self::Refused(Box::new(Refused::from(refusal)))
     }
 }
 

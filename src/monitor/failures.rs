@@ -3,11 +3,11 @@
 //! Bounded whatever fails: the files that failed longest ago give way.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::fact::hash;
+use super::fact::Refused;
 use super::text::clip;
 use crate::event::{Cause, CauseClass, Examined, FailedBlock, Refusal};
 
@@ -23,23 +23,18 @@ const BLOCKS_OF_FILE: usize = 1024;
 const DETAIL: usize = 200;
 
 /// One refusal, or the same one many times.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Entry {
-    pub(super) path: Box<[u8]>,
-    pub(super) cause: Cause,
-    pub(super) block: Option<u64>,
-    pub(super) level: Option<u8>,
-    pub(super) detail: String,
-    /// In hexadecimal.
-    pub(super) expected: Option<String>,
-    pub(super) found: Option<String>,
-    pub(super) client: Option<SocketAddr>,
-    pub(super) uid: Option<u32>,
-    pub(super) served: bool,
+    /// The last one.
+    #[serde(flatten)]
+    pub(super) refused: Refused,
     /// How often.
     pub(super) times: u64,
     /// When last.
     pub(super) last: Timestamp,
+    /// The path's bytes.
+    #[serde(skip)]
+    pub(super) path: Box<[u8]>,
 }
 
 /// Where a block stands: its tree level, `None` for data, and its index within that.
@@ -76,75 +71,82 @@ pub(super) struct File {
     pub(super) more: u64,
     /// When all of it was read last, and how that ended.
     pub(super) checked: Option<(Timestamp, Checked)>,
+    /// The file digest of the version that was read.
+    version: Option<[u8; 32]>,
     last: Timestamp,
 }
 
 impl File {
-    /// Whether every block is known: all but those in `bad` were proven when the file was checked.
-    pub(super) fn is_known(&self) -> bool {
-        matches!(self.checked, Some((_, Checked::Blocks(_)))) && self.more == 0
+    /// Whether every block of this version is known: all but those in `bad` were proven when it was checked.
+    pub(super) fn is_known(&self, version: &[u8; 32]) -> bool {
+        let is_checked = matches!(self.checked, Some((_, Checked::Blocks(_))));
+        is_checked && self.more == 0 && self.version.as_ref() == Some(version)
     }
 }
 
-/// The last refusals, newest first, where one that repeats stands once, and the files that failed.
+/// The last refusals, newest first, where one that repeats stands once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failures {
-    recent: VecDeque<Entry>,
-    files: HashMap<Box<[u8]>, File>,
+pub(super) struct Recent {
+    pub(super) entries: VecDeque<Entry>,
     /// When a file's content, and when a rule, last made a refusal.
     last: [Option<Timestamp>; 2],
+}
+
+impl Recent {
+    fn add(&mut self, refusal: &Refusal<'_>, refused: Refused, now: Timestamp) {
+        if let Some(last) = self.last.get_mut(usize::from(refusal.cause.class() == CauseClass::Denied)) {
+            *last = Some(now);
+        }
+        let same = |e: &Entry| {
+            *e.path == *refusal.path
+                && (e.refused.cause, e.refused.block, e.refused.level)
+                    == (refused.cause, refused.block, refused.level)
+        };
+        let place = self.entries.iter().position(same);
+        let times = place.and_then(|place| self.entries.remove(place)).map_or(1, |old| old.times + 1);
+        self.entries.push_front(Entry { refused, times, last: now, path: Box::from(refusal.path) });
+        self.entries.truncate(KEPT);
+    }
+
+    /// When a file was last refused for a cause of `class`.
+    pub(super) fn last(&self, class: CauseClass) -> Option<Timestamp> {
+        *self.last.get(usize::from(class == CauseClass::Denied))?
+    }
+}
+
+/// The last refusals, and the files that failed.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    pub(super) recent: Recent,
+    files: HashMap<Box<[u8]>, File>,
 }
 
 impl Failures {
     /// Takes note of `refusal`.
     pub(super) fn add(&mut self, refusal: &Refusal<'_>, now: Timestamp) {
-        let same = |e: &Entry| {
-            *e.path == *refusal.path
-                && (e.cause, e.block, e.level) == (refusal.cause, refusal.block, refusal.level)
-        };
-        let place = self.recent.iter().position(same);
-        let times = place.and_then(|place| self.recent.remove(place)).map_or(0, |old| old.times);
-        let detail = clip(refusal.detail, DETAIL);
-        let (expected, found) = (refusal.expected.map(hash), refusal.found.map(hash));
+        // What the kernel would write of it may be long, and is in the audit log.
+        let refused = Refused { record: None, ..Refused::from(refusal) };
         if let Some(block) = refusal.block {
             let bad = Bad {
                 cause: refusal.cause,
-                expected: expected.clone(),
-                found: found.clone(),
-                detail: detail.clone(),
+                expected: refused.expected.clone(),
+                found: refused.found.clone(),
+                detail: clip(&refused.detail, DETAIL),
                 times: 1,
                 last: now,
             };
             self.note(refusal.path, (refusal.level, block), bad);
         }
-        let class = usize::from(refusal.cause.class() == CauseClass::Denied);
-        if let Some(last) = self.last.get_mut(class) {
-            *last = Some(now);
-        }
-        self.recent.push_front(Entry {
-            path: Box::from(refusal.path),
-            cause: refusal.cause,
-            block: refusal.block,
-            level: refusal.level,
-            detail,
-            expected,
-            found,
-            client: refusal.client.map(|client| client.address),
-            uid: refusal.client.and_then(|client| client.uid),
-            served: refusal.served,
-            times: times + 1,
-            last: now,
-        });
-        self.recent.truncate(KEPT);
+        self.recent.add(refusal, refused, now);
     }
 
-    /// Takes note that all of a file is read from `now` on; false when it is already.
-    pub(super) fn check(&mut self, path: &[u8], now: Timestamp) -> bool {
+    /// Takes note that all of a file, in this version, is read from `now` on; false when one is already.
+    pub(super) fn check(&mut self, path: &[u8], version: Option<[u8; 32]>, now: Timestamp) -> bool {
         let file = self.file(path, now);
         if matches!(file.checked, Some((_, Checked::Running))) {
             return false;
         }
-        file.checked = Some((now, Checked::Running));
+        (file.checked, file.version) = (Some((now, Checked::Running)), version);
         true
     }
 
@@ -210,19 +212,9 @@ impl Failures {
         oldest.and_then(|path| self.files.remove(&path)).map_or(0, |file| file.bad.len())
     }
 
-    /// Newest first.
-    pub(super) fn recent(&self) -> impl ExactSizeIterator<Item = &Entry> {
-        self.recent.iter()
-    }
-
     /// What is known of the file at `path`, if it failed or was checked.
     pub(super) fn of(&self, path: &[u8]) -> Option<&File> {
         self.files.get(path)
-    }
-
-    /// When a file was last refused for a cause of `class`.
-    pub(super) fn last(&self, class: CauseClass) -> Option<Timestamp> {
-        *self.last.get(usize::from(class == CauseClass::Denied))?
     }
 }
 
@@ -230,19 +222,11 @@ impl Failures {
 mod tests {
     use super::*;
 
+    const VERSION: [u8; 32] = [9; 32];
+
     fn refusal(path: &[u8], block: Option<u64>) -> Refusal<'_> {
-        Refusal {
-            path,
-            cause: Cause::BadBlock,
-            detail: "",
-            block,
-            level: None,
-            expected: Some(&[1; 32]),
-            found: Some(&[2; 100]),
-            client: None,
-            served: false,
-            record: None,
-        }
+        let (expected, found) = (Some(&[1; 32][..]), Some(&[2; 100][..]));
+        Refusal { block, expected, found, ..Refusal::plain(path, Cause::BadBlock) }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -255,7 +239,7 @@ mod tests {
         for n in (0..100_u64).chain([95, 95]) {
             failures.add(&refusal(n.to_string().as_bytes(), None), at(0));
         }
-        let entries: Vec<_> = failures.recent().map(|e| (e.path.to_vec(), e.times)).collect();
+        let entries: Vec<_> = failures.recent.entries.iter().map(|e| (e.path.to_vec(), e.times)).collect();
         assert_eq!(entries.len(), KEPT);
         assert_eq!(entries[0], (b"95".to_vec(), 3));
         assert_eq!(entries[1], (b"99".to_vec(), 1));
@@ -275,9 +259,9 @@ mod tests {
         let seven = &file.bad[&(None, 7)];
         assert_eq!(seven.expected.as_deref(), Some("01".repeat(32).as_str()));
         assert_eq!(seven.found.as_ref().map(String::len), Some(128), "as long as a hash can be");
-        assert!(!file.is_known());
-        assert_eq!(failures.last(CauseClass::Corrupt), Some(at(3)));
-        assert_eq!(failures.last(CauseClass::Denied), None);
+        assert!(!file.is_known(&VERSION));
+        assert_eq!(failures.recent.last(CauseClass::Corrupt), Some(at(3)));
+        assert_eq!(failures.recent.last(CauseClass::Denied), None);
     }
 
     #[test]
@@ -305,23 +289,24 @@ mod tests {
     fn a_check_tells_of_every_block() {
         let mut failures = Failures::default();
         failures.add(&refusal(b"a", Some(7)), at(1));
-        assert!(failures.check(b"a", at(2)));
-        assert!(!failures.check(b"a", at(2)), "it is under way");
-        assert!(!failures.of(b"a").unwrap().is_known());
+        assert!(failures.check(b"a", Some(VERSION), at(2)));
+        assert!(!failures.check(b"a", Some(VERSION), at(2)), "it is under way");
+        assert!(!failures.of(b"a").unwrap().is_known(&VERSION));
         let detail = String::new();
         let block = FailedBlock { cause: Cause::BadBlock, block: 9, level: None, detail };
         let examined = Ok(Examined::Blocks { failed: vec![block], count: 1 });
         failures.checked(b"a", &examined, at(3));
         let file = failures.of(b"a").unwrap();
         assert_eq!(file.bad.keys().collect::<Vec<_>>(), [&(None, 9)]);
-        assert!(file.is_known());
+        assert!(file.is_known(&VERSION));
+        assert!(!file.is_known(&[8; 32]), "of another version nothing was read");
         let many = Ok(Examined::Blocks { failed: Vec::new(), count: 5 });
         failures.checked(b"a", &many, at(4));
-        assert!(!failures.of(b"a").unwrap().is_known(), "five fail, nobody knows where");
+        assert!(!failures.of(b"a").unwrap().is_known(&VERSION), "five fail, nobody knows where");
         failures.add(&refusal(b"a", Some(7)), at(5));
         failures.checked(b"a", &Err("the disk is gone".to_owned()), at(6));
         let file = failures.of(b"a").unwrap();
-        assert!(file.bad.contains_key(&(None, 7)) && !file.is_known());
+        assert!(file.bad.contains_key(&(None, 7)) && !file.is_known(&VERSION));
         failures.repaired(b"a");
         assert!(failures.of(b"a").is_none());
     }

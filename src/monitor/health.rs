@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::failures::Failures;
+use super::failures::Recent;
 use super::status::{Phase, Status};
 use crate::event::{CauseClass, Overview, TrustedKey, Usage};
 
@@ -48,23 +48,17 @@ pub(super) struct Reason {
     pub(super) remedy: &'static str,
 }
 
-/// What a key is at some moment, with those that will be expired soon apart.
+/// What a key is at `now`, with those that will be expired soon apart.
 pub(super) fn key_state(key: &TrustedKey, now: Timestamp) -> &'static str {
-    let now = now.as_second();
-    match (&key.revoked_by, key.first, key.last) {
-        (Some(_), _, _) => "revoked",
-        (None, _, Some(last)) if now > last => "expired",
-        (None, Some(first), _) if now < first => "not yet valid",
-        (None, _, Some(last)) if last.saturating_sub(now) < EXPIRING => "expiring",
-        (None, _, _) => "trusted",
-    }
+    let ends = key.last.is_some_and(|last| last.saturating_sub(now.as_second()) < EXPIRING);
+    if key.standing == "trusted" && ends { "expiring" } else { key.standing }
 }
 
 /// What is wrong at `now`, the worst first.
 pub(super) fn reasons(
     status: &Status,
     overview: &Overview,
-    failures: &Failures,
+    recent: &Recent,
     usage: &Usage,
     lines_dropped: u64,
     now: Timestamp,
@@ -90,11 +84,11 @@ pub(super) fn reasons(
         );
     }
     let is_recent = |time: Option<Timestamp>| time.is_some_and(|time| now.duration_since(time) < RECENT);
-    if is_recent(failures.last(CauseClass::Corrupt)) {
+    if is_recent(recent.last(CauseClass::Corrupt)) {
         let text = "data or evidence failed verification within the hour".to_owned();
         tell(Health::Bad, text, "look at the failures below; each says what to do");
     }
-    if is_recent(failures.last(CauseClass::Denied)) {
+    if is_recent(recent.last(CauseClass::Denied)) {
         let text = "files were refused within the hour: not signed as trust and policy ask for".to_owned();
         tell(Health::Warning, text, "look at the failures below; each says what to do");
     }
@@ -171,6 +165,7 @@ fn keys(overview: &Overview, now: Timestamp, tell: &mut impl FnMut(Health, Strin
 mod tests {
     use super::*;
     use crate::event::{Cause, DiskUsage, Finding, Refusal, ScrubTotals};
+    use crate::monitor::failures::Failures;
     use crate::monitor::status::{Reload, Scrubbed};
 
     const NOW: i64 = 1_700_000_000;
@@ -186,8 +181,8 @@ mod tests {
         status
     }
 
-    fn key(name: &str, first: Option<i64>, last: Option<i64>) -> TrustedKey {
-        TrustedKey { name: name.to_owned(), first, last, ..TrustedKey::default() }
+    fn key(name: &str, standing: &'static str, last: Option<i64>) -> TrustedKey {
+        TrustedKey { name: name.to_owned(), standing, last, ..TrustedKey::default() }
     }
 
     fn told(
@@ -196,13 +191,13 @@ mod tests {
         failures: &Failures,
         usage: &Usage,
     ) -> Vec<(Health, String)> {
-        let reasons = reasons(status, overview, failures, usage, 0, at(NOW));
+        let reasons = reasons(status, overview, &failures.recent, usage, 0, at(NOW));
         reasons.into_iter().map(|reason| (reason.level, reason.text)).collect()
     }
 
     #[test]
     fn all_is_well_where_nothing_is_wrong() {
-        let overview = Overview { keys: vec![key("a", None, None)], ..Overview::default() };
+        let overview = Overview { keys: vec![key("a", "trusted", None)], ..Overview::default() };
         assert_eq!(told(&serving(), &overview, &Failures::default(), &Usage::default()), []);
     }
 
@@ -211,20 +206,8 @@ mod tests {
         let overview = Overview::default();
         let mut status = serving();
         let mut failures = Failures::default();
-        let refusal = |cause| Refusal {
-            path: b"a",
-            cause,
-            detail: "",
-            block: None,
-            level: None,
-            expected: None,
-            found: None,
-            client: None,
-            served: false,
-            record: None,
-        };
-        failures.add(&refusal(Cause::Unsigned), at(NOW - 10));
-        failures.add(&refusal(Cause::BadBlock), at(NOW - 10));
+        failures.add(&Refusal::plain(b"a", Cause::Unsigned), at(NOW - 10));
+        failures.add(&Refusal::plain(b"a", Cause::BadBlock), at(NOW - 10));
         status.relax("accept = \"ima-v2\"");
         status.reload = Some(Reload::new("trust", "no keys", false));
         let findings = [(Finding::Orphan, 3)].into();
@@ -254,18 +237,7 @@ mod tests {
     #[test]
     fn failures_count_for_an_hour() {
         let mut failures = Failures::default();
-        let refusal = Refusal {
-            path: b"a",
-            cause: Cause::Truncated,
-            detail: "",
-            block: None,
-            level: None,
-            expected: None,
-            found: None,
-            client: None,
-            served: false,
-            record: None,
-        };
+        let refusal = Refusal::plain(b"a", Cause::Truncated);
         failures.add(&refusal, at(NOW - 3600));
         let (overview, usage) = (Overview::default(), Usage::default());
         assert_eq!(told(&serving(), &overview, &failures, &usage), []);
@@ -291,11 +263,11 @@ mod tests {
     fn keys_are_told_of_in_time() {
         let day = 24 * 3600;
         let keys = [
-            ("trusted", key("t", None, Some(NOW + 31 * day))),
-            ("expiring", key("soon", None, Some(NOW + 29 * day))),
-            ("expired", key("old", None, Some(NOW - 1))),
-            ("not yet valid", key("new", Some(NOW + 1), None)),
-            ("revoked", TrustedKey { revoked_by: Some("x".to_owned()), ..key("r", None, None) }),
+            ("trusted", key("t", "trusted", Some(NOW + 31 * day))),
+            ("expiring", key("soon", "trusted", Some(NOW + 29 * day))),
+            ("expired", key("old", "expired", Some(NOW - 1))),
+            ("not yet valid", key("new", "not yet valid", Some(NOW + day))),
+            ("revoked", key("r", "revoked", Some(NOW + day))),
         ];
         for (state, key) in &keys {
             assert_eq!(key_state(key, at(NOW)), *state);
@@ -305,8 +277,8 @@ mod tests {
         let told = told(&serving(), &overview, &Failures::default(), &Usage::default());
         let texts: Vec<_> = told.iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(texts, ["keys that expire within 30 days: soon", "keys that are expired: old"]);
-        let old = Overview { keys: vec![key("old", None, Some(NOW - 1))], ..Overview::default() };
-        let reasons = reasons(&serving(), &old, &Failures::default(), &Usage::default(), 0, at(NOW));
+        let old = Overview { keys: vec![key("old", "expired", Some(NOW - 1))], ..Overview::default() };
+        let reasons = reasons(&serving(), &old, &Recent::default(), &Usage::default(), 0, at(NOW));
         assert_eq!(reasons[0].text, "no trusted key counts now");
     }
 }

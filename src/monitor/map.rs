@@ -63,7 +63,7 @@ fn below(place: Place, arity: u32, blocks: u64) -> Range<u64> {
 /// The file's blocks in runs, from the first block to the last.
 pub(super) fn runs(survey: &Survey, file: Option<&File>) -> Vec<Run> {
     let all = blocks(survey);
-    let is_known = file.is_some_and(File::is_known);
+    let is_known = file.is_some_and(|file| file.is_known(&survey.version));
     let places = file.into_iter().flat_map(|file| file.bad.keys());
     let mut bad: Vec<_> = places.map(|place| below(*place, survey.arity, all)).collect();
     bad.sort_unstable_by_key(|range| range.start);
@@ -143,24 +143,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn survey(blocks: u64, good: &[Range<u64>]) -> Survey {
-        Survey { size: blocks * 4096, block_size: 4096, arity: 128, good: good.to_vec() }
+        Survey { size: blocks * 4096, block_size: 4096, arity: 128, good: good.to_vec(), ..Survey::default() }
     }
 
     fn failing(places: &[Place]) -> Failures {
         let mut failures = Failures::default();
         for (level, block) in places {
-            let refusal = Refusal {
-                path: b"a",
-                cause: Cause::BadBlock,
-                detail: "",
-                block: Some(*block),
-                level: *level,
-                expected: None,
-                found: None,
-                client: None,
-                served: false,
-                record: None,
-            };
+            let (block, level) = (Some(*block), *level);
+            let refusal = Refusal { block, level, ..Refusal::plain(b"a", Cause::BadBlock) };
             failures.add(&refusal, Timestamp::UNIX_EPOCH);
         }
         failures
@@ -207,9 +197,13 @@ mod tests {
         let mut failures = Failures::default();
         let (cause, detail) = (Cause::BadBlock, String::new());
         let failed = vec![FailedBlock { cause, block: 2, level: None, detail }];
+        failures.check(b"a", Some(survey(4, &[]).version), Timestamp::UNIX_EPOCH);
         failures.checked(b"a", &Ok(Examined::Blocks { failed, count: 1 }), Timestamp::UNIX_EPOCH);
         let runs = runs(&survey(4, &[]), failures.of(b"a"));
         assert_eq!(told(&runs), [(0, 2, "good"), (2, 1, "bad"), (3, 1, "good")]);
+        let another = Survey { version: [1; 32], ..survey(4, &[]) };
+        let runs = super::runs(&another, failures.of(b"a"));
+        assert_eq!(told(&runs), [(0, 2, "unknown"), (2, 1, "bad"), (3, 1, "unknown")]);
     }
 
     #[test]

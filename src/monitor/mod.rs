@@ -168,7 +168,6 @@ impl Monitor {
     pub fn set_policy(&self, mode: &str, keys: usize) {
         let mut status = self.status.write();
         mode.clone_into(&mut status.mode);
-        status.keys = keys;
         status.relaxed.clear();
         self.metrics.trusted_keys.set(keys as u64);
         self.metrics.relaxed.set(u64::from(status.is_relaxed()));
@@ -295,11 +294,11 @@ impl Monitor {
             audit_lines_dropped: metrics.lines_dropped.get(),
         };
         let overview = self.insight().map(|insight| insight.overview()).unwrap_or_default();
-        let failures = self.failures.lock().clone();
+        let recent = self.failures.lock().recent.clone();
         Snapshot::new(View {
             status: &self.status.read(),
             overview,
-            failures: &failures,
+            recent,
             usage,
             totals,
             refused: metrics.refusals().filter(|(_, count)| *count > 0).collect(),
@@ -320,19 +319,19 @@ impl Monitor {
         };
         let failures = self.failures.lock();
         let file = failures.of(&path).cloned();
-        let failed = failures.recent().any(|entry| *entry.path == *path);
+        let failed = failures.recent.entries.iter().any(|entry| *entry.path == *path);
         drop(failures);
         let runs = survey.as_ref().map(|survey| map::runs(survey, file.as_ref())).unwrap_or_default();
         (survey.is_some() || file.is_some() || failed).then_some(Known { path, survey, file, runs })
     }
 
-    /// Has all of the file at `path` read and proven, behind the caller's back; false when it is under way already,
-    /// or too many others are.
-    fn check(self: &Arc<Self>, path: Vec<u8>) -> bool {
+    /// Has all of the file at `path`, in this version, read and proven, behind the caller's back; false when it is
+    /// under way already, or too many others are.
+    fn check(self: &Arc<Self>, path: Vec<u8>, version: Option<[u8; 32]>) -> bool {
         let (Some(insight), Ok(permit)) = (self.insight(), self.checks.clone().try_acquire_owned()) else {
             return false;
         };
-        if !self.failures.lock().check(&path, Timestamp::now()) {
+        if !self.failures.lock().check(&path, version, Timestamp::now()) {
             return false;
         }
         let monitor = self.clone();
@@ -386,7 +385,7 @@ impl Sink for Monitor {
                 let mut status = self.status.write();
                 status.phase = Phase::Serving;
                 status.addresses = Some((nfs, monitor));
-                (status.store, status.mode, status.keys) = (clip(store, CLIP), clip(mode, CLIP), keys);
+                (status.store, status.mode) = (clip(store, CLIP), clip(mode, CLIP));
                 metrics.serving.set(1);
                 metrics.trusted_keys.set(keys as u64);
                 metrics.relaxed.set(u64::from(status.is_relaxed()));
@@ -514,17 +513,14 @@ mod tests {
     use std::time::Duration;
 
     fn refusal(path: &[u8], served: bool) -> Event<'_> {
+        let client = Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(7), gid: Some(8) };
+        let client = Some(client);
         Event::Refused(Refusal {
-            path,
-            cause: Cause::BadBlock,
             detail: "line\nbreak",
             block: Some(3),
-            level: None,
-            expected: None,
-            found: None,
-            client: Some(Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(7), gid: Some(8) }),
+            client,
             served,
-            record: None,
+            ..Refusal::plain(path, Cause::BadBlock)
         })
     }
 

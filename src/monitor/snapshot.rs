@@ -2,14 +2,13 @@
 //!
 //! As JSON it is the answer to `/api/v1/status`; `openapi.json` has its shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::fact::{class_name, json_path};
-use super::failures::{Entry, Failures};
+use super::failures::{Entry, Recent};
 use super::health::{Health, Reason, key_state, reasons};
 use super::status::{Phase, Reload, Status};
 use crate::event::{Cause, Overview, Usage};
@@ -44,7 +43,7 @@ pub(super) struct Snapshot {
     /// By cause; those that occurred.
     pub(super) refused: BTreeMap<&'static str, u64>,
     /// The last failures, newest first.
-    pub(super) failing: Vec<Failing>,
+    pub(super) failing: VecDeque<Entry>,
     pub(super) last_event: u64,
     /// Whether anything relaxes enforcement.
     #[serde(skip)]
@@ -126,60 +125,12 @@ pub(super) struct Totals {
     pub(super) audit_lines_dropped: u64,
 }
 
-/// A failure, or the same one many times.
-#[derive(Debug, Serialize)]
-pub(super) struct Failing {
-    pub(super) path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) path_hex: Option<String>,
-    pub(super) cause: &'static str,
-    pub(super) class: &'static str,
-    pub(super) detail: String,
-    pub(super) block: Option<u64>,
-    pub(super) level: Option<u8>,
-    pub(super) expected: Option<String>,
-    pub(super) found: Option<String>,
-    pub(super) client: Option<SocketAddr>,
-    pub(super) uid: Option<u32>,
-    pub(super) served: bool,
-    pub(super) times: u64,
-    pub(super) last: Timestamp,
-    pub(super) remedy: &'static str,
-    /// The path's bytes.
-    #[serde(skip)]
-    pub(super) bytes: Box<[u8]>,
-}
-
-impl From<&Entry> for Failing {
-    fn from(entry: &Entry) -> Self {
-        let (path, path_hex) = json_path(&entry.path);
-        Self {
-            path,
-            path_hex,
-            cause: entry.cause.as_str(),
-            class: class_name(entry.cause.class()),
-            detail: entry.detail.clone(),
-            block: entry.block,
-            level: entry.level,
-            expected: entry.expected.clone(),
-            found: entry.found.clone(),
-            client: entry.client,
-            uid: entry.uid,
-            served: entry.served,
-            times: entry.times,
-            last: entry.last,
-            remedy: entry.cause.remedy(),
-            bytes: entry.path.clone(),
-        }
-    }
-}
-
 /// What a snapshot is made of.
 #[derive(Debug)]
 pub(super) struct View<'a> {
     pub(super) status: &'a Status,
     pub(super) overview: Overview,
-    pub(super) failures: &'a Failures,
+    pub(super) recent: Recent,
     pub(super) usage: Usage,
     pub(super) totals: Totals,
     /// By cause.
@@ -191,9 +142,9 @@ pub(super) struct View<'a> {
 impl Snapshot {
     /// What is shown of `view`.
     pub(super) fn new(view: View<'_>) -> Self {
-        let View { status, overview, failures, usage, totals, refused, last_event, now } = view;
+        let View { status, overview, recent, usage, totals, refused, last_event, now } = view;
         let dropped = totals.audit_lines_dropped;
-        let reasons = reasons(status, &overview, failures, &usage, dropped, now);
+        let reasons = reasons(status, &overview, &recent, &usage, dropped, now);
         let health = reasons.iter().map(|reason| reason.level).max().unwrap_or(Health::Good);
         // One that no calendar has is never.
         let second = |second: Option<i64>| second.and_then(|second| Timestamp::from_second(second).ok());
@@ -263,7 +214,7 @@ impl Snapshot {
             },
             totals,
             refused: refused.into_iter().map(|(cause, count)| (cause.as_str(), count)).collect(),
-            failing: failures.recent().map(Failing::from).collect(),
+            failing: recent.entries,
             last_event,
             is_relaxed: status.is_relaxed(),
             usage,

@@ -78,7 +78,6 @@ pub(super) struct Status {
     pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(super) store: String,
     pub(super) mode: String,
-    pub(super) keys: usize,
     /// The settings that relax enforcement.
     pub(super) relaxed: Vec<String>,
     pub(super) reload: Option<Reload>,
@@ -102,7 +101,6 @@ impl Status {
             addresses: None,
             store: String::new(),
             mode: String::new(),
-            keys: 0,
             relaxed: Vec::new(),
             reload: None,
             down: BTreeSet::new(),

@@ -6,9 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::cli::{Ends, command, keygen};
+use serde_json::Value;
+
+use crate::cli::{Ends, command, flip, keygen};
 use crate::cli_serve::events;
-use crate::support::{Served, Site, eventually, write_private};
+use crate::support::{Client, NFS3ERR_IO, Served, Site, content, eventually, write_private};
 
 const OLD: &str = "old-0123456789abcdef";
 const NEW: &str = "new-0123456789abcdef";
@@ -45,6 +47,55 @@ fn the_monitor_is_seen_by_those_with_the_token() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(ask(served.monitor, &format!("GET {path}"), None).0, 200);
     }
+}
+
+/// The blocks of a file by what they are: first, how many, and what.
+fn map(file: &Value) -> Vec<(u64, u64, &str)> {
+    let number = |run: &Value, name: &str| run[name].as_u64().unwrap();
+    let runs = file["map"].as_array().unwrap().iter();
+    runs.map(|run| (number(run, "first"), number(run, "count"), run["state"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn a_file_shows_what_was_proven_and_a_check_reads_the_rest() {
+    let site = Site::new();
+    site.put("f", &content(1, 20 * 4096));
+    site.sign(&[]);
+    for block in [5, 9] {
+        flip(&site.tree().join("f"), block * 4096 + 7);
+    }
+    let token = site.path("monitor.token");
+    put_token(&token, OLD);
+    let served = site.serve(&["--monitor-token", token.to_str().unwrap()]);
+    let file = || {
+        let (status, answer) = ask(served.monitor, "GET /api/v1/files?path=f", Some(OLD));
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Value>(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    assert_eq!(map(&file()), [(0, 20, "unknown")]);
+    let mut client = Client::connect(served.nfs);
+    let handle = client.find("f").unwrap();
+    assert!(client.read(&handle, 17 * 4096, 4096).is_ok());
+    assert_eq!(client.read(&handle, 5 * 4096, 4096), Err(NFS3ERR_IO));
+    let known = [(0, 5, "unknown"), (5, 1, "bad"), (6, 11, "unknown"), (17, 1, "good"), (18, 2, "unknown")];
+    assert_eq!(map(&file()), known);
+    // To look is not enough to make it read.
+    let check = "POST /api/v1/files/check?path=f";
+    assert_eq!(ask(served.monitor, check, None).0, 401);
+    assert_eq!(ask(served.monitor, &check.replace("=f", "=g"), Some(OLD)).0, 404);
+    assert_eq!(ask(served.monitor, check, Some(OLD)).0, 202);
+    eventually("all of it is read", || file()["checked"]["running"] == false);
+    let file = file();
+    assert_eq!(file["checked"]["failing_blocks"], 2, "{file:#}");
+    let known = [(0, 5, "good"), (5, 1, "bad"), (6, 3, "good"), (9, 1, "bad"), (10, 10, "good")];
+    assert_eq!(map(&file), known);
+
+    // Another version of it was not read.
+    site.put("f", &content(2, 20 * 4096));
+    site.sign(&[]);
+    let (_, answer) = ask(served.monitor, "GET /api/v1/files?path=f", Some(OLD));
+    let file: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert!(map(&file).iter().all(|(_, _, state)| *state != "good"), "{file:#}");
 }
 
 #[test]

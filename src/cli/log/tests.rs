@@ -66,16 +66,9 @@ const HOSTILE: &[u8] = b"x\nMESSAGE=forged\n<0>Jan  1 00:00:00 su: root\r\x1b[2J
 fn refuse() {
     let monitor = Monitor::new(Options::default()).unwrap();
     monitor.emit(&Event::Refused(Refusal {
-        path: HOSTILE,
-        cause: Cause::BadBlock,
         detail: "line\nPRIORITY=0",
         block: Some(3),
-        level: None,
-        expected: None,
-        found: None,
-        client: None,
-        served: false,
-        record: None,
+        ..Refusal::plain(HOSTILE, Cause::BadBlock)
     }));
     assert!(monitor.close());
 }

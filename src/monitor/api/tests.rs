@@ -26,6 +26,7 @@ impl Insight for Export {
     fn overview(&self) -> Overview {
         let key = TrustedKey {
             name: "release".to_owned(),
+            standing: "trusted",
             kind: "key",
             last: Some(4_102_444_800),
             ..TrustedKey::default()
@@ -35,7 +36,13 @@ impl Insight for Export {
 
     async fn survey(&self, path: &[u8]) -> Option<Survey> {
         let good = vec![64..80, 80..100];
-        (path == b"a").then_some(Survey { size: 256 * 4096 - 7, block_size: 4096, arity: 128, good })
+        (path == b"a").then_some(Survey {
+            size: 256 * 4096 - 7,
+            block_size: 4096,
+            arity: 128,
+            good,
+            ..Survey::default()
+        })
     }
 
     async fn examine(&self, path: &[u8]) -> Result<Examined, String> {
@@ -80,18 +87,9 @@ impl Running {
     }
 
     fn refuse(&self, path: &[u8], block: Option<u64>) {
-        self.monitor.emit(&Happening::Refused(Refusal {
-            path,
-            cause: Cause::BadBlock,
-            detail: "",
-            block,
-            level: None,
-            expected: Some(&[1; 32]),
-            found: Some(&[2; 32]),
-            client: None,
-            served: false,
-            record: None,
-        }));
+        let (expected, found) = (Some(&[1; 32][..]), Some(&[2; 32][..]));
+        let refusal = Refusal { block, expected, found, ..Refusal::plain(path, Cause::BadBlock) };
+        self.monitor.emit(&Happening::Refused(refusal));
     }
 
     fn relax(&self, setting: &str) {
@@ -353,8 +351,8 @@ async fn a_check_runs_behind_its_answer_and_is_told() {
     let running = running().await;
     running.refuse(b"a", Some(77));
     // What may ask for it is a matter of who lets requests in.
-    assert!(running.monitor.check(b"a".to_vec()));
-    assert!(!running.monitor.check(b"a".to_vec()), "it is under way");
+    assert!(running.monitor.check(b"a".to_vec(), Some(Survey::default().version)));
+    assert!(!running.monitor.check(b"a".to_vec(), None), "it is under way");
     let (_, file) = running.get("/api/v1/files?path=a").await;
     assert_eq!(file["checked"]["running"], true);
     assert_eq!(file["bad"][0]["block"], 77, "until it is known better");
@@ -366,8 +364,8 @@ async fn a_check_runs_behind_its_answer_and_is_told() {
     assert_eq!((&file["checked"]["failing_blocks"], &file["bad"]), (&0.into(), &json!([])));
     assert_eq!(file["map"], json!([{ "first": 0, "count": 256, "state": "good" }]));
     assert_eq!(*running.export.asked.lock(), [b"a"]);
-    assert!(running.monitor.check(b"b".to_vec()) && running.monitor.check(b"c".to_vec()));
-    assert!(!running.monitor.check(b"d".to_vec()), "two at a time");
+    assert!(running.monitor.check(b"b".to_vec(), None) && running.monitor.check(b"c".to_vec(), None));
+    assert!(!running.monitor.check(b"d".to_vec(), None), "two at a time");
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ fn bad(out: &mut String, known: &Known) -> fmt::Result {
 /// The failures of this file among the last ones.
 fn history(out: &mut String, snapshot: &Snapshot, known: &Known) -> fmt::Result {
     out.push_str("<section id=\"history\" data-live>\n<h2>Last failures of this file</h2>\n");
-    let mut entries = snapshot.failing.iter().filter(|entry| *entry.bytes == *known.path).peekable();
+    let mut entries = snapshot.failing.iter().filter(|entry| *entry.path == *known.path).peekable();
     if entries.peek().is_none() {
         out.push_str("<p class=\"good\">None among the last ones.</p>\n</section>\n");
         return Ok(());
@@ -188,16 +188,16 @@ fn history(out: &mut String, snapshot: &Snapshot, known: &Known) -> fmt::Result 
             out,
             "<li>{}: {}, {}",
             second(entry.last),
-            html(entry.cause),
-            place(entry.block, entry.level)
+            html(entry.refused.cause),
+            place(entry.refused.block, entry.refused.level)
         )?;
-        if let Some(client) = entry.client {
+        if let Some(client) = entry.refused.client {
             write!(out, ", asked for by {client}")?;
         }
         if entry.times > 1 {
             write!(out, ", {} times", entry.times)?;
         }
-        writeln!(out, "; {}", html(entry.remedy))?;
+        writeln!(out, "; {}", html(entry.refused.remedy))?;
     }
     out.push_str("</ul>\n</section>\n");
     Ok(())

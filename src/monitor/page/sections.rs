@@ -1,9 +1,11 @@
 //! The sections of the page `/`.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write};
 
 use super::{Bytes, PATH, item, link, second, text};
-use crate::monitor::snapshot::{Failing, Key, Scrub, Snapshot};
+use crate::monitor::failures::Entry;
+use crate::monitor::snapshot::{Key, Scrub, Snapshot};
 use crate::monitor::text::{clip, html, printable};
 
 /// What relaxes enforcement, loudly.
@@ -54,7 +56,7 @@ pub(super) fn health(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 }
 
 /// What failed last.
-pub(super) fn failures(out: &mut String, failing: &[Failing]) -> fmt::Result {
+pub(super) fn failures(out: &mut String, failing: &VecDeque<Entry>) -> fmt::Result {
     out.push_str("<section id=\"failures\" data-live>\n<h2>Last failures</h2>\n");
     if failing.is_empty() {
         out.push_str("<p class=\"good\">None.</p>\n</section>\n");
@@ -81,36 +83,32 @@ pub(super) fn place(block: Option<u64>, level: Option<u8>) -> String {
     }
 }
 
-fn row(out: &mut String, entry: &Failing) -> fmt::Result {
-    let path = html(&clip(&printable(&entry.bytes), PATH));
+fn row(out: &mut String, entry: &Entry) -> fmt::Result {
+    let refused = &entry.refused;
+    let path = html(&clip(&refused.shown, PATH));
     let path = if path.is_empty() { "/" } else { &path };
-    write!(
-        out,
-        "<tr data-path=\"{}\"><td class=\"time\">{}",
-        html(&printable(&entry.bytes)),
-        second(entry.last)
-    )?;
+    write!(out, "<tr data-path=\"{}\"><td class=\"time\">{}", html(&refused.shown), second(entry.last))?;
     if entry.times > 1 {
         write!(out, "<br><small>{} times</small>", entry.times)?;
     }
-    write!(out, "<td><a href=\"{}\"><code>{path}</code></a>", html(&link(&entry.bytes)))?;
-    write!(out, "<td><span class=\"bad\">{}</span>", html(entry.cause))?;
-    if entry.served {
+    write!(out, "<td><a href=\"{}\"><code>{path}</code></a>", html(&link(&entry.path)))?;
+    write!(out, "<td><span class=\"bad\">{}</span>", html(refused.cause))?;
+    if refused.served {
         out.push_str(" <strong class=\"bad\">served</strong>");
     }
-    if !entry.detail.is_empty() {
-        write!(out, "<br><small>{}</small>", html(&printable(entry.detail.as_bytes())))?;
+    if !refused.detail.is_empty() {
+        write!(out, "<br><small>{}</small>", html(&printable(refused.detail.as_bytes())))?;
     }
-    write!(out, "<td>{}<td class=\"hash\">", place(entry.block, entry.level))?;
-    hashes(out, entry.expected.as_deref(), entry.found.as_deref())?;
+    write!(out, "<td>{}<td class=\"hash\">", place(refused.block, refused.level))?;
+    hashes(out, refused.expected.as_deref(), refused.found.as_deref())?;
     out.push_str("<td>");
-    if let Some(client) = entry.client {
+    if let Some(client) = refused.client {
         write!(out, "{client}")?;
     }
-    if let Some(uid) = entry.uid {
+    if let Some(uid) = refused.uid {
         write!(out, "<br><small>uid {uid}</small>")?;
     }
-    writeln!(out, "<td>{}", html(entry.remedy))
+    writeln!(out, "<td>{}", html(refused.remedy))
 }
 
 /// The hash that was asked for, and that of what there was.

@@ -18,7 +18,8 @@ fn snapshot(status: &Status, overview: Overview, failures: &Failures) -> Snapsho
     let usage = Usage { disk: DiskUsage { capacity: 1, ..DiskUsage::default() }, ..Usage::default() };
     let totals = Totals { reads: 12345, audit_lines_dropped: 3, ..Totals::default() };
     let (refused, now) = (vec![(Cause::BadBlock, 4)], Timestamp::UNIX_EPOCH);
-    Snapshot::new(View { status, overview, failures, usage, totals, refused, last_event: 9, now })
+    let recent = failures.recent.clone();
+    Snapshot::new(View { status, overview, recent, usage, totals, refused, last_event: 9, now })
 }
 
 fn page(status: &Status, overview: Overview, failures: &Failures) -> String {
@@ -28,18 +29,10 @@ fn page(status: &Status, overview: Overview, failures: &Failures) -> String {
 
 fn refuse(failures: &mut Failures, path: &[u8], detail: &str) {
     let client = Client { address: "192.0.2.7:700".parse().unwrap(), uid: Some(1234), gid: None };
-    let refusal = Refusal {
-        path,
-        cause: Cause::BadBlock,
-        detail,
-        block: Some(77),
-        level: None,
-        expected: Some(&[0xab; 32]),
-        found: Some(&[0xcd; 32]),
-        client: Some(client),
-        served: false,
-        record: None,
-    };
+    let (expected, found) = (Some(&[0xab; 32][..]), Some(&[0xcd; 32][..]));
+    let client = Some(client);
+    let refusal =
+        Refusal { detail, block: Some(77), expected, found, client, ..Refusal::plain(path, Cause::BadBlock) };
     failures.add(&refusal, Timestamp::UNIX_EPOCH);
 }
 
@@ -135,7 +128,8 @@ fn a_failure_says_who_where_why_and_what_to_do() {
 
 #[test]
 fn what_is_exported_is_there() {
-    let key = TrustedKey { name: "release".to_owned(), last: Some(60), ..TrustedKey::default() };
+    let name = "release".to_owned();
+    let key = TrustedKey { name, standing: "trusted", last: Some(60), ..TrustedKey::default() };
     let overview = Overview {
         stores: vec!["local /srv".to_owned(), "nfs://other/".to_owned()],
         keys: vec![key],
@@ -158,7 +152,13 @@ fn what_is_exported_is_there() {
 fn a_file_shows_which_of_its_blocks_are_bad() {
     let mut failures = Failures::default();
     refuse(&mut failures, b"a", "");
-    let survey = Survey { size: 256 * 4096, block_size: 4096, arity: 128, good: vec![64..80, 80..100] };
+    let survey = Survey {
+        size: 256 * 4096,
+        block_size: 4096,
+        arity: 128,
+        good: vec![64..80, 80..100],
+        ..Survey::default()
+    };
     let file = failures.of(b"a").cloned();
     let runs = map::runs(&survey, file.as_ref());
     let known = Known { path: b"a".to_vec(), survey: Some(survey), file, runs };
@@ -175,8 +175,9 @@ fn a_checked_file_has_no_unknown_blocks() {
     let mut failures = Failures::default();
     let (cause, detail) = (Cause::BadTreeBlock, "x".to_owned());
     let failed = vec![FailedBlock { cause, block: 1, level: Some(0), detail }];
+    failures.check(b"a", Some(Survey::default().version), Timestamp::UNIX_EPOCH);
     failures.checked(b"a", &Ok(Examined::Blocks { failed, count: 1 }), Timestamp::UNIX_EPOCH);
-    let survey = Survey { size: 256 * 4096, block_size: 4096, arity: 128, good: Vec::new() };
+    let survey = Survey { size: 256 * 4096, block_size: 4096, arity: 128, ..Survey::default() };
     let file = failures.of(b"a").cloned();
     let runs = map::runs(&survey, file.as_ref());
     let known = Known { path: b"a".to_vec(), survey: Some(survey), file, runs };
