@@ -30,10 +30,11 @@ use crate::monitor::{Access, AccessError, AccessFiles, Monitor, MonitorError, Op
 use crate::policy::Mode;
 use crate::proto::mount3::Mount3;
 use crate::proto::nfs3::Nfs3;
-use crate::proto::rpc::{Limits, Program, Server, raise_descriptor_limit, rpcbind};
+use crate::proto::rpc::{Limits, Program, Server, rpcbind};
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{StoreError, StorePath};
+use crate::sys::descriptors;
 use insight::Watched;
 use measuring::MeasuringTrouble;
 use policies::PolicyTrouble;
@@ -167,7 +168,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens store, trust and state, binds both addresses, and tells rpcbind of them if it is to know.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         // Looked at first, so that no change from here on goes unnoticed.
         let revocations = Revocations::new(&settings.trust);
         let keyring = load_trust(&settings.trust, settings.accept, settings.mode)?;

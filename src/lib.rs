@@ -26,7 +26,7 @@
 //! | 0 | [`event`] | what happens, and where it goes |
 //! | 0 | [`disk_cache`] | blocks on a local disk, to be proven again when they are read back |
 //! | 0 | [`wire`] | XDR and the records of RPC |
-//! | 0 | [`sys`] | system calls that no crate wraps, memory for reads, files that keep secrets; unsafe code lives here and in the hash kernels of [`verity`] alone |
+//! | 0 | [`sys`] | system calls that no crate wraps, memory for reads, descriptors, files that keep secrets; unsafe code lives here and in the hash kernels of [`verity`] alone |
 //!
 //! [`verity`], [`sign`] and [`policy`] do no I/O and know no clock. [`proto`] and [`monitor`] meet
 //! only through [`export`] and [`event`].

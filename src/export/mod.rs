@@ -49,6 +49,7 @@ use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
 use crate::store::{Failover, Guarded, Patient, Store, StoreError, StorePath};
+use crate::sys::descriptors;
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
@@ -71,6 +72,8 @@ pub use xattrs::NAMES_HELD;
 
 /// Files held open at most: each takes two descriptors.
 const OPEN_FILES: usize = 256;
+/// Of so many descriptors that are left, there is a file held open for one.
+const FILE_SHARE: usize = 16;
 /// Verdicts kept at most.
 const VERDICTS: usize = 104 * 1024;
 
@@ -187,7 +190,7 @@ impl Export {
             cache: cache::BlockCache::new(options.cache_bytes, options.disk_cache, options.sink.clone()),
             sink: options.sink,
             verdicts: Cache::new(VERDICTS),
-            open_files: Cache::new(OPEN_FILES),
+            open_files: Cache::new(OPEN_FILES.min(descriptors::left() / FILE_SHARE).max(1)),
             mirror: proof_directory::Mirror::new(options.proof_directory),
             damages: damage::Damages::new(),
             listings: listing::Listings::new(),

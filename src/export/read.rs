@@ -237,9 +237,7 @@ impl Export {
         }
         let file = match self.store.open(&node.path).await {
             Err(error) if error.kind == StoreErrorKind::Exhausted => {
-                // Our own open files are what can be given up.
-                self.open_files.clear();
-                self.trust.relieve();
+                self.relieve();
                 self.store.open(&node.path).await
             }
             other => other,
@@ -303,6 +301,12 @@ impl Export {
         });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
+    }
+
+    /// Gives up the descriptors that can be had again: those of open files.
+    pub fn relieve(&self) {
+        self.open_files.clear();
+        self.trust.relieve();
     }
 
     pub(super) fn report_finding(

@@ -4,5 +4,6 @@
 //! code, in the modules that say so.
 
 pub mod buffers;
+pub mod descriptors;
 pub mod fsverity;
 pub mod secret;

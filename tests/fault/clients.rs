@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use nfs_verity::proto::rpc::raise_descriptor_limit;
+use nfs_verity::sys::descriptors;
 use rustix::net::sockopt::set_socket_linger;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::siege::{
     FILE, HEADER, READ_MAX, Siege, answer, arguments, call, connect, connect_narrow, put_zeros, read, record,
 };
-use super::support::{MOUNT, NFS, Random, receive_record};
+use super::support::{Client, MOUNT, NFS, Random, Site, eventually, receive_record};
 
 const NULL: (u32, u32, u32) = (NFS, 3, 0);
 const GETATTR: (u32, u32, u32) = (NFS, 3, 1);
@@ -188,7 +189,7 @@ fn resets_at_any_moment_are_survived() {
 
 #[test]
 fn two_thousand_connections_are_held_and_served() {
-    assert!(raise_descriptor_limit() >= 4096, "needs 4096 descriptors: raise the hard limit (ulimit -Hn)");
+    assert!(descriptors::raise_limit() >= 4096, "needs 4096 descriptors: raise the hard limit (ulimit -Hn)");
     let mut siege = Siege::begin(|_| {});
     let file = siege.client().find(FILE).unwrap();
     let mut streams = Vec::new();
@@ -226,9 +227,38 @@ fn a_gateway_out_of_descriptors_goes_on() {
     }
     siege.others_are_served();
     drop(streams);
-    let cut = "nfs_verity_disconnects_total{reason=\"out of descriptors\"}";
+    let cut = "nfs_verity_disconnects_total{reason=\"too many connections\"}";
     assert!(siege.gateway.metric(cut) > 0.0);
     siege.end();
+}
+
+#[test]
+fn descriptors_that_files_hold_are_given_up_for_a_connection() {
+    let site = Site::new();
+    let names: Vec<String> = (0..20).map(|n| format!("many/{n}")).collect();
+    names.iter().for_each(|name| site.put(name, b"one of many"));
+    site.sign(&[]);
+    let served = site.serve(&[]);
+    let read_all = || {
+        let mut client = Client::connect(served.nfs);
+        client.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        for name in &names {
+            let file = client.find(name).unwrap();
+            assert_eq!(client.read(&file, 0, 100).unwrap().0, b"one of many");
+        }
+    };
+    read_all();
+    eventually("nobody is connected", || served.metric("nfs_verity_connections") == 0.0);
+    let mut open = 0;
+    eventually("descriptors are as they stay", || {
+        let before = open;
+        open = std::fs::read_dir(format!("/proc/{}/fd", served.child.id())).unwrap().count() as u64;
+        open == before
+    });
+    // There are none left, and no connection that could be cut.
+    let limit = Rlimit { current: Some(open), ..getrlimit(Resource::Nofile) };
+    prlimit(Some(Pid::from_child(&served.child)), Resource::Nofile, limit).unwrap();
+    read_all();
 }
 
 #[test]

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nfs_verity::event::{Event, Sink};
-use nfs_verity::proto::rpc::{
-    BoxFuture, CallContext, Limits, Outcome, Program, Server, raise_descriptor_limit,
-};
+use nfs_verity::proto::rpc::{BoxFuture, CallContext, Limits, Outcome, Program, Server};
+use nfs_verity::sys::descriptors;
 use nfs_verity::wire::{Reader, Writer};
 use parking_lot::Mutex;
 use rustix::net::sockopt::set_socket_linger;
@@ -416,7 +415,7 @@ async fn resets_right_after_connect_leave_it_well() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_open_connections_leave_others_served() {
-    assert!(raise_descriptor_limit() >= 4500, "the test needs descriptors");
+    assert!(descriptors::raise_limit() >= 4500, "the test needs descriptors");
     let server = Running::start(Limits::default()).await;
     let before = resident();
     let mut open = Vec::new();
@@ -489,7 +488,7 @@ async fn half_sent_records_do_not_keep_others_from_sending_theirs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_read_no_replies_starve_nobody_and_memory_stays_bounded() {
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     let server = Running::start(Limits::default()).await;
     let mut deaf = Vec::new();
     for _ in 0..150 {

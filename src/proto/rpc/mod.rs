@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use call::{AuthStatus, AuthSys, Call, CallError, Credential};
-pub use server::{Limits, Server, raise_descriptor_limit};
+pub use server::{Limits, Server};
 
 use crate::wire::Writer;
 
@@ -72,6 +72,8 @@ pub trait Program: Send + Sync + 'static {
         let _ = (procedure, arguments);
         false
     }
+    /// Gives up descriptors that can be had again: the process has none left.
+    fn relieve(&self) {}
     /// Executes a call.
     fn call(
         self: Arc<Self>,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,6 +16,7 @@ use super::Program;
 use super::connection::Connection;
 use super::peers::{End, Hub, Peer};
 use crate::event::{Event, Sink};
+use crate::sys::descriptors;
 
 /// How long accepting rests when descriptors or memory are used up.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ pub struct Limits {
     /// Bytes of one record, that is of one call. 129 KiB by default.
     pub max_record: usize,
     /// Open connections; at the limit the one that is idle for longest gives way. 4096 by default,
-    /// and never more than three quarters of the descriptors the process may open.
+    /// and never more than three quarters of the descriptors that the process may still open when it begins.
     pub max_connections: usize,
     /// Calls of one connection that run at once; more stay unread. 128 by default.
     pub calls_per_connection: usize,
@@ -120,13 +120,17 @@ impl Server {
         let mut watch = JoinSet::new();
         let watched = Arc::clone(&hub);
         watch.spawn(async move { watched.watch().await });
-        let most = hub.limits.max_connections.min(descriptor_limit() / 4 * 3).max(1);
+        // Files need some, too.
+        let most = hub.limits.max_connections.min(descriptors::left() / 4 * 3).max(1);
+        // Open files were given up, and no connection came since. Only where that does not help is one cut.
+        let mut relieved = false;
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, address)) => {
+                        relieved = false;
                         if hub.connections() >= most {
                             hub.close_idle(1, "too many connections");
                         }
@@ -135,6 +139,11 @@ impl Server {
                     Err(error) if concerns_one_peer(&error) => {}
                     Err(error) => {
                         if is_exhaustion(&error) {
+                            hub.programs.iter().for_each(|program| program.relieve());
+                            if !relieved {
+                                relieved = true;
+                                continue;
+                            }
                             hub.close_idle(1 + hub.connections() / 32, "out of descriptors");
                         }
                         tokio::select! {
@@ -224,19 +233,4 @@ fn concerns_one_peer(error: &io::Error) -> bool {
 fn is_exhaustion(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC))
-}
-
-fn descriptor_limit() -> usize {
-    let soft = getrlimit(Resource::Nofile).current;
-    soft.and_then(|soft| usize::try_from(soft).ok()).unwrap_or(usize::MAX)
-}
-
-/// Raises the number of descriptors that the process may open as far as it may raise it itself,
-/// and returns what holds now.
-pub fn raise_descriptor_limit() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
-        return maximum.unwrap_or(u64::MAX);
-    }
-    current.unwrap_or(u64::MAX)
 }
