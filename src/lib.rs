@@ -37,7 +37,9 @@
 //! [`proto::nfs3`] or [`proto::nfs4`] decodes the arguments; [`export::Export::read`] turns the handle into an open file
 //! whose evidence was checked once, takes blocks from the cache of proven ones or reads the store
 //! into one buffer, hashes it, compares with leaves that are proven up to the signed root, and gives
-//! slices of that same buffer, which one vectored write sends.
+//! slices of that same buffer, which one vectored write sends. Blocks that another READ is just proving are
+//! waited for, and where a file is read from front to back and the store makes READs wait, what follows is proven
+//! before it is asked for.
 
 pub mod app;
 pub mod carrier;

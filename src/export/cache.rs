@@ -24,10 +24,20 @@ pub(super) enum Span {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     /// The first 32 bytes of the file digest, which covers algorithm, block size and salt.
     file: [u8; 32],
     span: Span,
+}
+
+impl Key {
+    pub(super) fn new(file: FileKey, span: Span) -> Self {
+        Self { file: file.0, span }
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
 }
 
 /// A file's part of the cache's keys.
@@ -43,6 +53,11 @@ impl FileKey {
 
     pub(super) const fn bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// A number that tells files apart, most of the time.
+    pub(super) fn spread(self) -> u64 {
+        self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 }
 
@@ -82,16 +97,30 @@ impl BlockCache {
 
     /// Whether the span is in memory or on disk.
     pub(super) fn has(&self, file: FileKey, span: Span) -> bool {
-        self.get(file, span).is_some()
-            || self.disk.as_ref().is_some_and(|disk| disk.has(&on_disk(file, span)))
+        self.get(file, span).is_some() || self.is_on_disk(file, span)
+    }
+
+    /// Whether the span is in memory. That somebody asks does not count as use.
+    pub(super) fn is_in_memory(&self, file: FileKey, span: Span) -> bool {
+        self.memory.contains_key(&Key { file: file.0, span })
+    }
+
+    /// Whether the span is on disk.
+    pub(super) fn is_on_disk(&self, file: FileKey, span: Span) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.has(&on_disk(file, span)))
     }
 
     /// Keeps what the store gave, on disk too.
     pub(super) fn insert(&self, file: FileKey, span: Span, bytes: Verified<Bytes>) {
+        self.insert_on_disk(file, span, &bytes);
+        self.memory.insert(Key { file: file.0, span }, bytes);
+    }
+
+    /// Keeps on disk alone what the store gave.
+    pub(super) fn insert_on_disk(&self, file: FileKey, span: Span, bytes: &Verified<Bytes>) {
         if let Some(disk) = &self.disk {
             disk.insert(&on_disk(file, span), bytes.get());
         }
-        self.memory.insert(Key { file: file.0, span }, bytes);
     }
 
     /// Keeps in memory what the disk gave and what is proven again.

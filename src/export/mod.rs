@@ -6,13 +6,16 @@
 //! beside its data: in extended attributes, in proofs of ranges, and by a change attribute that moves with it. What
 //! is proven may still be denied, by the operator's [`Rules`].
 
+mod ahead;
 mod cache;
 mod checked;
 mod damage;
 mod error;
 mod evidence;
 mod examine;
+mod fetch;
 mod fingerprint;
+mod flights;
 mod handle;
 mod heal;
 mod items;
@@ -30,6 +33,7 @@ mod reading;
 mod repair;
 mod rules;
 mod sources;
+mod streams;
 mod survey;
 mod trust;
 mod verified;
@@ -99,7 +103,7 @@ pub struct ExportOptions {
     pub mode: Mode,
     /// How claimed identities are taken.
     pub identity: Identity,
-    /// Bytes of proven blocks to keep in memory.
+    /// Bytes of proven blocks to keep in memory, those read ahead among them.
     pub cache_bytes: u64,
     /// Blocks of earlier reads on a local disk, if wanted; see [`open_disk_cache`].
     pub disk_cache: Option<Arc<DiskCache>>,
@@ -129,7 +133,9 @@ pub struct Export {
     trust: Arc<trust::Trust>,
     repairer: Arc<repair::Repairer>,
     nodes: nodes::Nodes,
-    cache: cache::BlockCache,
+    cache: Arc<cache::BlockCache>,
+    flights: Arc<flights::Flights>,
+    room: ahead::Room,
     verdicts: Cache<handle::Tag, trust::Verdict>,
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
     mirror: proof_directory::Mirror,
@@ -170,6 +176,9 @@ impl Export {
         let sources =
             sources::Sources::new(&first, &replicas, &options.carriers, options.sink.clone(), damaged);
         let sources = Arc::new(sources);
+        let room = ahead::Room::of(options.cache_bytes);
+        let cache_bytes = options.cache_bytes - room.bytes();
+        let cache = cache::BlockCache::new(cache_bytes, options.disk_cache, options.sink.clone());
         let wholes = whole::Wholes::new(options.whole_files, options.sink.clone());
         let trust = trust::Trust::new(options.namespace, sources.clone(), wholes, options.keyring);
         let trust = Arc::new(trust);
@@ -187,7 +196,9 @@ impl Export {
             trust,
             repairer,
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
-            cache: cache::BlockCache::new(options.cache_bytes, options.disk_cache, options.sink.clone()),
+            cache: Arc::new(cache),
+            flights: Arc::default(),
+            room,
             sink: options.sink,
             verdicts: Cache::new(VERDICTS),
             open_files: Cache::new(OPEN_FILES.min(descriptors::left() / FILE_SHARE).max(1)),
@@ -250,10 +261,11 @@ pub async fn open_disk_cache(
 impl Gauge for Export {
     fn usage(&self) -> Usage {
         let (cache_bytes, cache_capacity, cache_entries) = self.cache.usage();
+        let (held_bytes, held_entries) = self.flights.held();
         Usage {
-            cache_bytes,
-            cache_capacity,
-            cache_entries,
+            cache_bytes: cache_bytes + held_bytes,
+            cache_capacity: cache_capacity + self.room.bytes(),
+            cache_entries: cache_entries + held_entries,
             open_files: self.open_files.len() as u64,
             handles: self.nodes.len(),
             disk: self.cache.disk_usage(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::cache::{BlockCache, Span};
 use super::error::ExportError;
+use super::flights::{Claim, Flights, Found, Given, Heard};
 use super::heal::Spares;
 use super::trust::{Proven, Tree, Unread};
 use super::verified::Verified;
@@ -37,6 +38,8 @@ pub(super) struct Prover<'a> {
     pub(super) spares: Option<&'a Spares>,
     /// Tree blocks that were read and proven, for the metrics.
     pub(super) tree_blocks: u64,
+    /// Where others prove tree blocks at the same time.
+    flights: Option<&'a Flights>,
     /// The block of leaves that was needed last, and its index: the next data block has its leaf there, too.
     leaves: Option<(u64, Verified<Bytes>)>,
 }
@@ -48,7 +51,12 @@ impl<'a> Prover<'a> {
         cache: &'a BlockCache,
         spares: Option<&'a Spares>,
     ) -> Self {
-        Self { proven, tree, cache, spares, tree_blocks: 0, leaves: None }
+        Self { proven, tree, cache, spares, tree_blocks: 0, flights: None, leaves: None }
+    }
+
+    /// The same that waits for tree blocks which others of these `flights` prove, and they for it.
+    pub(super) fn among(self, flights: &'a Flights) -> Self {
+        Self { flights: Some(flights), ..self }
     }
 }
 
@@ -177,6 +185,52 @@ impl Prover<'_> {
         expected: Digest,
         read: Option<Bytes>,
     ) -> Result<Verified<Bytes>, Box<Failure>> {
+        let claim = match self.flights.filter(|_| read.is_none()) {
+            Some(flights) => match self.turn(flights, level, index).await {
+                Turn::Proven(block) => return Ok(block),
+                Turn::Mine(claim) => Some(claim),
+                Turn::Alone => None,
+            },
+            None => None,
+        };
+        let made = self.read_tree_block(level, index, expected, read).await;
+        match (claim, &made) {
+            (Some(claim), Ok(block)) => claim.proven(block),
+            (Some(claim), Err(_)) => claim.failed(),
+            (None, _) => {}
+        }
+        made
+    }
+
+    /// Whose turn it is to prove a tree block. Whoever has claimed one waits for nobody, so that who has claimed
+    /// data may wait here.
+    async fn turn(&self, flights: &Flights, level: usize, index: u64) -> Turn {
+        let (file, span) = (self.tree.cache_key, Span::Tree(level_number(level), index));
+        loop {
+            match flights.find(file, index, span, true) {
+                Found::Nothing(claim) => {
+                    let Some(block) = self.cache.get(file, span) else { return Turn::Mine(claim) };
+                    claim.proven(&block);
+                    return Turn::Proven(block);
+                }
+                Found::Proven(_, block) => return Turn::Proven(block),
+                Found::Late => return Turn::Alone,
+                Found::Coming(_, told) => match told.hear().await {
+                    Heard::Given(Given { bytes, .. }) => return Turn::Proven(bytes),
+                    Heard::Nothing => return Turn::Alone,
+                    Heard::GivenUp => {}
+                },
+            }
+        }
+    }
+
+    async fn read_tree_block(
+        &mut self,
+        level: usize,
+        index: u64,
+        expected: Digest,
+        read: Option<Bytes>,
+    ) -> Result<Verified<Bytes>, Box<Failure>> {
         let Some(offset) = self.tree.geometry.tree_block_offset(level, index) else {
             return Err(self.tree_failure(Cause::BadTreeBlock, level, index, "the tree has no such block"));
         };
@@ -252,6 +306,16 @@ impl Prover<'_> {
             excuse: None,
         })
     }
+}
+
+/// Whose turn it is to prove a tree block.
+enum Turn {
+    /// Somebody did.
+    Proven(Verified<Bytes>),
+    /// Ours, and others wait for it.
+    Mine(Claim),
+    /// Ours, for ourselves: somebody else failed, or takes too long.
+    Alone,
 }
 
 /// A tree has at most eight levels.

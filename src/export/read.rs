@@ -15,6 +15,7 @@ use super::proof::{Failure, Prover};
 use super::proof_directory::Object;
 use super::reading::Reading;
 use super::rules::{Allowed, Wish};
+use super::streams::Streams;
 use super::trust::{Depth, Finding, Judged, Judgement, RECHECK, Tree, Verdict};
 use super::verified::{Part, Payload};
 use super::{Export, gone};
@@ -47,6 +48,8 @@ pub(super) struct OpenFile {
     pub(super) spares: Option<Spares>,
     /// Who may read it.
     pub(super) allowed: Allowed,
+    /// Who reads it from front to back.
+    pub(super) streams: Streams,
     measured: Measured,
     /// The store that it was opened on, and its number there.
     home: usize,
@@ -147,12 +150,17 @@ impl Export {
 
         let size = proven.descriptor.size;
         let end = offset.saturating_add(u64::from(count.min(READ_MAX))).min(size);
-        let prover = Prover::new(proven, tree, &self.cache, file.spares.as_ref());
+        let prover = Prover::new(proven, tree, &self.cache, file.spares.as_ref()).among(&self.flights);
         let state = state(&attr, &file.verdict);
         let mut reading = Reading::new(self, node, &file, state, caller, prover);
         reading.run(offset, end).await?;
+        let (asked, waited) = (reading.asked, reading.waited);
         let (data, read) = reading.finish()?;
         self.sink.emit(&Event::Read(read));
+        let is_whole = offset < end && u64::from(data.len()) == end - offset && data.is_verified();
+        if is_whole && (waited || file.streams.are_followed()) {
+            self.look_ahead(&file, offset..end, asked, caller);
+        }
         let eof = offset.saturating_add(read.bytes) >= size;
         Ok(ReadReply { data, eof, attr: self.shown(node, attr, &file.verdict) })
     }
@@ -260,6 +268,7 @@ impl Export {
             tree,
             spares: None,
             allowed: Allowed::default(),
+            streams: Streams::default(),
             measured,
             home: 0,
             there,
@@ -286,13 +295,14 @@ impl Export {
         self.verdicts.insert(node.tag, verdict.clone());
         let spares = Spares::new(&self.sources, &node.path, home, verdict.source);
         let hopeless = verdict.finding(&attr).is_some();
-        let allowed = Allowed::default();
+        let (allowed, streams) = (Allowed::default(), Streams::default());
         let open = Arc::new(OpenFile {
             file,
             verdict,
             tree,
             spares,
             allowed,
+            streams,
             measured,
             home,
             there,

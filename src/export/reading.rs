@@ -1,26 +1,24 @@
-//! The data of one READ: spans from the cache, or from the store and proven.
-
-use std::sync::Arc;
+//! The data of one READ: spans from the cache, or from whoever proves them now, or from the store and proven here.
 
 use bytes::Bytes;
 
 use super::Export;
 use super::cache::Span;
 use super::error::ExportError;
-use super::gone;
-use super::heal::Spares;
+use super::fetch::{Next, Turn};
+use super::flights::Told;
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof::{Failure, Prover};
-use super::read::{OpenFile, read_at};
-use super::trust::Finding;
+use super::read::OpenFile;
 use super::verified::{Part, Payload, Verified};
 use crate::event::{Cause, Read};
 use crate::policy::{Decision, decide};
-use crate::store::{Identity, StoreError, StoreErrorKind, StoreFile, acting_as};
+use crate::store::StoreError;
 
 /// The unit in which data is read and cached when a READ wants most of it. A multiple of every block size.
-pub(super) const EXTENT: u64 = 64 * 1024;
+pub(super) const EXTENT: u64 = EXTENT_LEN as u64;
+pub(super) const EXTENT_LEN: usize = 64 * 1024;
 
 /// The most memory that the data of a READ keep in use, in bytes: a part of an extent keeps all of it,
 /// also when the cache has let go of it.
@@ -34,28 +32,34 @@ pub fn memory_held(offset: u64, count: u32) -> u64 {
 
 /// One READ under way.
 pub(super) struct Reading<'a> {
-    export: &'a Export,
-    node: &'a Node,
+    pub(super) export: &'a Export,
+    pub(super) node: &'a Node,
     pub(super) file: &'a OpenFile,
     /// The change attribute of the file without what is known of its damage.
     state: u64,
-    caller: &'a Caller,
+    pub(super) caller: &'a Caller,
     pub(super) prover: Prover<'a>,
-    payload: Payload,
+    pub(super) payload: Payload,
     /// Where the wanted bytes end.
-    end: u64,
+    pub(super) end: u64,
     /// The store that the last data are from, or that failed to give them.
     pub(super) source: usize,
     /// Extents that were read together with one before them, not proven yet, the next one last; and from where.
-    pub(super) ahead: Vec<(u64, Bytes)>,
-    ahead_from: usize,
+    pub(super) ahead: Vec<Next>,
+    pub(super) ahead_from: usize,
+    /// Extents that others are to prove, by their numbers, the next one last.
+    pub(super) coming: Vec<(u64, Told)>,
     /// The last block that failed, and the data block that it failed for.
     failure: Option<(u64, Box<Failure>)>,
     /// Why the store gave nothing, where others may have it.
-    lack: Option<StoreError>,
+    pub(super) lack: Option<StoreError>,
     pub(super) blocks: u64,
-    hits: u64,
-    misses: u64,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    /// The cache did not have all of it.
+    pub(super) asked: bool,
+    /// The store or the disk had to be waited for.
+    pub(super) waited: bool,
 }
 
 /// What became of an extent.
@@ -89,11 +93,14 @@ impl<'a> Reading<'a> {
             source: 0,
             ahead: Vec::new(),
             ahead_from: 0,
+            coming: Vec::new(),
             failure: None,
             lack: None,
             blocks: 0,
             hits: 0,
             misses: 0,
+            asked: false,
+            waited: false,
         }
     }
 
@@ -132,7 +139,7 @@ impl<'a> Reading<'a> {
             }
             // All of an extent is worth its price when most of it is wanted.
             if (stop - at) * 2 >= to - from && damaged != Some(from) {
-                match self.extent(from, to).await? {
+                match self.extent(from, to, stop).await? {
                     Extent::Proven(bytes) => {
                         self.payload.push(Part::Proven(bytes.slice(within(from, at, stop))));
                         at = stop;
@@ -142,8 +149,9 @@ impl<'a> Reading<'a> {
                 }
                 continue;
             }
+            let is_damaged = damaged == Some(from);
             let (from, to) = self.span(at, self.prover.block_size() as u64);
-            let Some(block) = self.block(from, to, at).await? else { return Ok(()) };
+            let Some(block) = self.block(from, to, at, is_damaged).await? else { return Ok(()) };
             let part = block.slice(within(from, at, end.min(to)));
             if part.len() == 0 {
                 return Ok(());
@@ -169,12 +177,12 @@ impl<'a> Reading<'a> {
     }
 
     /// The span of `unit` bytes that holds `at`, cut at the signed size.
-    fn span(&self, at: u64, unit: u64) -> (u64, u64) {
+    pub(super) fn span(&self, at: u64, unit: u64) -> (u64, u64) {
         let from = at / unit * unit;
         (from, (from + unit).min(self.prover.proven.descriptor.size))
     }
 
-    fn cached(&mut self, span: Span) -> Option<Verified<Bytes>> {
+    pub(super) fn cached(&mut self, span: Span) -> Option<Verified<Bytes>> {
         let bytes = self.export.cache.get(self.prover.tree.cache_key, span)?;
         self.hits += 1;
         Some(bytes)
@@ -188,6 +196,7 @@ impl<'a> Reading<'a> {
     async fn read_back(&mut self, span: Span, from: u64, to: u64) -> Option<Verified<Bytes>> {
         let (cache, file) = (&self.export.cache, self.prover.tree.cache_key);
         let data = cache.on_disk(file, span, usize::try_from(to - from).ok()?).await?;
+        self.waited = true;
         let block_size = self.prover.block_size() as u64;
         match self.prover.check(from / block_size, &data).await {
             Ok(()) => {}
@@ -204,13 +213,38 @@ impl<'a> Reading<'a> {
         Some(bytes)
     }
 
-    /// Reads and proves the extent `from..to`.
-    async fn extent(&mut self, from: u64, to: u64) -> Result<Extent, ExportError> {
-        let is_ahead = self.ahead.last().is_some_and(|(next, _)| *next == from);
-        if !is_ahead && let Some(bytes) = self.read_back(Span::Extent(from / EXTENT), from, to).await {
-            return Ok(Extent::Proven(bytes));
+    /// The extent `from..to`, of which bytes up to `stop` are wanted, from whoever proves it now, or read and proven.
+    async fn extent(&mut self, from: u64, to: u64, stop: u64) -> Result<Extent, ExportError> {
+        let number = from / EXTENT;
+        let (claim, data) = match self.next(from) {
+            Some(Next { claim, data, .. }) => (Some(claim), Some(data)),
+            None => match self.turn(number, Span::Extent(number), stop == to).await {
+                Turn::Proven(_, bytes) => return Ok(Extent::Proven(bytes)),
+                Turn::Mine(claim) => (Some(claim), None),
+                Turn::Alone => (None, None),
+            },
+        };
+        let made = self.prove_extent(from, to, data).await;
+        match (claim, &made) {
+            (Some(claim), Ok(Extent::Proven(bytes))) => claim.proven(bytes),
+            (Some(claim), _) => claim.failed(),
+            (None, _) => {}
         }
-        let Some(data) = self.fetch_extent(from, to).await? else { return Ok(Extent::Lost) };
+        made
+    }
+
+    /// Proves the extent `from..to`, of which the store gave `data`, if it was asked before.
+    async fn prove_extent(&mut self, from: u64, to: u64, data: Option<Bytes>) -> Result<Extent, ExportError> {
+        let data = match data {
+            Some(data) => data,
+            None => {
+                if let Some(bytes) = self.read_back(Span::Extent(from / EXTENT), from, to).await {
+                    return Ok(Extent::Proven(bytes));
+                }
+                let Some(data) = self.fetch_extent(from, to).await? else { return Ok(Extent::Lost) };
+                data
+            }
+        };
         let block_size = self.prover.block_size() as u64;
         if let Err(failure) = self.check(from, to, &data).await {
             let healed = self.heal(Span::Extent(from / EXTENT), from, to, &failure).await;
@@ -224,11 +258,47 @@ impl<'a> Reading<'a> {
 
     /// The block `from..to`, of which bytes from `at` are wanted; `None` when they are not to be had.
     /// Warn mode gives bad ones as they are.
-    async fn block(&mut self, from: u64, to: u64, at: u64) -> Result<Option<Part>, ExportError> {
+    async fn block(
+        &mut self,
+        from: u64,
+        to: u64,
+        at: u64,
+        is_damaged: bool,
+    ) -> Result<Option<Part>, ExportError> {
         let index = from / self.prover.block_size() as u64;
         if let Some(bytes) = self.cached(Span::Block(index)) {
             return Ok(Some(Part::Proven(bytes)));
         }
+        // In an extent that is damaged each READ finds out for itself, and tells its own client.
+        if is_damaged {
+            return self.prove_block(index, from, to, at).await;
+        }
+        let (start, end) = self.span(from, EXTENT);
+        let claim = match self.turn(start / EXTENT, Span::Block(index), to == end && self.end >= end).await {
+            Turn::Proven(Span::Extent(_), bytes) => {
+                return Ok(Some(Part::Proven(bytes.slice(within(start, from, to)))));
+            }
+            Turn::Proven(_, bytes) => return Ok(Some(Part::Proven(bytes))),
+            Turn::Mine(claim) => Some(claim),
+            Turn::Alone => None,
+        };
+        let made = self.prove_block(index, from, to, at).await;
+        match (claim, &made) {
+            (Some(claim), Ok(Some(Part::Proven(bytes)))) => claim.proven(bytes),
+            (Some(claim), _) => claim.failed(),
+            (None, _) => {}
+        }
+        made
+    }
+
+    /// Reads and proves the block `from..to`, as [`Reading::block`] wants it.
+    async fn prove_block(
+        &mut self,
+        index: u64,
+        from: u64,
+        to: u64,
+        at: u64,
+    ) -> Result<Option<Part>, ExportError> {
         if let Some(bytes) = self.read_back(Span::Block(index), from, to).await {
             return Ok(Some(Part::Proven(bytes)));
         }
@@ -281,101 +351,6 @@ impl<'a> Reading<'a> {
             failure.excuse = matches!(heard, ExportError::Busy | ExportError::Stale).then_some(heard);
         }
         Err(failure)
-    }
-
-    /// The extent `from..to`, or what the store has of it. Where the store has to be waited for, it is asked
-    /// for all that is wanted behind it, too.
-    async fn fetch_extent(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
-        if let Some((_, bytes)) = self.ahead.pop_if(|(next, _)| *next == from) {
-            (self.lack, self.misses, self.source) = (None, self.misses + 1, self.ahead_from);
-            return Ok(Some(bytes));
-        }
-        self.ahead.clear();
-        let stop = self.wanted_from(to);
-        let (len, piece) = (usize::try_from(to - from).unwrap_or(0), usize::try_from(EXTENT).unwrap_or(0));
-        if stop == to {
-            return self.fetch(from, to).await;
-        }
-        let file = self.read_from();
-        if let Some(bytes) = file.try_read_at(from, len) {
-            self.misses += 1;
-            return Ok(Some(bytes));
-        }
-        self.misses += 1;
-        let all = usize::try_from(stop - from).unwrap_or(0);
-        let acting = self.acting();
-        match acting_as(acting, file.read_pieces(from, all, piece)).await {
-            Ok(pieces) => {
-                let places = (from..stop).step_by(piece);
-                (self.ahead, self.ahead_from) = (places.zip(pieces).collect(), self.source);
-                self.ahead.reverse();
-                Ok(Some(self.ahead.pop().map(|(_, bytes)| bytes).unwrap_or_default()))
-            }
-            Err(error) => self.lost(error),
-        }
-    }
-
-    /// Where the extents end that follow `from` without a gap, are wanted and are not in the cache.
-    fn wanted_from(&self, from: u64) -> u64 {
-        let mut at = from;
-        while at < self.end {
-            let (from, to) = self.span(at, EXTENT);
-            let key = self.prover.tree.cache_key;
-            let mostly = (self.end.min(to) - from) * 2 >= to - from;
-            if !mostly || self.export.cache.has(key, Span::Extent(from / EXTENT)) {
-                break;
-            }
-            at = to;
-        }
-        at
-    }
-
-    /// The bytes `from..to`, or fewer where the store has fewer. `None` when the store failed behind
-    /// data that is proven already: what there is of it is the answer.
-    async fn fetch(&mut self, from: u64, to: u64) -> Result<Option<Bytes>, ExportError> {
-        self.misses += 1;
-        let len = usize::try_from(to - from).unwrap_or(0);
-        match acting_as(self.acting(), read_at(&*self.read_from(), from, len)).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => self.lost(error),
-        }
-    }
-
-    /// As whom data are read.
-    pub(super) fn acting(&self) -> Identity {
-        self.export.identity.acting(self.caller)
-    }
-
-    /// The file that is read first, for now: others may find out meanwhile that another one is better.
-    fn read_from(&mut self) -> Arc<dyn StoreFile> {
-        self.lack = None;
-        let (source, file) = self.file.spares.as_ref().map_or((0, None), Spares::lead);
-        self.source = source;
-        file.unwrap_or_else(|| self.file.file.clone())
-    }
-
-    /// What becomes of a READ whose store failed with `error`. Where others may have the bytes, none is what
-    /// the store has of them; but what it does not give to this caller, no other gives in its place.
-    fn lost(&mut self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
-        if error.kind == StoreErrorKind::Stale {
-            // Another version took its place: that one is to be read from now on.
-            self.export.open_files.remove(&self.node.tag);
-        }
-        let spares = self.file.spares.as_ref();
-        if spares.is_some_and(|spares| error.kind != StoreErrorKind::Access || self.source != spares.home) {
-            self.lack = Some(error);
-            return Ok(Some(Bytes::new()));
-        }
-        self.give_up(error)
-    }
-
-    fn give_up(&self, error: StoreError) -> Result<Option<Bytes>, ExportError> {
-        self.export.open_files.remove(&self.node.tag);
-        if ExportError::from(&error) == ExportError::Io {
-            let finding = Finding { cause: Cause::Unreadable, detail: error.to_string() };
-            self.export.report_finding(self.node, Some(finding), self.caller, false);
-        }
-        if self.payload.is_empty() { Err(gone(error)) } else { Ok(None) }
     }
 }
 

@@ -12,10 +12,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ahead;
 mod carriers;
 mod clients;
 mod dice;
 mod evidence;
+mod gated;
 mod listing;
 mod measured;
 mod proof_directory;
@@ -27,6 +29,7 @@ mod scene;
 mod siege;
 mod store;
 mod tamper;
+mod together;
 mod told;
 mod told_change;
 mod told_proof;

@@ -212,7 +212,8 @@ async fn a_store_without_answers_is_not_exported() {
     assert!(Gate::try_new(Arc::new(faulty), &scene.keyring, Mode::Enforce, CACHE).await.is_none());
 }
 
-#[tokio::test]
+/// For long, that is: others wait a while for the blocks that it was to give.
+#[tokio::test(start_paused = true)]
 async fn a_stalled_call_keeps_nobody_else_waiting() {
     let scene = Arc::new(Scene::new().await);
     for n in 1..=calls(&scene).await {

