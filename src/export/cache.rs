@@ -92,7 +92,7 @@ impl BlockCache {
     }
 
     pub(super) fn get(&self, file: FileKey, span: Span) -> Option<Verified<Bytes>> {
-        self.memory.get(&Key { file: file.0, span })
+        self.memory.get(&Key::new(file, span))
     }
 
     /// Whether the span is in memory or on disk.
@@ -102,7 +102,7 @@ impl BlockCache {
 
     /// Whether the span is in memory. That somebody asks does not count as use.
     pub(super) fn is_in_memory(&self, file: FileKey, span: Span) -> bool {
-        self.memory.contains_key(&Key { file: file.0, span })
+        self.memory.contains_key(&Key::new(file, span))
     }
 
     /// Whether the span is on disk.
@@ -113,7 +113,7 @@ impl BlockCache {
     /// Keeps what the store gave, on disk too.
     pub(super) fn insert(&self, file: FileKey, span: Span, bytes: Verified<Bytes>) {
         self.insert_on_disk(file, span, &bytes);
-        self.memory.insert(Key { file: file.0, span }, bytes);
+        self.memory.insert(Key::new(file, span), bytes);
     }
 
     /// Keeps on disk alone what the store gave.
@@ -125,7 +125,7 @@ impl BlockCache {
 
     /// Keeps in memory what the disk gave and what is proven again.
     pub(super) fn insert_again(&self, file: FileKey, span: Span, bytes: Verified<Bytes>) {
-        self.memory.insert(Key { file: file.0, span }, bytes);
+        self.memory.insert(Key::new(file, span), bytes);
     }
 
     /// What the disk has for a span that is not in memory, if it has as many bytes as there must be: unproven.

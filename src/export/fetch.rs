@@ -125,15 +125,11 @@ impl Reading<'_> {
         }
         self.waited = true;
         let (claims, stop) = self.claim_from(to);
-        let acting = self.acting();
         if claims.is_empty() {
-            return match acting_as(acting, file.read_at(from, len)).await {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) => self.lost(error),
-            };
+            return self.wait_for(&*file, from, len).await;
         }
         let all = usize::try_from(stop - from).unwrap_or(0);
-        match acting_as(acting, file.read_pieces(from, all, EXTENT_LEN)).await {
+        match acting_as(self.acting(), file.read_pieces(from, all, EXTENT_LEN)).await {
             Ok(pieces) => {
                 let mut pieces = pieces.into_iter();
                 let first = pieces.next().unwrap_or_default();
@@ -176,6 +172,15 @@ impl Reading<'_> {
             return Ok(Some(bytes));
         }
         self.waited = true;
+        self.wait_for(&*file, from, len).await
+    }
+
+    async fn wait_for(
+        &mut self,
+        file: &dyn StoreFile,
+        from: u64,
+        len: usize,
+    ) -> Result<Option<Bytes>, ExportError> {
         match acting_as(self.acting(), file.read_at(from, len)).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) => self.lost(error),
