@@ -34,7 +34,7 @@ use crate::proto::rpc::{Limits, Program, Server, rpcbind};
 use crate::proto::sideband::Sideband;
 use crate::sign::{FormatSet, Keyring};
 use crate::store::{StoreError, StorePath};
-use crate::sys::descriptors;
+use crate::sys::descriptors::{self, Holder};
 use insight::Watched;
 use measuring::MeasuringTrouble;
 use policies::PolicyTrouble;
@@ -209,6 +209,8 @@ impl Gateway {
             let source = std::io::Error::other(format!("{}: {}", settings.store, error.source));
             StoreError { source, ..error }
         })?);
+        let holder: Arc<dyn Holder> = export.clone();
+        descriptors::may_ask(Arc::downgrade(&holder));
         policies::read(&settings.policies, &settings.trust, &state, &*monitor)?.rule(&export, &*monitor);
         if let Some(list) = &settings.measure {
             let (list, state, sink) = (list.clone(), state.clone(), sink.clone());

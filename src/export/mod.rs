@@ -53,7 +53,7 @@ use crate::event::{Event, Gauge, Sink, Usage};
 use crate::policy::Mode;
 use crate::sign::{Keyring, Revoked};
 use crate::store::{Failover, Guarded, Patient, Store, StoreError, StorePath};
-use crate::sys::descriptors;
+use crate::sys::descriptors::{self, Holder};
 
 pub use crate::store::{Attr, FsStat, Kind, Time};
 pub use error::ExportError;
@@ -240,6 +240,13 @@ impl Export {
 
     fn milliseconds(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Holder for Export {
+    fn give_up(&self) {
+        self.open_files.clear();
+        self.trust.relieve();
     }
 }
 

@@ -22,7 +22,7 @@ use super::{Export, gone};
 use crate::event::{Cause, Event, Read, Refusal};
 use crate::policy::ipe::audit::Hook;
 use crate::policy::{Decision, Op, decide};
-use crate::store::{Attr, Kind, StoreError, StoreErrorKind, StoreFile, acting_as};
+use crate::store::{Attr, Kind, StoreError, StoreFile, acting_as};
 
 /// The most that one READ returns.
 pub const READ_MAX: u32 = 1024 * 1024;
@@ -243,14 +243,7 @@ impl Export {
         if self.sources.are_many() {
             return self.open_any(node, stored, checked).await;
         }
-        let file = match self.store.open(&node.path).await {
-            Err(error) if error.kind == StoreErrorKind::Exhausted => {
-                self.relieve();
-                self.store.open(&node.path).await
-            }
-            other => other,
-        };
-        let file = file.map_err(gone)?;
+        let file = self.store.open(&node.path).await.map_err(gone)?;
         let attr = stat(&*file).await.map_err(gone)?;
         if attr.fileid != node.fileid {
             return Err(ExportError::Stale);
@@ -311,12 +304,6 @@ impl Export {
         });
         self.open_files.insert(node.tag, open.clone());
         Ok((open, attr))
-    }
-
-    /// Gives up the descriptors that can be had again: those of open files.
-    pub fn relieve(&self) {
-        self.open_files.clear();
-        self.trust.relieve();
     }
 
     pub(super) fn report_finding(

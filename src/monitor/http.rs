@@ -21,6 +21,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -29,6 +30,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::access::{Accepted, Access, Gate, guard};
+use crate::sys::descriptors;
 
 /// How long an answer without an end goes on after that, for what was told last.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -113,6 +115,9 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, O
             Ok((stream, _)) => return (stream, slot),
             Err(error) => {
                 tracing::debug!(%error, "monitor: cannot accept");
+                if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
+                    descriptors::relieve();
+                }
                 sleep(REST).await;
             }
         }

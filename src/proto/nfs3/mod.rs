@@ -74,10 +74,6 @@ impl Program for Nfs3 {
         procedure::mutates(procedure)
     }
 
-    fn relieve(&self) {
-        self.export.relieve();
-    }
-
     fn call(
         self: Arc<Self>,
         context: CallContext,

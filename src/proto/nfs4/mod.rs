@@ -118,10 +118,6 @@ impl Program for Nfs4 {
         procedure == COMPOUND && compound::finishes(arguments)
     }
 
-    fn relieve(&self) {
-        self.export.relieve();
-    }
-
     fn call(
         self: Arc<Self>,
         context: CallContext,

@@ -72,8 +72,6 @@ pub trait Program: Send + Sync + 'static {
         let _ = (procedure, arguments);
         false
     }
-    /// Gives up descriptors that can be had again: the process has none left.
-    fn relieve(&self) {}
     /// Executes a call.
     fn call(
         self: Arc<Self>,

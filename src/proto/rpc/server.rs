@@ -139,7 +139,7 @@ impl Server {
                     Err(error) if concerns_one_peer(&error) => {}
                     Err(error) => {
                         if is_exhaustion(&error) {
-                            hub.programs.iter().for_each(|program| program.relieve());
+                            descriptors::relieve();
                             if !relieved {
                                 relieved = true;
                                 continue;

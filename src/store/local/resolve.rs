@@ -12,6 +12,7 @@ use rustix::io::{Errno, Result, retry_on_intr};
 
 use super::super::{Attr, FsStat, Kind, NAME_MAX, StorePath, Time};
 use crate::sys::buffers::Buffers;
+use crate::sys::descriptors;
 
 /// The longest path of one system call: `PATH_MAX` of limits.h without its NUL.
 const STEP_MAX: usize = 4095;
@@ -200,10 +201,15 @@ pub(super) fn open_step(
 ) -> Result<OwnedFd> {
     let path = if path.is_empty() { b".".as_slice() } else { path };
     let mut tries = 0;
+    let mut relieved = false;
     loop {
         let opened =
             retry_on_intr(|| rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, lookup.flags()));
         match opened {
+            Err(Errno::MFILE | Errno::NFILE) if !relieved => {
+                relieved = true;
+                descriptors::relieve();
+            }
             Err(Errno::AGAIN) if lookup != Lookup::Cached && tries < TRIES => {
                 std::thread::sleep(Duration::from_millis(1 << tries));
                 tries += 1;
