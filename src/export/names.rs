@@ -72,6 +72,15 @@ impl Export {
         self.seen(&object, caller).await
     }
 
+    /// [`Export::attributes`] to go with an answer about something else: nothing is told of what policy keeps back.
+    pub async fn attributes_beside(&self, handle: &[u8], caller: &Caller) -> Option<Attr> {
+        let object = self.object(handle).await.ok()?;
+        if matches!(object.view, Some(View::Item(_))) && !self.may_see_quietly(&object.node, caller).await {
+            return None;
+        }
+        self.attributes_of(&object).await.ok()
+    }
+
     /// Finds `name` in a directory. `.` and `..` are names, too; the root is its own parent.
     pub async fn lookup(
         &self,
@@ -279,14 +288,18 @@ impl Export {
 
     /// The attributes of `object` as `caller` sees them.
     async fn seen(&self, object: &Object, caller: &Caller) -> Result<Attr, ExportError> {
-        let Object { node, view } = object;
-        let Some(view) = *view else {
-            return Ok(self.presented(node, self.stored(node).await?, Depth::Glance).await?.0);
-        };
-        if matches!(view, View::Item(_)) {
-            self.may_see(node, caller).await?;
+        if matches!(object.view, Some(View::Item(_))) {
+            self.may_see(&object.node, caller).await?;
         }
-        self.mirrored_attr(node, view, Depth::Full).await
+        self.attributes_of(object).await
+    }
+
+    /// The attributes of `object`.
+    async fn attributes_of(&self, Object { node, view }: &Object) -> Result<Attr, ExportError> {
+        match *view {
+            None => Ok(self.presented(node, self.stored(node).await?, Depth::Glance).await?.0),
+            Some(view) => self.mirrored_attr(node, view, Depth::Full).await,
+        }
     }
 
     /// What `name` in the directory `node` is.

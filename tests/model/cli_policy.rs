@@ -235,6 +235,24 @@ fn serve_refuses_what_the_policy_denies_with_the_records_of_the_kernel() {
 }
 
 #[test]
+fn what_a_policy_keeps_back_is_told_once_for_each_call() {
+    let site = site();
+    let served = site.serve(&[]);
+    let said = Client::connect(served.nfs).find(".verity/open/digest").unwrap();
+    drop(served);
+    let file = site.path("e.pol");
+    fs::write(&file, export("1.0.0", "DEFAULT action=ALLOW\nop=XATTR path=open action=DENY\n")).unwrap();
+    let served = site.serve(&["--policy", file.to_str().unwrap()]);
+    let mut client = Client::connect(served.nfs);
+    for n in 1..4 {
+        // The answer has no attributes beside the error, either.
+        assert_eq!(client.read(&said, 0, 10), Err(NFS3ERR_ACCES));
+        let count = "nfs_verity_refused_total{cause=\"denied by policy\",class=\"denied\"}";
+        assert_eq!(served.metric(count), f64::from(n));
+    }
+}
+
+#[test]
 fn a_permissive_policy_is_a_relaxation_and_proves_nothing_less() {
     let site = site();
     fs::write(site.path("e.pol"), export("1.0.0", NOTHING)).unwrap();

@@ -65,7 +65,7 @@ async fn after_failure(export: &Export, object: &[u8], error: ExportError, calle
         | ExportError::NameTooLong
         | ExportError::InvalidName
         | ExportError::BadCookie
-        | ExportError::Io => export.attributes(object, caller).await.ok(),
+        | ExportError::Io => export.attributes_beside(object, caller).await,
     }
 }
 

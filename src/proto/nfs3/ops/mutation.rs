@@ -11,24 +11,21 @@ use crate::proto::rpc::Outcome;
 /// Bytes of `wcc_data` without attributes from before.
 const WCC_LEN: usize = 4 + POST_OP_LEN;
 
-async fn attributes(export: &Export, object: &[u8], caller: &Caller) -> Option<Attr> {
-    export.attributes(object, caller).await.ok()
-}
-
 /// SETATTR, WRITE, CREATE, MKDIR, SYMLINK, MKNOD, REMOVE, RMDIR, COMMIT: `wcc_data` of one object.
 pub(super) async fn refuse(export: &Export, object: &[u8], caller: &Caller) -> Outcome {
-    one(export.fsid(), attributes(export, object, caller).await.as_ref())
+    one(export.fsid(), export.attributes_beside(object, caller).await.as_ref())
 }
 
 /// RENAME, section 3.3.14: `wcc_data` of both directories.
 pub(super) async fn refuse_rename(export: &Export, from: &[u8], to: &[u8], caller: &Caller) -> Outcome {
-    let after = (attributes(export, from, caller).await, attributes(export, to, caller).await);
+    let after = (export.attributes_beside(from, caller).await, export.attributes_beside(to, caller).await);
     rename(export.fsid(), after.0.as_ref(), after.1.as_ref())
 }
 
 /// LINK, section 3.3.15: `post_op_attr` of the file, `wcc_data` of the directory.
 pub(super) async fn refuse_link(export: &Export, file: &[u8], directory: &[u8], caller: &Caller) -> Outcome {
-    let after = (attributes(export, file, caller).await, attributes(export, directory, caller).await);
+    let after =
+        (export.attributes_beside(file, caller).await, export.attributes_beside(directory, caller).await);
     link(export.fsid(), after.0.as_ref(), after.1.as_ref())
 }
 

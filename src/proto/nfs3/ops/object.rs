@@ -32,7 +32,7 @@ pub(super) async fn get_attr(export: &Export, object: &[u8], caller: &Caller) ->
 pub(super) async fn lookup(export: &Export, directory: &[u8], name: &[u8], caller: &Caller) -> Outcome {
     match export.lookup(directory, name, caller).await {
         Ok((handle, attr)) => {
-            let parent = export.attributes(directory, caller).await.ok();
+            let parent = export.attributes_beside(directory, caller).await;
             found(export.fsid(), handle.as_bytes(), &attr, parent.as_ref())
         }
         Err(error) => {
