@@ -1,11 +1,15 @@
 //! The metrics, in the OpenMetrics text format that Prometheus scrapes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,10 +21,10 @@ use super::fact::class_name;
 use super::scrub::Scrubs;
 use super::text::{CLIP, clip};
 use super::webhook::Deliveries;
-use crate::event::{Cause, DiskUsage, Read, Usage};
+use crate::event::{Cause, DiskUsage, Read, TrustedKey, Usage};
 
 /// Every metric: its name as a scrape shows it, and its meaning.
-pub const TABLE: [(&str, &str); 51] = [
+pub const TABLE: [(&str, &str); 52] = [
     ("nfs_verity_reads_total", "READ calls answered with data"),
     ("nfs_verity_read_bytes_total", "Payload bytes returned by READ"),
     ("nfs_verity_verified_blocks_total", "Data and tree blocks proven for READ"),
@@ -64,6 +68,10 @@ pub const TABLE: [(&str, &str); 51] = [
         "Lines that did not reach the audit log: queue full or write failed",
     ),
     ("nfs_verity_trusted_keys", "Keys that are trusted now"),
+    (
+        "nfs_verity_key_last_second",
+        "The last second since 1970 at which a key counts, by name and key id; none for one that is revoked or has no end",
+    ),
     ("nfs_verity_relaxed", "1 while the configuration relaxes enforcement, as in warn mode"),
     ("nfs_verity_serving", "1 while the gateway serves"),
     ("nfs_verity_reloads_total", "Trust and configuration read again, by result: ok or refused"),
@@ -97,6 +105,7 @@ const RELOADED: [&str; 5] = ["trust", "revocations", "configuration", "policy", 
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type ByStore = Vec<(&'static str, String)>;
+type ByKey = [(&'static str, String); 2];
 type Level = Gauge<u64, AtomicU64>;
 
 /// The state of all metrics.
@@ -129,6 +138,7 @@ pub(super) struct Metrics {
     disconnects: Family<Labels<1>, Counter>,
     pub(super) lines_dropped: Counter,
     pub(super) trusted_keys: Level,
+    key_ends: KeyEnds,
     pub(super) relaxed: Level,
     pub(super) serving: Level,
     reloads: Family<Labels<2>, Counter>,
@@ -180,6 +190,38 @@ impl Disk {
         ] {
             counter.inner().fetch_max(now, Ordering::Relaxed);
         }
+    }
+}
+
+/// When keys end, by name and key id.
+#[derive(Clone, Debug, Default)]
+struct KeyEnds(Arc<Mutex<BTreeMap<ByKey, i64>>>);
+
+impl KeyEnds {
+    fn set(&self, keys: &[TrustedKey]) {
+        let mut ends = BTreeMap::new();
+        for key in keys.iter().filter(|key| key.revoked_by.is_none()) {
+            if let Some(last) = key.last {
+                // Who is trusted twice, as a key and as an authority, has one line.
+                let end =
+                    ends.entry([("name", clip(&key.name, CLIP)), ("key", key.id.clone())]).or_insert(last);
+                *end = last.max(*end);
+            }
+        }
+        *self.0.lock() = ends;
+    }
+}
+
+impl EncodeMetric for KeyEnds {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (labels, last) in &*self.0.lock() {
+            encoder.encode_family(labels)?.encode_gauge(last)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }
 
@@ -254,6 +296,7 @@ impl Metrics {
             disconnects: fresh(r, "nfs_verity_disconnects_total"),
             lines_dropped: fresh(r, "nfs_verity_audit_lines_dropped_total"),
             trusted_keys: fresh(r, "nfs_verity_trusted_keys"),
+            key_ends: fresh(r, "nfs_verity_key_last_second"),
             relaxed: fresh(r, "nfs_verity_relaxed"),
             serving: fresh(r, "nfs_verity_serving"),
             reloads,
@@ -323,8 +366,8 @@ impl Metrics {
         self.reloads.get_or_create(&[("what", what), ("result", result)]).inc();
     }
 
-    /// The text of a scrape, with the gauges as `usage` has them.
-    pub(super) fn text(&self, usage: &Usage) -> Result<String, fmt::Error> {
+    /// The text of a scrape, with the gauges as `usage` has them, and of those who are trusted.
+    pub(super) fn text(&self, usage: &Usage, keys: &[TrustedKey]) -> Result<String, fmt::Error> {
         let Usage { cache_bytes, cache_capacity, cache_entries, ref disk, open_files, handles } = *usage;
         self.disk.set(disk);
         self.cache_bytes.set(cache_bytes);
@@ -332,6 +375,7 @@ impl Metrics {
         self.cache_entries.set(cache_entries);
         self.open_files.set(open_files);
         self.handles.set(handles);
+        self.key_ends.set(keys);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -348,6 +392,27 @@ mod tests {
         assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
     }
 
+    fn key(name: &str, last: Option<i64>) -> TrustedKey {
+        TrustedKey { name: name.to_owned(), id: "5a".repeat(32), last, ..TrustedKey::default() }
+    }
+
+    #[test]
+    fn a_scrape_has_the_ends_of_the_keys_that_are_trusted_then() {
+        let metrics = Metrics::new(Timestamp::UNIX_EPOCH);
+        let ends = |keys: &[TrustedKey]| -> Vec<String> {
+            let text = metrics.text(&Usage::default(), keys).unwrap();
+            text.lines().filter(|line| line.starts_with("nfs_verity_key_last")).map(str::to_owned).collect()
+        };
+        let line = |name: &str, last: i64| {
+            format!("nfs_verity_key_last_second{{name=\"{name}\",key=\"{}\"}} {last}", "5a".repeat(32))
+        };
+        let revoked = TrustedKey { revoked_by: Some("an entry".to_owned()), ..key("revoked", Some(7)) };
+        let odd = "a \"b\"\n";
+        let keys = [key("old", Some(-1)), key("no end", None), revoked, key(odd, Some(8)), key(odd, Some(7))];
+        assert_eq!(ends(&keys), [line(r#"a \"b\"\n"#, 8), line("old", -1)]);
+        assert_eq!(ends(&[key("new", Some(9))]), [line("new", 9)]);
+    }
+
     #[test]
     fn the_table_and_a_scrape_have_the_same_names() {
         let metrics = Metrics::new(Timestamp::from_second(1_700_000_000).unwrap());
@@ -356,7 +421,7 @@ mod tests {
         metrics.repaired("local /a", "ok");
         metrics.store("local /a", false);
         metrics.calls.observe("nfs3", "READ", true, Duration::from_micros(30));
-        let text = metrics.text(&Usage::default()).unwrap();
+        let text = metrics.text(&Usage::default(), &[key("a", Some(1))]).unwrap();
         let shown: BTreeSet<&str> = text
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -377,7 +442,7 @@ mod tests {
 
     #[test]
     fn no_two_families_have_one_name() {
-        let text = Metrics::new(Timestamp::UNIX_EPOCH).text(&Usage::default()).unwrap();
+        let text = Metrics::new(Timestamp::UNIX_EPOCH).text(&Usage::default(), &[]).unwrap();
         let types: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len(), "{types:?}");
@@ -388,7 +453,7 @@ mod tests {
         let metrics = Metrics::new(Timestamp::UNIX_EPOCH);
         metrics.refused(Cause::Truncated, false);
         metrics.refused(Cause::Unsigned, true);
-        let text = metrics.text(&Usage::default()).unwrap();
+        let text = metrics.text(&Usage::default(), &[]).unwrap();
         for cause in Cause::ALL {
             let class = class_name(cause.class());
             let count = u32::from(matches!(cause, Cause::Truncated | Cause::Unsigned));
@@ -426,7 +491,7 @@ mod tests {
         };
         let usage =
             Usage { cache_bytes: 7, cache_capacity: 8, cache_entries: 9, disk, open_files: 10, handles: 11 };
-        let text = metrics.text(&usage).unwrap();
+        let text = metrics.text(&usage, &[]).unwrap();
         for line in [
             "nfs_verity_reads_total 2",
             "nfs_verity_read_bytes_total 4097",

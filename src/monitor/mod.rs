@@ -42,7 +42,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::event::{Event, Gauge, Insight, Sink, Usage};
+use crate::event::{Event, Gauge, Insight, Overview, Sink, Usage};
 use access::Gate;
 use audit::Journal;
 use fact::Fact;
@@ -201,7 +201,7 @@ impl Monitor {
     /// # Errors
     /// None that can be caused from outside.
     pub fn metrics_text(&self) -> Result<String, fmt::Error> {
-        self.metrics.text(&self.usage())
+        self.metrics.text(&self.usage(), &self.overview().keys)
     }
 
     /// Serves the status page `/`, the API below `/api/v1`, `/metrics`, `/healthz` and `/readyz` until `shutdown` is
@@ -250,6 +250,10 @@ impl Monitor {
         self.insight.read().clone()
     }
 
+    fn overview(&self) -> Overview {
+        self.insight().map(|insight| insight.overview()).unwrap_or_default()
+    }
+
     fn is_ready(&self) -> bool {
         self.status.read().phase == Phase::Serving
     }
@@ -293,7 +297,7 @@ impl Monitor {
             measurements: metrics.measurements.get(),
             audit_lines_dropped: metrics.lines_dropped.get(),
         };
-        let overview = self.insight().map(|insight| insight.overview()).unwrap_or_default();
+        let overview = self.overview();
         let recent = self.failures.lock().recent.clone();
         Snapshot::new(View {
             status: &self.status.read(),

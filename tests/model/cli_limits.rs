@@ -148,6 +148,11 @@ fn the_time_of_a_key_ends_while_its_files_are_open() {
     let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
     fs::write(site.trust().join("release.toml"), format!("not_after = \"{end:.0}\"\n")).unwrap();
     let running = Running::new(site, &[]);
+    let scrape = running.served.get("/metrics");
+    let told =
+        scrape.lines().find(|line| line.starts_with("nfs_verity_key_last_second{name=\"release\",key=\""));
+    let last: i64 = told.and_then(|line| line.rsplit_once("\"} ")?.1.parse().ok()).unwrap();
+    assert!((last - end.as_second()).abs() <= 1, "{last} {end}");
     let mut client = Client::connect(running.served.nfs);
     let first = client.find("first").unwrap();
     if jiff::Timestamp::now() < end - jiff::SignedDuration::from_secs(1) {
