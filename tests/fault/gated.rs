@@ -1,4 +1,4 @@
-//! A store whose reads of data wait until the test lets them through, and are written down.
+//! A store whose reads wait until the test lets them through, and are written down.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,11 +32,12 @@ pub enum Act {
 
 type Rule = Arc<dyn Fn(Range<u64>) -> Act + Send + Sync>;
 
-/// A clone is the same store.
+/// A clone is the same store. What a test does with it is done to the reads of data.
 #[derive(Clone)]
 pub struct Gated {
     inner: Arc<dyn Store>,
     control: Arc<Control>,
+    evidence: Arc<Control>,
 }
 
 struct Control {
@@ -45,11 +46,18 @@ struct Control {
 }
 
 impl Gated {
-    /// All reads wait.
+    /// All reads of data wait, and none of evidence.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        let rule: Rule = Arc::new(|_| Act::Wait);
-        let control = Control { rule: watch::Sender::new(rule), reads: watch::Sender::new(Vec::new()) };
-        Self { inner, control: Arc::new(control) }
+        let control = |act| {
+            let rule: Rule = Arc::new(move |_| act);
+            Arc::new(Control { rule: watch::Sender::new(rule), reads: watch::Sender::new(Vec::new()) })
+        };
+        Self { inner, control: control(Act::Wait), evidence: control(Act::GiveAtOnce) }
+    }
+
+    /// The same store, to do with the reads of evidence what a test does with it.
+    pub fn evidence(&self) -> Self {
+        Self { control: self.evidence.clone(), ..self.clone() }
     }
 
     /// What becomes of reads from now on, also of those that wait.
@@ -61,7 +69,7 @@ impl Gated {
         self.rule(move |_| act);
     }
 
-    /// The reads of data that had to wait for the store, since the start.
+    /// The reads that had to wait for the store, since the start.
     pub fn reads(&self) -> Vec<Range<u64>> {
         self.control.reads.borrow().clone()
     }
@@ -90,10 +98,9 @@ impl Store for Gated {
     fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, StoreResult<Arc<dyn StoreFile>>> {
         Box::pin(async move {
             let inner = self.inner.open(path).await?;
-            if path.starts_with(&Sidecar::directory()) {
-                return Ok(inner);
-            }
-            let file = GatedFile { inner, path: path.clone(), control: self.control.clone() };
+            let is_evidence = path.starts_with(&Sidecar::directory());
+            let control = if is_evidence { &self.evidence } else { &self.control };
+            let file = GatedFile { inner, path: path.clone(), control: control.clone() };
             Ok(Arc::new(file) as Arc<dyn StoreFile>)
         })
     }

@@ -161,6 +161,40 @@ async fn blocks_that_several_want_at_once_are_read_and_hashed_once() {
 }
 
 #[tokio::test]
+async fn a_tree_block_that_several_need_at_once_is_read_once_also_where_the_first_gives_up() {
+    for gives_up in [false, true] {
+        let scene = Scene::new(4 * EXTENT, 16 << 20).await;
+        scene.store.all(Act::Give);
+        // The file is open, and the root's block is proven: what is needed is the block of leaves of the second half.
+        scene.is_right(scene.start(1, 0, 10), 0, 10).await;
+        let tree = scene.store.evidence();
+        let before = tree.reads().len();
+        tree.all(Act::Wait);
+        let half = EXTENT / 2;
+        let mut reads: Vec<_> = (0..8)
+            .map(|n| scene.start(n, half + 1024 * u64::from(n), half + 1024 * u64::from(n) + 10))
+            .collect();
+        tree.until(before + 1).await;
+        scene.settle().await;
+        assert_eq!(scene.store.reads().len(), 1 + 8, "each has its data");
+        assert_eq!(tree.reads().len(), before + 1, "and one asks for what proves them");
+        if gives_up {
+            let first = reads.remove(0);
+            first.abort();
+            assert!(within(first).await.is_err());
+            tree.until(before + 2).await;
+            scene.settle().await;
+            assert_eq!(tree.reads().len(), before + 2, "another one asks");
+        }
+        tree.all(Act::Give);
+        for (n, read) in (u64::from(gives_up)..).zip(reads) {
+            scene.is_right(read, half + 1024 * n, half + 1024 * n + 10).await;
+        }
+        assert_eq!(tree.reads().len(), before + 1 + usize::from(gives_up));
+    }
+}
+
+#[tokio::test]
 async fn a_small_read_takes_its_block_from_the_extent_that_another_reads() {
     let scene = Scene::new(4 * EXTENT, 0).await;
     let large = scene.start(1, 0, 2 * EXTENT);
