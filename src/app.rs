@@ -211,7 +211,7 @@ impl Gateway {
         })?);
         let holder: Arc<dyn Holder> = export.clone();
         descriptors::may_ask(Arc::downgrade(&holder));
-        policies::read(&settings.policies, &settings.trust, &state, &*monitor)?.rule(&export, &*monitor);
+        let mut policies = policies::read(&settings.policies, &settings.trust, &state, &*monitor)?;
         if let Some(list) = &settings.measure {
             let (list, state, sink) = (list.clone(), state.clone(), sink.clone());
             let opened = tokio::task::spawn_blocking(move || measuring::open(&list, &state, &sink)).await;
@@ -246,6 +246,8 @@ impl Gateway {
         if settings.rpcbind {
             rpcbind::register(server.local_addr().port()).await.map_err(AppError::Rpcbind)?;
         }
+        policies.keep()?;
+        policies.rule(&export, &*monitor);
         Ok(Self {
             settings,
             export,
@@ -364,7 +366,8 @@ impl Reloader {
             Err(error) => return self.refuse("configuration", &error.to_string()),
         };
         // Keys and policies are taken together or not at all: one may confine the other.
-        let Ok(policies) = policies::read(&settings.policies, &settings.trust, &self.state, &*self.monitor)
+        let Ok(mut policies) =
+            policies::read(&settings.policies, &settings.trust, &self.state, &*self.monitor)
         else {
             return;
         };
@@ -373,6 +376,7 @@ impl Reloader {
         let taken = self.revocations.replace(&settings.trust, || {
             let keyring = load_trust(&settings.trust, self.settings.accept, self.settings.mode)?;
             (keys, relaxed) = (keyring.len(), keyring.relaxations());
+            policies.keep()?;
             self.export.set_keyring(keyring);
             Ok::<_, AppError>(())
         });

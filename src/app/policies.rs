@@ -100,12 +100,16 @@ struct Seen {
 /// By the policy's name in hexadecimal: it may be any bytes.
 type AllSeen = BTreeMap<String, Seen>;
 
+type Chosen = (Vec<PolicyFile>, usize, Option<(AllSeen, PathBuf)>);
+
 /// Policies that were read and may be taken.
 pub(super) struct Taken {
     all: Vec<PolicyFile>,
     /// The place of the one that rules.
     at: usize,
     permissive: bool,
+    /// What is to be kept of signed ones, and where.
+    seen: Option<(AllSeen, PathBuf)>,
 }
 
 /// Reads the policies that `wanted` names; keys that are revoked in `trust` sign none. What is wrong is told to
@@ -122,14 +126,20 @@ pub(super) fn read(
         let record = format!("type={} {record}", audit::POLICY_LOAD);
         sink.emit(&Event::PolicyLoaded { detail: "", error: Some(&error.to_string()), record: &record });
     }
-    let (all, at) = taken?;
-    Ok(Taken { all, at, permissive: wanted.mode == PolicyMode::Permissive })
+    let (all, at, seen) = taken?;
+    Ok(Taken { all, at, permissive: wanted.mode == PolicyMode::Permissive, seen })
 }
 
 impl Taken {
+    /// Keeps older versions of signed ones out from now on: for when nothing else is in the way of these.
+    pub(super) fn keep(&mut self) -> Result<(), PolicyTrouble> {
+        let Some((seen, path)) = self.seen.take() else { return Ok(()) };
+        write(&path, &seen).map_err(|error| PolicyTrouble::State { path, reason: error.to_string() })
+    }
+
     /// Lets one of them rule `export`, and tells `sink` of all.
     pub(super) fn rule(self, export: &Export, sink: &dyn Sink) {
-        let Self { all, at, permissive } = self;
+        let Self { all, at, permissive, .. } = self;
         let mut rules = None;
         for (n, file) in all.into_iter().enumerate() {
             let signers: Vec<_> = file.signers.iter().map(|signer| signer.name.clone()).collect();
@@ -176,8 +186,8 @@ fn change(export: &Export, rules: Option<Rules>, sink: &dyn Sink) {
     }
 }
 
-/// All policies, and the place of the one that rules.
-fn choose(wanted: &Policies, files: &Path, state: &Path) -> Result<(Vec<PolicyFile>, usize), PolicyTrouble> {
+/// All policies, the place of the one that rules, and what is to be kept of them.
+fn choose(wanted: &Policies, files: &Path, state: &Path) -> Result<Chosen, PolicyTrouble> {
     let trust = match &wanted.trust {
         Some(trust) => {
             let keyring = load_keyring(trust, Format::ALL.into_iter().collect())?;
@@ -210,16 +220,13 @@ fn choose(wanted: &Policies, files: &Path, state: &Path) -> Result<(Vec<PolicyFi
             })?
         }
     };
-    if trust.is_some() {
-        remember(&all, &state.join(NAME))?;
-    }
-    Ok((all, at))
+    let seen = trust.is_some().then(|| compare(&all, state.join(NAME))).transpose()?.flatten();
+    Ok((all, at, seen))
 }
 
-/// Checks signed policies against the versions that were taken before, and notes theirs.
-fn remember(all: &[PolicyFile], path: &Path) -> Result<(), PolicyTrouble> {
-    let trouble = |reason: String| PolicyTrouble::State { path: path.to_owned(), reason };
-    let before = read_seen(path).map_err(trouble)?;
+/// Checks signed policies against the versions that were taken before. What is to be kept, where it is more.
+fn compare(all: &[PolicyFile], path: PathBuf) -> Result<Option<(AllSeen, PathBuf)>, PolicyTrouble> {
+    let before = read_seen(&path).map_err(|reason| PolicyTrouble::State { path: path.clone(), reason })?;
     let mut seen = before.clone();
     for file in all {
         let version = file.policy.version();
@@ -239,10 +246,7 @@ fn remember(all: &[PolicyFile], path: &Path) -> Result<(), PolicyTrouble> {
         }
         seen.insert(hex::encode(file.policy.name()), new);
     }
-    if seen == before {
-        return Ok(());
-    }
-    write(path, &seen).map_err(|error| trouble(error.to_string()))
+    Ok((seen != before).then_some((seen, path)))
 }
 
 fn read_seen(path: &Path) -> Result<AllSeen, String> {

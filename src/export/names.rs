@@ -111,6 +111,23 @@ impl Export {
 
     /// What a caller may do with an object. Reading and running are withheld where policy denies them.
     pub async fn access(&self, handle: &[u8], caller: &Caller) -> Result<(Access, Attr), ExportError> {
+        self.weigh(handle, caller, false).await
+    }
+
+    /// [`Export::access`] for the ACCESS of a client, which does not ask to read what that withholds: that policy denies
+    /// a regular file to who asks to read it is told here or never. Nothing is told of what else it withholds, for
+    /// clients ask for all there is at once.
+    pub async fn answer_access(
+        &self,
+        handle: &[u8],
+        to_read: bool,
+        caller: &Caller,
+    ) -> Result<(Access, Attr), ExportError> {
+        self.weigh(handle, caller, to_read).await
+    }
+
+    /// [`Export::access`]; whether it is told that policy denies reading.
+    async fn weigh(&self, handle: &[u8], caller: &Caller, tell: bool) -> Result<(Access, Attr), ExportError> {
         let Object { node, view } = self.object(handle).await?;
         if let Some(view) = view {
             // The attributes tell of what is said already.
@@ -132,8 +149,8 @@ impl Export {
                     self.report_finding(&node, finding, caller, false);
                     access = Access { xattrs: access.xattrs, ..Access::default() };
                 }
-                Decision::Allow => access = self.granted(access, &node, Some(&verdict), caller),
-                Decision::AllowUnproven(_) => access = self.granted(access, &node, None, caller),
+                Decision::Allow => access = self.granted(access, &node, Some(&verdict), caller, tell),
+                Decision::AllowUnproven(_) => access = self.granted(access, &node, None, caller, tell),
                 // READ tells what is wrong.
                 Decision::Fail(_) => {}
             }
@@ -214,11 +231,23 @@ impl Export {
         self.may_quietly(Wish { op: Op::List, hook: Hook::NfsAccess, node, verdict: None, caller })
     }
 
-    /// What of `access` to a regular file the policy leaves. Who only asks is not told of: reading is.
-    fn granted(&self, access: Access, node: &Node, verdict: Option<&Verdict>, caller: &Caller) -> Access {
-        let may = |op| self.may_quietly(Wish { op, hook: Hook::NfsAccess, node, verdict, caller });
-        let execute = access.execute && may(Op::Execute);
-        Access { read: access.read && may(Op::Read), execute, ..access }
+    /// What of `access` to a regular file the policy leaves; whether it is told that it denies reading.
+    fn granted(
+        &self,
+        access: Access,
+        node: &Node,
+        verdict: Option<&Verdict>,
+        caller: &Caller,
+        tell: bool,
+    ) -> Access {
+        let wish = |op| Wish { op, hook: Hook::NfsAccess, node, verdict, caller };
+        let execute = access.execute && self.may_quietly(wish(Op::Execute));
+        let read = access.read && self.may_quietly(wish(Op::Read));
+        if tell && access.read && !read {
+            // Known already.
+            let _ = self.may(wish(Op::Read));
+        }
+        Access { read, execute, ..access }
     }
 
     /// At most `max` entries of the directory `node` behind `cookie`, of those that clients may see

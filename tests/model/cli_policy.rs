@@ -200,6 +200,8 @@ fn reads(served: &Served, name: &str) -> bool {
     }
 }
 
+/// All bits of ACCESS.
+const READ_AND_ALL: u32 = 0x3f;
 const SECRET: &str = "DEFAULT action=ALLOW\nop=READ path=secret action=DENY\n";
 const NOTHING: &str = "DEFAULT action=ALLOW\nop=READ action=DENY\n";
 
@@ -211,6 +213,15 @@ fn serve_refuses_what_the_policy_denies_with_the_records_of_the_kernel() {
     let (file, log_flag) = (file.to_str().unwrap(), log.to_str().unwrap());
     let served = site.serve(&["--policy", file, "--audit-log", log_flag]);
     assert!(reads(&served, "open") && !reads(&served, "secret"));
+    // A client that asks first never reads. Asked for all there is, policy also denies what nobody wants.
+    let count = "nfs_verity_refused_total{cause=\"denied by policy\",class=\"denied\"}";
+    assert_eq!(served.metric(count), 1.0);
+    let mut client = Client::connect(served.nfs);
+    let secret = client.find("secret").unwrap();
+    for (wanted, told) in [(READ_AND_ALL, 2.0), (READ_AND_ALL & !1, 2.0), (1, 3.0)] {
+        assert_eq!(client.access(&secret, wanted).unwrap() & 1, 0);
+        assert_eq!(served.metric(count), told);
+    }
     let refused = || events(&log, "refused");
     eventually("it is written", || !refused().is_empty());
     let line = &refused()[0];
@@ -230,8 +241,8 @@ fn serve_refuses_what_the_policy_denies_with_the_records_of_the_kernel() {
     let changed = &events(&log, "policy-changed")[0]["record"];
     let begin = "type=1421 old_active_pol_name=? old_active_pol_version=? old_policy_digest=? new_active_pol_name=\"export\"";
     assert!(changed.as_str().unwrap().starts_with(begin), "{changed}");
-    let count = "nfs_verity_refused_total{cause=\"denied by policy\",class=\"denied\"}";
-    assert!(served.metric(count) >= 1.0);
+    eventually("all is written", || refused().len() == 3);
+    assert!(refused()[1]["record"].as_str().unwrap().contains("ipe_op=READ ipe_hook=NFS_ACCESS enforcing=1"));
 }
 
 #[test]
@@ -329,8 +340,32 @@ fn sighup_takes_newer_policies_and_refuses_bad_and_older_ones() {
     let line = &events(&log, "policy-loaded").into_iter().rfind(|line| line["error"].is_string()).unwrap();
     assert!(line["record"].as_str().unwrap().ends_with("res=0 errno=-2"), "{line}");
 
-    // The version is remembered over a restart.
+    // What comes with broken trust is not taken, and keeps nothing older out.
+    signed(&site, "e", &export("1.2.0", NOTHING), "p256");
+    fs::write(site.trust().join("broken.pub"), "no key").unwrap();
+    served.signal("HUP");
+    eventually("it is refused", || events(&log, "reload-refused").iter().any(|line| line["what"] == "trust"));
+    fs::remove_file(site.trust().join("broken.pub")).unwrap();
+    fs::write(&file, &newest).unwrap();
+    let (before, refused) = (events(&log, "reloaded").len(), refusals());
+    served.signal("HUP");
+    eventually("it is taken", || events(&log, "reloaded").len() > before);
+    assert_eq!(refusals(), refused);
+
+    // The version is remembered over a restart; that of a start that fails is not.
     assert_eq!(served.stop(), Some(0));
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    signed(&site, "e", &export("1.2.0", NOTHING), "p256");
+    let mut taken = command("serve");
+    taken
+        .arg("--store")
+        .arg(site.tree())
+        .arg("--trust")
+        .arg(site.trust())
+        .arg("--state")
+        .arg(site.path("state"));
+    taken.args(["--listen", &busy.local_addr().unwrap().to_string(), "--monitor", "127.0.0.1:0"]).args(flags);
+    taken.ends(3).complains_of(&["in use"]);
     signed(&site, "e", &export("1.0.9", NOTHING), "p256");
     serve(&site).args(flags).ends(2).complains_of(&["export 1.0.9 is not newer than 1.1.0"]);
     fs::write(&file, &newest).unwrap();

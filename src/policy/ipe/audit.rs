@@ -23,9 +23,7 @@ pub const STATUS: u16 = 1404;
 pub enum Hook {
     /// ACCESS of NFSv3 and NFSv4.
     NfsAccess,
-    /// OPEN of NFSv4.
-    NfsOpen,
-    /// READ and what reads likewise.
+    /// READ and what reads likewise, as OPEN of NFSv4 does.
     NfsRead,
     /// READDIR and READDIRPLUS.
     NfsReaddir,
@@ -35,14 +33,12 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::NfsAccess, Self::NfsOpen, Self::NfsRead, Self::NfsReaddir, Self::NfsXattr];
+    pub const ALL: [Self; 4] = [Self::NfsAccess, Self::NfsRead, Self::NfsReaddir, Self::NfsXattr];
 
     /// The word behind `ipe_hook=`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NfsAccess => "NFS_ACCESS",
-            Self::NfsOpen => "NFS_OPEN",
             Self::NfsRead => "NFS_READ",
             Self::NfsReaddir => "NFS_READDIR",
             Self::NfsXattr => "NFS_XATTR",
