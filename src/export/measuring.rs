@@ -5,6 +5,7 @@
 //! the list cannot be written nothing new is served: who asked for the record wants it without gaps.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -56,26 +57,55 @@ pub struct Measurer {
 /// Which violations were written, and how many may be.
 struct Violations {
     told: Cache<StorePath, Instant>,
-    /// Since when it is counted, and how many there were.
-    minute: Mutex<(Instant, u32)>,
+    minute: Mutex<Minute>,
+}
+
+/// Since when it is counted, how many there were, and of which files one is on its way.
+struct Minute {
+    since: Instant,
+    count: u32,
+    on_the_way: HashSet<StorePath>,
 }
 
 impl Violations {
     fn new() -> Self {
-        Self { told: Cache::new(TOLD_MAX), minute: Mutex::new((Instant::now(), 0)) }
+        let minute = Minute { since: Instant::now(), count: 0, on_the_way: HashSet::new() };
+        Self { told: Cache::new(TOLD_MAX), minute: Mutex::new(minute) }
     }
 
-    /// The how manieth of this minute the one of `path` is; `None` where it was written a while ago.
-    fn count(&self, path: &StorePath) -> Option<u32> {
+    /// One of `path`, and the how manieth of this minute it is. None where it was written a while ago; nor while another
+    /// READ has it written, unless that is to be waited for, as for what is `served`.
+    fn begin<'a>(&'a self, path: &'a StorePath, served: bool) -> Option<(OnTheWay<'a>, u32)> {
+        let mut minute = self.minute.lock();
         if self.told.get(path).is_some_and(|at| at.elapsed() < TOLD_FOR) {
             return None;
         }
-        let mut minute = self.minute.lock();
-        if minute.0.elapsed() > MINUTE {
-            *minute = (Instant::now(), 0);
+        if !minute.on_the_way.insert(path.clone()) && !served {
+            return None;
         }
-        minute.1 = minute.1.saturating_add(1);
-        Some(minute.1)
+        if minute.since.elapsed() > MINUTE {
+            (minute.since, minute.count) = (Instant::now(), 0);
+        }
+        minute.count = minute.count.saturating_add(1);
+        Some((OnTheWay { all: self, path }, minute.count))
+    }
+}
+
+/// A violation that is being written; no more once it is dropped.
+struct OnTheWay<'a> {
+    all: &'a Violations,
+    path: &'a StorePath,
+}
+
+impl OnTheWay<'_> {
+    fn written(self) {
+        self.all.told.insert(self.path.clone(), Instant::now());
+    }
+}
+
+impl Drop for OnTheWay<'_> {
+    fn drop(&mut self) {
+        self.all.minute.lock().on_the_way.remove(self.path);
     }
 }
 
@@ -202,7 +232,7 @@ impl Export {
     /// the record as everything does.
     pub(super) async fn measure_violation(&self, node: &Node, served: bool) -> Result<(), ExportError> {
         let Some(measurer) = self.measurer.load_full() else { return Ok(()) };
-        let Some(nth) = measurer.violations.count(&node.path) else { return Ok(()) };
+        let Some((violation, nth)) = measurer.violations.begin(&node.path, served) else { return Ok(()) };
         if nth > VIOLATIONS {
             if nth == VIOLATIONS + 1 {
                 let error =
@@ -214,7 +244,7 @@ impl Export {
         let entry = Entry::violation(measurer.template, FileHash::Sha256, &name(node));
         let Some(entry) = measurer.told(entry) else { return Ok(()) };
         if measurer.put(entry).await {
-            measurer.violations.told.insert(node.path.clone(), Instant::now());
+            violation.written();
         } else if served {
             return Err(ExportError::Busy);
         }
@@ -231,5 +261,28 @@ impl Export {
         while thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_who_find_a_violation_at_once_one_has_it_written() {
+        let violations = Violations::new();
+        let [one, other] = ["one", "other"].map(|path| StorePath::parse(path.as_bytes()).unwrap());
+        let begin = |path, served| violations.begin(path, served);
+        let (first, nth) = begin(&one, false).unwrap();
+        assert_eq!(nth, 1);
+        assert!(begin(&one, false).is_none());
+        assert_eq!(begin(&other, false).unwrap().1, 2);
+        // What is served waits for a record of its own, rather than for another one's.
+        assert_eq!(begin(&one, true).unwrap().1, 3);
+        drop(first);
+        let (again, nth) = begin(&one, false).unwrap();
+        assert_eq!(nth, 4, "it was not written");
+        again.written();
+        assert!(begin(&one, false).is_none() && begin(&one, true).is_none());
     }
 }
