@@ -241,7 +241,7 @@ impl Trust {
 
     /// Gives up descriptors that can be had again.
     pub(super) fn relieve(&self) {
-        self.wholes.forget();
+        self.wholes.close();
     }
 
     /// The keys that are trusted now.

@@ -181,9 +181,9 @@ impl Wholes {
         })
     }
 
-    /// Lets go of all trees that nobody uses, and of the files they are in.
-    pub(super) fn forget(&self) {
-        self.done.clear();
+    /// Lets go of the trees that are in files.
+    pub(super) fn close(&self) {
+        self.done.retain(|_, whole| matches!(whole.tree, Tree::Memory(_)));
     }
 
     /// What is wanted of a file, if it was hashed in the state it is in.
