@@ -70,7 +70,7 @@ pub const TABLE: [(&str, &str); 52] = [
     ("nfs_verity_trusted_keys", "Keys that are trusted now"),
     (
         "nfs_verity_key_last_second",
-        "The last second since 1970 at which a key counts, by name and key id; none for one that is revoked or has no end",
+        "The last second since 1970 at which a key counts, by name, key id and kind; none for one that is revoked or has no end",
     ),
     ("nfs_verity_relaxed", "1 while the configuration relaxes enforcement, as in warn mode"),
     ("nfs_verity_serving", "1 while the gateway serves"),
@@ -105,7 +105,7 @@ const RELOADED: [&str; 5] = ["trust", "revocations", "configuration", "policy", 
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type ByStore = Vec<(&'static str, String)>;
-type ByKey = [(&'static str, String); 2];
+type ByKey = [(&'static str, String); 3];
 type Level = Gauge<u64, AtomicU64>;
 
 /// The state of all metrics.
@@ -202,10 +202,11 @@ impl KeyEnds {
         let mut ends = BTreeMap::new();
         for key in keys.iter().filter(|key| key.revoked_by.is_none()) {
             if let Some(last) = key.last {
-                // Who is trusted twice, as a key and as an authority, has one line.
-                let end =
-                    ends.entry([("name", clip(&key.name, CLIP)), ("key", key.id.clone())]).or_insert(last);
-                *end = last.max(*end);
+                let kind = ("kind", key.kind.to_owned());
+                // One line each, or a scrape would be refused.
+                let end = ends.entry([("name", clip(&key.name, CLIP)), ("key", key.id.clone()), kind]);
+                let end = end.or_insert(last);
+                *end = last.min(*end);
             }
         }
         *self.0.lock() = ends;
@@ -393,7 +394,7 @@ mod tests {
     }
 
     fn key(name: &str, last: Option<i64>) -> TrustedKey {
-        TrustedKey { name: name.to_owned(), id: "5a".repeat(32), last, ..TrustedKey::default() }
+        TrustedKey { name: name.to_owned(), id: "5a".repeat(32), kind: "key", last, ..TrustedKey::default() }
     }
 
     #[test]
@@ -404,12 +405,16 @@ mod tests {
             text.lines().filter(|line| line.starts_with("nfs_verity_key_last")).map(str::to_owned).collect()
         };
         let line = |name: &str, last: i64| {
-            format!("nfs_verity_key_last_second{{name=\"{name}\",key=\"{}\"}} {last}", "5a".repeat(32))
+            let key = "5a".repeat(32);
+            format!("nfs_verity_key_last_second{{name=\"{name}\",key=\"{key}\",kind=\"key\"}} {last}")
         };
         let revoked = TrustedKey { revoked_by: Some("an entry".to_owned()), ..key("revoked", Some(7)) };
         let odd = "a \"b\"\n";
         let keys = [key("old", Some(-1)), key("no end", None), revoked, key(odd, Some(8)), key(odd, Some(7))];
-        assert_eq!(ends(&keys), [line(r#"a \"b\"\n"#, 8), line("old", -1)]);
+        assert_eq!(ends(&keys), [line(r#"a \"b\"\n"#, 7), line("old", -1)]);
+        // A certificate ends by itself, whatever is set for the signatures of its own key.
+        let authority = TrustedKey { kind: "authority", ..key("ca", Some(3)) };
+        assert_eq!(ends(&[authority, key("ca", Some(9))]).len(), 2);
         assert_eq!(ends(&[key("new", Some(9))]), [line("new", 9)]);
     }
 
