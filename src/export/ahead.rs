@@ -139,8 +139,7 @@ struct Ahead {
 
 impl Ahead {
     async fn run(self, pieces: Vec<Piece>) {
-        let pieces = pieces.into_iter().map(|piece| self.prove(piece));
-        stream::iter(pieces).buffered(AT_ONCE).collect::<()>().await;
+        stream::iter(pieces).for_each_concurrent(AT_ONCE, |piece| self.prove(piece)).await;
     }
 
     async fn prove(&self, piece: Piece) {
@@ -182,6 +181,9 @@ impl Ahead {
         let lead = self.file.spares.as_ref().and_then(|spares| Spares::lead(spares).1);
         let file = lead.unwrap_or_else(|| self.file.file.clone());
         let len = usize::try_from(to - from).unwrap_or(0);
-        acting_as(self.acting.clone(), file.read_pieces(from, len, EXTENT_LEN)).await.unwrap_or_default()
+        let asked = Instant::now();
+        let given = acting_as(self.acting.clone(), file.read_pieces(from, len, EXTENT_LEN)).await;
+        self.file.streams.took(asked.elapsed());
+        given.unwrap_or_default()
     }
 }

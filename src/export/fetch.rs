@@ -44,6 +44,7 @@ impl Reading<'_> {
         self.coming.retain(|(next, _)| *next >= extent);
         let coming = self.coming.pop_if(|(next, _)| Span::Extent(*next) == span);
         let mut found = coming.map(|(_, told)| Found::Coming(span, told));
+        let mut given_up = false;
         loop {
             match found.take().unwrap_or_else(|| export.flights.find(file, extent, span, ends)) {
                 Found::Nothing(claim) => {
@@ -73,8 +74,9 @@ impl Reading<'_> {
                             self.hits += 1;
                             return Turn::Proven(there, bytes);
                         }
-                        Heard::Nothing => return Turn::Alone,
-                        Heard::GivenUp => {}
+                        // Clients that come and go must not hold up one that stays.
+                        Heard::GivenUp if !given_up => given_up = true,
+                        Heard::GivenUp | Heard::Nothing => return Turn::Alone,
                     }
                 }
             }
@@ -109,6 +111,8 @@ impl Reading<'_> {
 
     /// The extent that begins at `from`, if it was read together with one before it.
     pub(super) fn next(&mut self, from: u64) -> Option<Next> {
+        // Somebody else was faster with what lies before it.
+        while self.ahead.pop_if(|next| next.from < from).is_some() {}
         let next = self.ahead.pop_if(|next| next.from == from)?;
         (self.lack, self.misses, self.source) = (None, self.misses + 1, self.ahead_from);
         Some(next)

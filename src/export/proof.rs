@@ -206,6 +206,7 @@ impl Prover<'_> {
     /// data may wait here.
     async fn turn(&self, flights: &Flights, level: usize, index: u64) -> Turn {
         let (file, span) = (self.tree.cache_key, Span::Tree(level_number(level), index));
+        let mut given_up = false;
         loop {
             match flights.find(file, index, span, true) {
                 Found::Nothing(claim) => {
@@ -217,8 +218,8 @@ impl Prover<'_> {
                 Found::Late => return Turn::Alone,
                 Found::Coming(_, told) => match told.hear().await {
                     Heard::Given(Given { bytes, .. }) => return Turn::Proven(bytes),
-                    Heard::Nothing => return Turn::Alone,
-                    Heard::GivenUp => {}
+                    Heard::GivenUp if !given_up => given_up = true,
+                    Heard::GivenUp | Heard::Nothing => return Turn::Alone,
                 },
             }
         }

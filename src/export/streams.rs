@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -20,10 +21,18 @@ const READS: u32 = 3;
 const QUIET: u32 = 64;
 /// The most bytes that are asked for at once, and that it takes to ask for more.
 const STEP: u64 = 1024 * 1024;
+/// A store that takes longer for what was asked for at once has too much to do already: within ten of these it is taken
+/// for one that does not answer.
+const LONG: Duration = Duration::from_secs(1);
+
+/// The most often that a window is halved: of 8 MiB, two extents are left.
+const HALVINGS: u64 = 6;
 
 /// The streams of one file.
 #[derive(Default)]
 pub(super) struct Streams {
+    /// How often the window is halved.
+    halvings: AtomicU64,
     /// Whether something is read ahead, so that all READs matter: those that memory answers, too.
     are_followed: AtomicBool,
     state: Mutex<State>,
@@ -62,9 +71,23 @@ impl Streams {
         self.are_followed.load(Ordering::Relaxed)
     }
 
+    /// Takes note of how long the store took for what it was asked for ahead: windows shrink while that is long.
+    pub(super) fn took(&self, time: Duration) {
+        // Of two at the same time one may be lost.
+        let before = self.halvings.load(Ordering::Relaxed);
+        let now = match time {
+            time if time > LONG => (before + 1).min(HALVINGS),
+            time if time < LONG / 4 => before.saturating_sub(1),
+            _ => before,
+        };
+        self.halvings.store(now, Ordering::Relaxed);
+    }
+
     /// Takes note of a READ that was answered in full, and whether memory did `not` have all of it. What is to be
     /// read ahead now.
     pub(super) fn note(&self, read: Range<u64>, asked: bool, bounds: Bounds) -> Option<Range<u64>> {
+        let window = (bounds.window >> self.halvings.load(Ordering::Relaxed)).max(EXTENT);
+        let bounds = Bounds { window, ..bounds };
         let mut state = self.state.lock();
         state.quiet = if asked { 0 } else { state.quiet.saturating_add(1) };
         if state.quiet > QUIET {
@@ -141,6 +164,32 @@ mod tests {
         let mib = |range: &Range<u64>| range.start / MIB..range.end / MIB;
         assert_eq!(asked.iter().map(mib).collect::<Vec<_>>(), [3..4, 4..6, 6..9, 9..14, 14..15, 15..16]);
         assert!(streams.are_followed());
+    }
+
+    #[test]
+    fn a_store_that_takes_long_is_asked_for_less_until_it_does_not() {
+        let streams = Streams::default();
+        let mut place = 0;
+        let mut ahead = || {
+            let mut furthest = 0;
+            for _ in 0..64 {
+                place += MIB;
+                let asked = note(&streams, place - MIB, MIB);
+                furthest = furthest.max(asked.map_or(0, |range| range.end - place));
+            }
+            furthest
+        };
+        assert_eq!(ahead(), 8 * MIB);
+        for _ in 0..100 {
+            streams.took(LONG * 2);
+        }
+        assert_eq!(ahead(), 2 * EXTENT);
+        streams.took(LONG / 2);
+        assert_eq!(ahead(), 2 * EXTENT);
+        for _ in 0..HALVINGS {
+            streams.took(LONG / 8);
+        }
+        assert_eq!(ahead(), 8 * MIB);
     }
 
     #[test]

@@ -237,6 +237,44 @@ async fn where_the_first_gives_up_or_ends_badly_another_goes_on() {
 }
 
 #[tokio::test]
+async fn clients_that_come_and_go_hold_nobody_up_for_long() {
+    let scene = Scene::new(4 * EXTENT, 16 << 20).await;
+    let mut reads: Vec<_> = (0..6).map(|n| scene.start(n, 0, EXTENT)).collect();
+    // Whoever reads for all is gone before there is an answer: the next one reads for the others, and then each for
+    // itself.
+    for (asked, more) in [(1, 1), (2, 4)] {
+        scene.store.until(asked).await;
+        scene.settle().await;
+        let first = reads.remove(0);
+        first.abort();
+        assert!(within(first).await.is_err());
+        scene.settle().await;
+        assert_eq!(scene.store.reads().len(), asked + more, "at once");
+    }
+    scene.store.all(Act::Give);
+    for read in reads {
+        scene.is_right(read, 0, EXTENT).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_hand_is_used_where_somebody_else_was_faster_with_a_part_of_it() {
+    let scene = Scene::new(4 * EXTENT, 16 << 20).await;
+    let slow = scene.start(1, 0, 4 * EXTENT);
+    scene.store.until(1).await;
+    scene.settle().await;
+    // It takes so long that nobody waits for it any more.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    scene.store.rule(|range| if range.start == EXTENT { Act::Give } else { Act::Wait });
+    scene.is_right(scene.start(2, EXTENT, 2 * EXTENT), EXTENT, 2 * EXTENT).await;
+    scene.store.all(Act::Give);
+    scene.is_right(slow, 0, 4 * EXTENT).await;
+    assert_eq!(scene.store.reads(), [0..4 * EXTENT, EXTENT..2 * EXTENT]);
+}
+
+#[tokio::test]
 async fn where_the_first_fails_each_of_the_others_finds_out_for_itself() {
     for (act, cause) in [(Act::Fail, Cause::Unreadable), (Act::Spoil, Cause::BadBlock)] {
         for (from, to) in [(0, 2 * EXTENT), (5000, 5100)] {
