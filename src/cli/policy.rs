@@ -198,8 +198,12 @@ fn check(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, Trouble> {
     }
     for op in [Op::Read, Op::List, Op::Xattr] {
         let ruling = policy.evaluate(&Facts::of(op));
-        if matches!(ruling.rule, RuleRef::Absent { .. }) && !names(policy, op) {
-            writeln!(out, "note: nothing is said of op={op}, so it is denied")?;
+        if ruling.action == Action::Allow || names(policy, op) {
+            continue;
+        }
+        match ruling.rule {
+            RuleRef::Absent { .. } => writeln!(out, "note: nothing is said of op={op}, so it is denied")?,
+            _ => writeln!(out, "note: no rule allows op={op}, so it is denied: {}", ruling.rule)?,
         }
     }
     if args.rules {

@@ -128,8 +128,8 @@ impl Entry {
         Ok(Self { violation: true, ..entry })
     }
 
-    /// The first entry: the SHA-256 digest of registers 0 to 9, which are zeros here, since there is no
-    /// TPM that the gateway asks.
+    /// The first entry: the SHA-256 digest of registers 0 to 9, which are zeros here, as in the files of registers: the
+    /// list says nothing of how the machine started. Where there is a TPM, its quote does.
     pub fn boot_aggregate(template: Template) -> Self {
         let (kind, hash) = (DigestKind::Ima, FileHash::Sha256);
         let digest = Banks::of(&[0; 10 * 32]).sha256.to_vec();

@@ -64,6 +64,15 @@ fn check_tells_what_is_in_a_policy_and_where_it_is_wrong() {
     let said = policy(&site, &["check", "--rules", "e.pol"]).ends(0);
     assert!(said.out.contains("kernel: refuses it"), "{}", said.out);
     assert!(said.out.ends_with(&export("1.0.0", rules)), "{}", said.out);
+    let notes = |said: &str| said.lines().filter(|line| line.starts_with("note: ")).count();
+    assert!(said.out.contains("note: no rule allows op=LIST, so it is denied: DEFAULT action=DENY\n"));
+    assert_eq!(notes(&said.out), 2, "{}", said.out);
+    let kernel = ["EXECUTE", "FIRMWARE", "KMODULE", "KEXEC_IMAGE", "KEXEC_INITRAMFS", "POLICY", "X509_CERT"];
+    let rules = kernel.map(|op| format!("DEFAULT op={op} action=ALLOW\n")).concat();
+    fs::write(site.path("silent.pol"), export("1.0.0", &rules)).unwrap();
+    let said = policy(&site, &["check", "silent.pol"]).ends(0);
+    assert!(said.out.contains("note: nothing is said of op=READ, so it is denied\n"), "{}", said.out);
+    assert_eq!(notes(&said.out), 3, "{}", said.out);
     fs::write(
         site.path("bad.pol"),
         export("1.0.0", "DEFAULT action=DENY\nop=READ colour=red action=ALLOW\n"),
