@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::cli::{Ends, P256, RSA, Said, command, make_certificate, make_key, openssl};
-use crate::cli_serve::{events, serve};
+use crate::cli_serve::{events, serve, serve_on};
 use crate::support::{Client, NFS3ERR_ACCES, Served, Site, eventually};
 
 const KERNEL: &str = "policy_name=kernel policy_version=0.0.1\nDEFAULT action=ALLOW\n\
@@ -365,16 +365,8 @@ fn sighup_takes_newer_policies_and_refuses_bad_and_older_ones() {
     assert_eq!(served.stop(), Some(0));
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     signed(&site, "e", &export("1.2.0", NOTHING), "p256");
-    let mut taken = command("serve");
-    taken
-        .arg("--store")
-        .arg(site.tree())
-        .arg("--trust")
-        .arg(site.trust())
-        .arg("--state")
-        .arg(site.path("state"));
-    taken.args(["--listen", &busy.local_addr().unwrap().to_string(), "--monitor", "127.0.0.1:0"]).args(flags);
-    taken.ends(3).complains_of(&["in use"]);
+    let mut taken = serve_on(&site, &busy.local_addr().unwrap().to_string());
+    taken.args(flags).ends(3).complains_of(&["in use"]);
     signed(&site, "e", &export("1.0.9", NOTHING), "p256");
     serve(&site).args(flags).ends(2).complains_of(&["export 1.0.9 is not newer than 1.1.0"]);
     fs::write(&file, &newest).unwrap();

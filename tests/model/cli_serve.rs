@@ -29,6 +29,11 @@ pub fn events(path: &Path, event: &str) -> Vec<Value> {
 
 /// `serve` with the site's tree, trust and state on free ports; flags may follow.
 pub fn serve(site: &Site) -> Command {
+    serve_on(site, "127.0.0.1:0")
+}
+
+/// The same, for clients at `address`.
+pub fn serve_on(site: &Site, address: &str) -> Command {
     let mut serve = command("serve");
     serve
         .arg("--store")
@@ -37,7 +42,7 @@ pub fn serve(site: &Site) -> Command {
         .arg(site.trust())
         .arg("--state")
         .arg(site.path("state"));
-    serve.args(["--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0"]).env("RUST_LOG", "error");
+    serve.args(["--listen", address, "--monitor", "127.0.0.1:0"]).env("RUST_LOG", "error");
     serve
 }
 
