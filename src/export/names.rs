@@ -114,9 +114,9 @@ impl Export {
         self.weigh(handle, caller, false).await
     }
 
-    /// [`Export::access`] for the ACCESS of a client, which does not ask to read what that withholds: that policy denies
-    /// a regular file to who asks to read it is told here or never. Nothing is told of what else it withholds, for
-    /// clients ask for all there is at once.
+    /// [`Export::access`] for the ACCESS of NFSv3, whose clients do not READ what that withholds: where they ask
+    /// `to_read` a regular file that policy denies, it is told here or never (NFSv4 has OPEN). Nothing is told of what
+    /// else is withheld, for clients ask for all there is at once.
     pub async fn answer_access(
         &self,
         handle: &[u8],

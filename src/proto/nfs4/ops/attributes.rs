@@ -150,7 +150,7 @@ pub(super) async fn access(c: &mut Compound<'_>, wanted: u32) -> Result<(), Stat
     if wanted & !known != 0 {
         return Err(Status::Inval);
     }
-    let found = c.server.export.answer_access(current.handle(), wanted & READ != 0, &c.caller).await;
+    let found = c.server.export.access(current.handle(), &c.caller).await;
     let (access, attr) = found.map_err(|error| c.refused(error))?;
     let granted = if c.minor >= op::MINOR_OF_XATTRS { granted_with_xattrs(access) } else { granted(access) };
     c.results.u32(wanted & meaningful(attr.kind)).u32(wanted & granted);
