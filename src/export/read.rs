@@ -134,6 +134,10 @@ impl Export {
             }
             Decision::Deny(cause) => {
                 self.report_finding(node, finding, caller, false);
+                // Of a file that is signed as a whole, it is the data as likely as the signature.
+                if cause == Cause::BadSignature {
+                    self.measure_violation(node, false).await?;
+                }
                 return Err(ExportError::Denied(cause));
             }
             Decision::Fail(cause) => {

@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
 use crate::cli::{Certified, Ends, certificate, command, inspect};
 use crate::cli_serve::events;
 use crate::support::{Client, NFS3ERR_ACCES, NFS3ERR_IO, Served, Site, content, eventually};
@@ -27,10 +29,12 @@ fn evmctl(key: &Path, file: &Path) {
     evmctl.args(["ima_sign", "--xattr-user", "-a", "sha256", "--key"]).arg(key).arg(file).ends(0);
 }
 
+/// Also measures, into `list`.
 fn serve(site: &Site) -> (Served, PathBuf) {
-    let log = site.path("audit.log");
-    let flags = ["--carrier", "xattr", "--accept", "native,ima-v2", "--audit-log", log.to_str().unwrap()];
-    (site.serve(&flags), log)
+    let (log, list) = (site.path("audit.log"), site.path("list"));
+    let files = ["--audit-log", log.to_str().unwrap(), "--measure", list.to_str().unwrap()];
+    let flags = ["--carrier", "xattr", "--accept", "native,ima-v2"];
+    (site.serve(&[&flags[..], &files].concat()), log)
 }
 
 fn hashed(served: &Served) -> f64 {
@@ -79,9 +83,38 @@ fn a_file_that_changed_since_it_was_signed_as_a_whole_is_refused() {
     damage(&path, 777_777);
     eventually("it is refused", || client.read(&file, 0, 10) == Err(NFS3ERR_ACCES));
     eventually("and told", || events(&log, "refused").iter().any(|event| event["cause"] == "bad signature"));
+    let list = command("measure").args(["show", "--json"]).arg(site.path("list")).ends(0).json_lines();
+    assert_eq!(list.iter().filter(|line| line["violation"] == true && line["name"] == "/big").count(), 1);
     // The right bytes are right again, whatever the clocks say.
     fs::write(&path, &bytes).unwrap();
     eventually("it is served again", || client.read(&file, 0, 10).is_ok());
+}
+
+#[test]
+fn a_file_is_not_hashed_again_for_want_of_descriptors() {
+    let (site, rsa, _) = site();
+    let names: Vec<String> = (0..5).map(|n| format!("small{n}")).collect();
+    for name in &names {
+        site.put(name, b"small");
+        evmctl(&rsa.key, &site.tree().join(name));
+    }
+    let (served, _) = serve(&site);
+    let read = || {
+        let mut client = Client::connect(served.nfs);
+        for name in &names {
+            let file = client.find(name).unwrap();
+            assert_eq!(client.read(&file, 0, 10).unwrap().0, b"small");
+        }
+    };
+    read();
+    eventually("nobody is connected", || served.metric("nfs_verity_connections") == 0.0);
+    let open = fs::read_dir(format!("/proc/{}/fd", served.child.id())).unwrap().count() as u64;
+    // What is open is given up; what was hashed takes no descriptor.
+    let limit = Rlimit { current: Some(open), ..getrlimit(Resource::Nofile) };
+    prlimit(Some(Pid::from_child(&served.child)), Resource::Nofile, limit).unwrap();
+    read();
+    read();
+    assert_eq!(hashed(&served), 5.0);
 }
 
 #[test]
