@@ -193,7 +193,7 @@ impl Disk {
     }
 }
 
-/// When keys end, by name and key id.
+/// When keys end, by name, key id and kind.
 #[derive(Clone, Debug, Default)]
 struct KeyEnds(Arc<Mutex<BTreeMap<ByKey, i64>>>);
 
