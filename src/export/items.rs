@@ -9,7 +9,7 @@ use super::evidence::Item;
 use super::trust::{Finding, Outcome};
 use crate::carrier::Evidence;
 use crate::event::Cause;
-use crate::sign::{Certificate, ImaSignature, Pkcs7, certificate_to_pem, read_envelope};
+use crate::sign::{Certificate, Format, ImaSignature, Pkcs7, Signer, certificate_to_pem, read_envelope};
 use crate::store::XATTR_MAX;
 use crate::verity::Descriptor;
 
@@ -86,7 +86,12 @@ pub(super) fn of_descriptor(item: Item, descriptor: &Descriptor) -> Option<Bytes
 pub(super) fn part(item: Item, outcome: Option<&Outcome>, evidence: &Evidence) -> Option<Bytes> {
     let accepted = outcome.and_then(|outcome| outcome.as_ref().ok());
     let value = match item {
-        Item::Statement => evidence.statement.as_ref().filter(|value| read_envelope(value).is_ok()),
+        Item::Statement => {
+            // What counted was read.
+            let counts = |signer: &Signer| signer.format == Format::Native;
+            let is_read = accepted.is_some_and(|proven| proven.signers.iter().any(counts));
+            evidence.statement.as_ref().filter(|value| is_read || read_envelope(value).is_ok())
+        }
         Item::Signature => {
             let reads = |value: &[u8]| Pkcs7::parse(value).is_ok();
             pick(&evidence.pkcs7, accepted.and_then(|proven| proven.pkcs7), reads)
