@@ -54,12 +54,20 @@ impl Carriers {
     /// # Errors
     /// Those of [`Carriers::open`].
     pub async fn open_for(&self, path: &StorePath, size: u64) -> Result<OpenEvidence, CarrierError> {
-        self.first(path, |open| match open.evidence.descriptor.as_deref().map(Descriptor::parse) {
-            Some(Ok(descriptor)) => descriptor.size.checked_add(open.trailer) == Some(size),
-            Some(Err(_)) => false,
-            None => true,
-        })
-        .await
+        self.first(path, |open| fits(open, size)).await
+    }
+
+    /// [`Carriers::open_for`] of many names in one directory, each with the size of its file, in the order of `files`.
+    /// `None` for what is not in the first carrier or does not fit there, and has to be opened by itself.
+    pub async fn open_together(
+        &self,
+        directory: &StorePath,
+        files: &[(&[u8], u64)],
+    ) -> Vec<Option<OpenEvidence>> {
+        let Some(first) = self.list.first() else { return files.iter().map(|_| None).collect() };
+        let names: Vec<&[u8]> = files.iter().map(|(name, _)| *name).collect();
+        let opened = first.open_together(directory, &names).await;
+        opened.into_iter().zip(files).map(|(open, (_, size))| open.filter(|open| fits(open, *size))).collect()
     }
 
     /// The first evidence that `fits`, or else the first.
@@ -106,6 +114,15 @@ impl Carriers {
             Some(carrier) => carrier.stamps(directory, names).await,
             None => vec![None; names.len()],
         }
+    }
+}
+
+/// Whether evidence may be that of a file of `size` bytes.
+fn fits(open: &OpenEvidence, size: u64) -> bool {
+    match open.evidence.descriptor.as_deref().map(Descriptor::parse) {
+        Some(Ok(descriptor)) => descriptor.size.checked_add(open.trailer) == Some(size),
+        Some(Err(_)) => false,
+        None => true,
     }
 }
 

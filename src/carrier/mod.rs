@@ -54,6 +54,17 @@ pub trait Carrier: Send + Sync + 'static {
     /// Reads the evidence of `path`, once. Its tree is opened, and read later.
     fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<OpenEvidence, CarrierError>>;
 
+    /// [`Carrier::open`] of many names in one directory, in the order of `names`; `None` for what has to be opened by
+    /// itself, which may have no evidence at all.
+    fn open_together<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+    ) -> BoxFuture<'a, Vec<Option<OpenEvidence>>> {
+        let _ = directory;
+        Box::pin(async { names.iter().map(|_| None).collect() })
+    }
+
     /// What [`OpenEvidence::stamp`] would be now.
     fn stamp<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Stamp, CarrierError>>;
 

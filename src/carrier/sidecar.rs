@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::bundle::{self, HEAD_READ, Head};
 use super::error::missing_or;
-use super::tree::{FileTree, Runs, copy_tree, read_at};
-use super::{Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, OpenEvidence, Refusal, Stamp};
-use crate::store::{BoxFuture, Kind, Store, StoreError, StoreErrorKind, StoreFile, StorePath, StoreWriter};
+use super::tree::{FileTree, LateTree, Runs, copy_tree, read_at};
+use super::{
+    Carrier, CarrierError, CarrierKind, Evidence, EvidenceWriter, OpenEvidence, Refusal, Stamp, TreeSource,
+};
+use crate::store::{
+    Attr, BoxFuture, Kind, Store, StoreError, StoreErrorKind, StoreFile, StorePath, StoreWriter,
+};
 
 /// The directory in the store's root that holds the bundles. Clients never see it.
 pub const SIDECAR_DIRECTORY: &[u8] = b".nfs-verity";
@@ -42,26 +48,29 @@ impl Sidecar {
         StorePath::parse(&bytes).map_err(|source| CarrierError::Path { path: path.clone(), source })
     }
 
+    /// Where the evidence of what is in `directory` lies.
+    fn place_of_all(directory: &StorePath) -> Result<StorePath, CarrierError> {
+        if directory.is_root() { Ok(Self::directory()) } else { Self::place(directory) }
+    }
+
     /// Opens the bundle of `path` and reads its head, once, signed or not.
     pub(super) async fn open_any(&self, path: &StorePath) -> Result<OpenEvidence, CarrierError> {
         let place = Self::place(path)?;
         let file = self.store.open(&place).await.map_err(|error| missing_or(error, place.clone()))?;
         let attr = file.stat().await?;
         let head = read_head(&file, &place, 0, attr.size).await?;
-        Ok(OpenEvidence {
-            evidence: head.evidence,
-            carrier: CarrierKind::Sidecar,
-            trailer: 0,
-            stamp: Stamp::of(CarrierKind::Sidecar, &attr),
-            head_bytes: attr.size - head.tree_len,
-            tree: Some(Arc::new(FileTree {
-                file,
-                place: place.clone(),
-                start: head.tree_offset,
-                size: head.tree_len,
-            })),
-            place,
-        })
+        let (start, size) = (head.tree_offset, head.tree_len);
+        let tree = Arc::new(FileTree { file, place: place.clone(), start, size });
+        Ok(opened(head, place, &attr, tree))
+    }
+
+    /// The evidence at `place`, of which `bytes` are the first.
+    fn opened(&self, place: StorePath, attr: &Attr, bytes: &Bytes) -> Option<OpenEvidence> {
+        let extent = Head::extent(bytes, attr.size).ok().filter(|extent| *extent <= bytes.len())?;
+        let head = Head::parse(&bytes.slice(..extent)).ok().filter(|head| head.evidence.is_signed())?;
+        let (start, size) = (head.tree_offset, head.tree_len);
+        let tree = LateTree { store: self.store.clone(), place: place.clone(), start, size };
+        Some(opened(head, place, attr, Arc::new(tree)))
     }
 
     /// Starts a new bundle for `path`, whose tree will start at `tree_offset`. Evidence of what
@@ -144,6 +153,18 @@ impl Sidecar {
     }
 }
 
+fn opened(head: Head, place: StorePath, attr: &Attr, tree: Arc<dyn TreeSource>) -> OpenEvidence {
+    OpenEvidence {
+        evidence: head.evidence,
+        carrier: CarrierKind::Sidecar,
+        trailer: 0,
+        stamp: Stamp::of(CarrierKind::Sidecar, attr),
+        head_bytes: attr.size - head.tree_len,
+        tree: Some(tree),
+        place,
+    }
+}
+
 /// The head of the bundle of `size` bytes that starts at `base` in `file`.
 pub(super) async fn read_head(
     file: &Arc<dyn StoreFile>,
@@ -174,6 +195,24 @@ impl Carrier for Sidecar {
         })
     }
 
+    fn open_together<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+    ) -> BoxFuture<'a, Vec<Option<OpenEvidence>>> {
+        Box::pin(async move {
+            let Ok(place) = Self::place_of_all(directory) else {
+                return names.iter().map(|_| None).collect();
+            };
+            let heads = self.store.read_heads(&place, names, HEAD_READ).await;
+            let open = |(name, head): (&&[u8], Option<(Attr, Bytes)>)| {
+                let (attr, bytes) = head?;
+                self.opened(place.join(name).ok()?, &attr, &bytes)
+            };
+            names.iter().zip(heads).map(open).collect()
+        })
+    }
+
     fn stamp<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Stamp, CarrierError>> {
         Box::pin(async move {
             let place = Self::place(path)?;
@@ -188,8 +227,7 @@ impl Carrier for Sidecar {
         names: &'a [&'a [u8]],
     ) -> BoxFuture<'a, Vec<Option<Stamp>>> {
         Box::pin(async move {
-            let place = if directory.is_root() { Ok(Self::directory()) } else { Self::place(directory) };
-            let Ok(place) = place else { return vec![None; names.len()] };
+            let Ok(place) = Self::place_of_all(directory) else { return vec![None; names.len()] };
             let found = self.store.stat_names(&place, names).await;
             found.iter().map(|attr| Some(Stamp::of(CarrierKind::Sidecar, attr.as_ref()?))).collect()
         })

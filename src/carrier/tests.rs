@@ -307,6 +307,49 @@ async fn the_first_whole_evidence_that_fits_is_taken() {
     assert!(matches!(few.stamp_of(CarrierKind::Sidecar, &at).await, Err(CarrierError::Missing(_))));
 }
 
+#[tokio::test]
+async fn what_is_opened_together_is_what_is_opened_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(Local::new(directory.path()).unwrap());
+    let all = Carriers::over(&store, &CarrierKind::ALL);
+    let sidecar = all.get(CarrierKind::Sidecar).unwrap();
+    let sizes = [0, 1, 4097, 600_000];
+    for below in ["", "d/"] {
+        std::fs::create_dir_all(directory.path().join(below)).unwrap();
+        for size in sizes {
+            let (at, content) = (path(&format!("{below}{size}")), content(size));
+            std::fs::write(directory.path().join(at.to_string()), &content).unwrap();
+            let (one, tree) = evidence(&content, 1);
+            put(&**sidecar, &at, &one, &tree).await.unwrap();
+        }
+        let (one, tree) = evidence(b"x", 1);
+        let large = Evidence { statement: Some(Bytes::from(vec![1; 60_000])), ..one.clone() };
+        put(&**sidecar, &path(&format!("{below}large")), &large, &tree).await.unwrap();
+        put(&**sidecar, &path(&format!("{below}unsigned")), &one.unsigned(), &tree).await.unwrap();
+        for (name, bytes) in [("broken", &b"not a bundle"[..]), ("none", b"")] {
+            std::fs::write(directory.path().join(".nfs-verity").join(below).join(name), bytes).unwrap();
+        }
+        let names = ["0", "1", "4097", "600000", "gone", "large", "unsigned", "broken", "none", ".."];
+        let wanted = [0, 1, 4097, 600_000, 1, 1, 1, 1, 1, 1];
+        let files: Vec<(&[u8], u64)> = names.iter().map(|name| name.as_bytes()).zip(wanted).collect();
+        let found = all.open_together(&path(below.trim_end_matches('/')), &files).await;
+        for ((name, size), found) in files.iter().zip(&found).take(sizes.len()) {
+            let at = path(&format!("{below}{}", name.escape_ascii()));
+            let (found, alone) = (found.as_ref().unwrap(), all.open_for(&at, *size).await.unwrap());
+            assert_eq!(found.evidence, alone.evidence, "{at}");
+            assert_eq!((found.carrier, found.stamp), (alone.carrier, alone.stamp), "{at}");
+            assert_eq!((found.trailer, found.head_bytes), (alone.trailer, alone.head_bytes), "{at}");
+            assert_eq!(tree_of(found).await, tree_of(&alone).await, "{at}");
+        }
+        // What is not there, not whole in the first bytes, or not to be believed is left to who looks closer.
+        assert!(found[sizes.len()..].iter().all(Option::is_none), "{below}");
+        let other_size = all.open_together(&path(below.trim_end_matches('/')), &[(b"4097", 4098)]).await;
+        assert!(other_size[0].is_none());
+    }
+    let others = Carriers::over(&store, &[CarrierKind::Appended, CarrierKind::Sidecar]);
+    assert!(others.open_together(&path(""), &[(b"1", 1)]).await[0].is_none(), "the first has its say");
+}
+
 #[test]
 fn carriers_have_names() {
     for kind in CarrierKind::ALL {

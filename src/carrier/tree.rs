@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::bundle::BundleError;
 use super::{CarrierError, EvidenceWriter};
-use crate::store::{BoxFuture, StoreError, StoreFile, StorePath, StoreWriter};
+use crate::store::{BoxFuture, Store, StoreError, StoreFile, StorePath, StoreWriter};
 
 /// Tree bytes gathered before they are written, and copied at once.
 const RUN_MAX: usize = 256 * 1024;
@@ -59,6 +59,28 @@ impl TreeSource for FileTree {
                 return Err(cut(&self.place, offset + bytes.len() as u64, offset, len));
             }
             Ok(bytes)
+        })
+    }
+}
+
+/// The same, in a file that is opened when somebody reads.
+pub(super) struct LateTree {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) place: StorePath,
+    pub(super) start: u64,
+    pub(super) size: u64,
+}
+
+impl TreeSource for LateTree {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes, CarrierError>> {
+        Box::pin(async move {
+            let file = self.store.open(&self.place).await?;
+            let Self { place, start, size, .. } = self;
+            FileTree { file, place: place.clone(), start: *start, size: *size }.read(offset, len).await
         })
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::Export;
@@ -17,7 +18,7 @@ use super::names::{DESCRIBE_AT_ONCE, DirItem, Listing};
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof_directory::Object;
-use super::trust::{Depth, Verdict};
+use super::trust::{Depth, Judged, Verdict};
 use crate::carrier::SIDECAR_DIRECTORY;
 use crate::store::{Attr, Identity, Kind, Time};
 
@@ -30,8 +31,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 const PAGES_BYTES: u64 = 28 * 1024 * 1024;
 /// About as many pages as have room; so few that the cache is one shard.
 const PAGES: usize = 32;
-/// Names that one task looks at.
-const NAMES_EACH: usize = 128;
+/// Names that one task looks at, and whose evidence it judges together: with more, checking the signatures takes no
+/// less time each.
+const NAMES_EACH: usize = 64;
 
 /// One name of a listing with what it stands for.
 #[derive(Clone, Debug)]
@@ -186,17 +188,24 @@ impl Export {
         }
         let mut objects = vec![None; names.len()];
         let (directory, mut names) = (Arc::new(directory), names.into_iter());
+        let mut starts = (0..objects.len()).step_by(NAMES_EACH);
+        // Each has evidence in memory: no more of them than keep the processors busy.
+        let at_once = 2 * Handle::current().metrics().num_workers();
         let mut tasks = JoinSet::new();
-        for from in (0..objects.len()).step_by(NAMES_EACH) {
-            let (export, directory) = (self.clone(), directory.clone());
-            let some: Vec<_> = names.by_ref().take(NAMES_EACH).collect();
-            tasks.spawn(async move { (from, export.look_at_some(&directory, &some).await) });
+        loop {
+            for from in starts.by_ref().take(at_once - tasks.len()) {
+                let (export, directory) = (self.clone(), directory.clone());
+                let some: Vec<_> = names.by_ref().take(NAMES_EACH).collect();
+                tasks.spawn(async move { (from, export.look_at_some(&directory, &some).await) });
+            }
+            match tasks.join_next().await {
+                Some(Ok((from, found))) => {
+                    objects.iter_mut().skip(from).zip(found).for_each(|(to, object)| *to = object);
+                }
+                Some(Err(_)) => {}
+                None => return objects,
+            }
         }
-        while let Some(done) = tasks.join_next().await {
-            let Ok((from, found)) = done else { continue };
-            objects.iter_mut().skip(from).zip(found).for_each(|(to, object)| *to = object);
-        }
-        objects
     }
 
     async fn look_at_some(&self, directory: &Object, names: &[Vec<u8>]) -> Vec<Option<(FileHandle, Attr)>> {
@@ -212,24 +221,63 @@ impl Export {
             });
         }
         self.confirm(&directory.node, names, &found).await;
+        let judged = self.judge(&directory.node, names, &found).await;
         let mut described = Vec::with_capacity(names.len());
-        for (n, (name, found)) in names.iter().zip(found).enumerate() {
+        for (n, ((name, found), judged)) in names.iter().zip(found).zip(judged).enumerate() {
             if n % DESCRIBE_AT_ONCE == DESCRIBE_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            described.push(match found {
-                Some((node, attr)) => match self.presented(&node, attr, Depth::Glance).await {
-                    Ok((attr, _)) => Some((self.nodes.handle(&node, None), attr)),
-                    Err(_) => None,
-                },
-                None if directory.view.is_some() || self.is_special(&directory.node, name) => {
-                    let found = self.step(directory, name, Depth::Glance).await.ok();
-                    found.map(|(object, attr)| (self.handle(&object), attr))
-                }
-                None => None,
-            });
+            described.push(self.described(directory, name, found, judged).await);
         }
         described
+    }
+
+    async fn described(
+        &self,
+        directory: &Object,
+        name: &[u8],
+        found: Option<(Arc<Node>, Attr)>,
+        judged: Option<Judged>,
+    ) -> Option<(FileHandle, Attr)> {
+        match (found, judged) {
+            (Some((node, attr)), Some(judged)) => {
+                let (known, _) = self.learn(&node, judged);
+                let (attr, _) = self.presented_as(&node, attr, known);
+                Some((self.nodes.handle(&node, None), attr))
+            }
+            (Some((node, attr)), None) => {
+                let (attr, _) = self.presented(&node, attr, Depth::Glance).await.ok()?;
+                Some((self.nodes.handle(&node, None), attr))
+            }
+            (None, _) if directory.view.is_some() || self.is_special(&directory.node, name) => {
+                let found = self.step(directory, name, Depth::Glance).await.ok();
+                found.map(|(object, attr)| (self.handle(&object), attr))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// Judges together the evidence of those files of which nothing is known that holds now; `None` for the others.
+    async fn judge(
+        &self,
+        directory: &Node,
+        names: &[Vec<u8>],
+        found: &[Option<(Arc<Node>, Attr)>],
+    ) -> Vec<Option<Judged>> {
+        let mut judged: Vec<_> = names.iter().map(|_| None).collect();
+        let (mut files, mut places) = (Vec::new(), Vec::new());
+        for ((name, found), judged) in names.iter().zip(found).zip(&mut judged) {
+            if let Some((node, attr)) = found
+                && attr.kind == Kind::Regular
+                && self.verdicts.get(&node.tag).is_none_or(|verdict| !self.trust.is_fresh(&verdict))
+            {
+                files.push((&name[..], attr.size));
+                places.push(judged);
+            }
+        }
+        let found = self.trust.judge_together(&directory.path, &files).await;
+        places.into_iter().zip(found).for_each(|(to, found)| *to = found);
+        judged
     }
 
     /// The store's attributes of those `names` in the directory `node` that stand for what the store has there.

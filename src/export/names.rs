@@ -395,12 +395,18 @@ impl Export {
         if attr.kind != Kind::Regular {
             return Ok((attr, None));
         }
-        match self.known(node, attr.size, depth).await? {
-            Known::Judged(verdict) => Ok((self.shown(node, attr, &verdict), Some(verdict))),
+        let known = self.known(node, attr.size, depth).await?;
+        Ok(self.presented_as(node, attr, known))
+    }
+
+    /// [`Export::presented`] of a regular file of which so much is known.
+    pub(super) fn presented_as(&self, node: &Node, attr: Attr, known: Known) -> (Attr, Option<Verdict>) {
+        match known {
+            Known::Judged(verdict) => (self.shown(node, attr, &verdict), Some(verdict)),
             // It has the store's size until somebody opens it, unless its size was proven before.
             Known::Unhashed { before, fingerprint, .. } => {
                 let shown = before.as_ref().map_or(attr, |before| self.shown(node, attr, before));
-                Ok((Attr { change: attr.change.wrapping_add(fingerprint), ..shown }, before))
+                (Attr { change: attr.change.wrapping_add(fingerprint), ..shown }, before)
             }
         }
     }
@@ -447,10 +453,15 @@ impl Export {
                 break judged?;
             }
         };
+        Ok(self.learn(node, judged))
+    }
+
+    /// Keeps what became of looking at the evidence of a file.
+    pub(super) fn learn(&self, node: &Node, judged: Judged) -> (Known, Option<Evidence>) {
         match judged {
             Judged::Known(Judgement { verdict, evidence, .. }) => {
                 self.keep(node, &verdict);
-                Ok((Known::Judged(verdict), evidence))
+                (Known::Judged(verdict), evidence)
             }
             Judged::Unhashed(Unhashed { evidence, seen }) => {
                 // A size that was proven holds for names until the file is looked at again.
@@ -460,7 +471,7 @@ impl Export {
                 let outcome = before.as_ref().map(|before| &before.outcome);
                 let fingerprint = fingerprint(outcome, Some(&seen));
                 let items = Items::of(None, Some(&evidence));
-                Ok((Known::Unhashed { before, fingerprint, items, seen }, Some(evidence)))
+                (Known::Unhashed { before, fingerprint, items, seen }, Some(evidence))
             }
         }
     }

@@ -18,7 +18,10 @@ use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
 use crate::carrier::bundle::BundleError;
 use crate::carrier::{CarrierError, CarrierKind, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
-use crate::sign::{Acceptance, Expected, HashName, Keyring, Rejection, Revoked, Signer, verify};
+use crate::sign::{
+    Acceptance, Expected, HashName, Keyring, Opened, Rejection, Revoked, Signatures, Signer, open_together,
+    verify,
+};
 use crate::store::{Attr, StorePath};
 use crate::verity::{BlockHasher, Descriptor, Geometry, Params, VerityError};
 
@@ -271,19 +274,8 @@ impl Trust {
         depth: Depth,
     ) -> Result<Judged, ExportError> {
         let trusted = self.trusted.load_full();
-        let (trust, now) = (trusted.generation, Instant::now());
-        let verdict = |outcome: Outcome, seen: Option<Seen>, until, evidence: Option<&Evidence>| Verdict {
-            items: Items::of(Some(&outcome), evidence),
-            fingerprint: fingerprint(Some(&outcome), seen.as_ref()),
-            outcome,
-            seen,
-            source,
-            size: None,
-            trust,
-            until,
-            made: now,
-            checked: now,
-        };
+        let asked = Asked { source, path, size, depth, opened: None };
+        let now = Instant::now();
         let carriers = &self.sources.get(source).carriers;
         let open = match carriers.open_for(path, size).await {
             // It was put there while it was opened.
@@ -297,12 +289,49 @@ impl Trust {
                 let is_later =
                     matches!(error, CarrierError::Malformed { source: BundleError::Version(_), .. });
                 let outcome = Err(Arc::new(finding(&error).brief()));
-                let verdict = verdict(outcome, None, None, None);
+                let verdict = Verdict::new(outcome, None, (source, trusted.generation, now), None);
                 return Ok(Judged::Known(Judgement { verdict, tree: None, evidence: None, is_later }));
             }
         };
-        let seen = Seen::of(&open, source);
-        let asked = Asked { source, path, size, depth };
+        self.judge_open(asked, open, &trusted, now).await
+    }
+
+    /// [`Trust::judge`] at a glance of many names in one directory, each with the size of its file, in the order of
+    /// `files`. `None` for what has to be judged by itself.
+    pub(super) async fn judge_together(
+        &self,
+        directory: &StorePath,
+        files: &[(&[u8], u64)],
+    ) -> Vec<Option<Judged>> {
+        let mut judged: Vec<_> = files.iter().map(|_| None).collect();
+        if self.sources.are_many() || files.len() < 2 {
+            return judged;
+        }
+        let (trusted, now) = (self.trusted.load_full(), Instant::now());
+        let open = self.sources.get(0).carriers.open_together(directory, files).await;
+        let envelopes = open.iter().map(|open| open.as_ref()?.evidence.statement.as_deref());
+        let opened = open_together(envelopes, &trusted.keyring);
+        for (((name, size), judged), (open, opened)) in
+            files.iter().zip(&mut judged).zip(open.into_iter().zip(&opened))
+        {
+            if let (Some(open), Ok(path)) = (open, directory.join(name)) {
+                let (path, opened) = (&path, opened.as_ref());
+                let asked = Asked { source: 0, path, size: *size, depth: Depth::Glance, opened };
+                *judged = self.judge_open(asked, open, &trusted, now).await.ok();
+            }
+        }
+        judged
+    }
+
+    /// Judges evidence that is open.
+    async fn judge_open(
+        &self,
+        asked: Asked<'_>,
+        open: OpenEvidence,
+        trusted: &Trusted,
+        now: Instant,
+    ) -> Result<Judged, ExportError> {
+        let seen = Seen::of(&open, asked.source);
         let (outcome, tree, until) = match self.accept(asked, &open, &trusted.keyring).await {
             Ok(Some(Accepted { descriptor, acceptance, tree })) => {
                 let proven = Proven {
@@ -322,7 +351,8 @@ impl Trust {
             Err(Stop::Refused(finding)) => (Err(Arc::new(finding.brief())), None, None),
         };
         let evidence = Some(open.evidence);
-        let verdict = verdict(outcome, Some(seen), until, evidence.as_ref());
+        let made = (asked.source, trusted.generation, now);
+        let verdict = Verdict { until, ..Verdict::new(outcome, Some(seen), made, evidence.as_ref()) };
         Ok(Judged::Known(Judgement { verdict, tree, evidence, is_later: false }))
     }
 
@@ -364,7 +394,7 @@ impl Trust {
         open: &OpenEvidence,
         keyring: &Keyring,
     ) -> Result<Option<Accepted>, Stop> {
-        let Asked { path, size, .. } = asked;
+        let size = asked.size;
         let evidence = &open.evidence;
         let signatures = evidence.signatures();
         let mut wanted = Vec::new();
@@ -372,7 +402,7 @@ impl Trust {
             Some(bytes) => {
                 let descriptor = Descriptor::parse(bytes).map_err(malformed)?;
                 let geometry = descriptor.geometry().map_err(malformed)?;
-                match self.check(path, evidence, keyring, &descriptor, &[]).await {
+                match self.check(asked, evidence, keyring, &descriptor, &[]).await {
                     Ok(acceptance) => match &open.tree {
                         Some(tree) if tree.size() == geometry.tree_size() => {
                             let tree = Tree::new(&descriptor, geometry, Source::Carried(tree.clone()));
@@ -418,7 +448,7 @@ impl Trust {
                 let detail = format!("all of the file hashes to {found}, the evidence says {claimed}");
                 return Err(Stop::refused(Cause::BadBlock, detail));
             }
-            let acceptance = self.check(path, evidence, keyring, &descriptor, &whole.hashes).await?;
+            let acceptance = self.check(asked, evidence, keyring, &descriptor, &whole.hashes).await?;
             if let Some(other) = acceptance.other_params(&params) {
                 params = other;
                 continue;
@@ -432,18 +462,19 @@ impl Trust {
     /// Checks the signatures of `evidence`; where they are many, away from those who serve others.
     async fn check(
         &self,
-        path: &StorePath,
+        asked: Asked<'_>,
         evidence: &Evidence,
         keyring: &Keyring,
         descriptor: &Descriptor,
         file_hashes: &[(HashName, Vec<u8>)],
     ) -> Result<Acceptance, Stop> {
-        let path = path.as_bytes();
+        let path = asked.path.as_bytes();
         let many = evidence.pkcs7.len() + evidence.ima.len() + evidence.certificates.len();
         if many <= FEW {
             let expected =
                 Expected { namespace: &self.namespace, path, descriptor, file_hashes, now: unix_now() };
-            return Ok(verify(&evidence.signatures(), keyring, &expected)?);
+            let signatures = Signatures { opened: asked.opened, ..evidence.signatures() };
+            return Ok(verify(&signatures, keyring, &expected)?);
         }
         let (namespace, path, evidence) = (self.namespace.clone(), path.to_vec(), evidence.clone());
         let (keyring, descriptor, hashes) = (keyring.clone(), *descriptor, file_hashes.to_vec());
@@ -529,6 +560,8 @@ struct Asked<'a> {
     path: &'a StorePath,
     size: u64,
     depth: Depth,
+    /// The statement of the evidence, where it was opened.
+    opened: Option<&'a Opened>,
 }
 
 /// What signatures accept.
@@ -590,6 +623,27 @@ fn finding(error: &CarrierError) -> Finding {
 }
 
 impl Verdict {
+    /// Of evidence on a store, under the trust of that generation, looked at then.
+    fn new(
+        outcome: Outcome,
+        seen: Option<Seen>,
+        (source, trust, at): (usize, u64, Instant),
+        evidence: Option<&Evidence>,
+    ) -> Self {
+        Self {
+            items: Items::of(Some(&outcome), evidence),
+            fingerprint: fingerprint(Some(&outcome), seen.as_ref()),
+            outcome,
+            seen,
+            source,
+            size: None,
+            trust,
+            until: None,
+            made: at,
+            checked: at,
+        }
+    }
+
     /// The same verdict, found to hold at this moment.
     pub(super) fn confirmed(self) -> Self {
         Self { checked: Instant::now(), ..self }

@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::chain::{INTERMEDIATES_MAX, verify_chain};
 use super::cms::{Pkcs7, Pkcs7Signer};
-use super::dsse::Envelope;
 use super::ima::{ImaKind, ImaSignature};
+use super::opened::Opened;
 use super::statement::Statement;
 use super::text::Quoted;
 use super::verify::{Expected, Rejection, Signer, agree, time};
 use super::{Certificate, Format, HashName, KeyId, Keyring, SignError, TrustedKey};
 use crate::event::Cause;
-use crate::verity::{Descriptor, Digest, HashAlgorithm, Params};
+use crate::verity::{Descriptor, Digest, FileDigest, HashAlgorithm, Params};
 
 /// The most key ids in one message to people.
 const SHOWN_KEYS: usize = 3;
@@ -31,6 +31,8 @@ const CERTIFICATES_MAX: usize = 1 + INTERMEDIATES_MAX;
 pub struct Signatures<'a> {
     /// The DSSE envelope.
     pub statement: Option<&'a [u8]>,
+    /// The same, where it was opened before: then `statement` is not read.
+    pub opened: Option<&'a Opened>,
     /// PKCS#7 messages over the fs-verity digest, in DER.
     pub pkcs7: &'a [Bytes],
     /// IMA values, as in `security.ima`.
@@ -152,9 +154,13 @@ pub fn verify(
         return Err(Rejection::new(Cause::Revoked, format!("the file {digest} is revoked by {entry}")));
     }
     let mut gathering = Gathering::new(keyring, expected, signatures.certificates);
-    let statement = match signatures.statement {
-        Some(envelope) => gathering.native(envelope)?,
-        None => None,
+    let statement = match (signatures.opened, signatures.statement) {
+        (Some(opened), _) => gathering.native(opened, digest)?,
+        (None, Some(envelope)) => {
+            let malformed = |error: SignError| Rejection::new(Cause::MalformedEvidence, error);
+            gathering.native(&Opened::read(envelope).map_err(malformed)?, digest)?
+        }
+        (None, None) => None,
     };
     let message = expected.descriptor.formatted_digest();
     for (at, message_of) in signatures.pkcs7.iter().enumerate() {
@@ -297,20 +303,16 @@ impl<'a> Gathering<'a> {
     }
 
     /// The statement, when a key made it that is trusted for it and it speaks of the file at hand.
-    fn native(&mut self, envelope: &[u8]) -> Result<Option<Statement>, Rejection> {
-        let malformed = |error: SignError| Rejection::new(Cause::MalformedEvidence, error);
-        let envelope = Envelope::parse(envelope).map_err(malformed)?;
-        let statement = Statement::parse(&envelope.payload).map_err(malformed)?;
-        let message = envelope.signed_bytes();
+    fn native(&mut self, opened: &Opened, digest: FileDigest) -> Result<Option<Statement>, Rejection> {
         let before = self.signers.len();
-        for signature in &envelope.signatures {
-            let id = &signature.key_id;
+        for place in opened.places() {
+            let id = place.key_id();
             let pinned = self.keyring.get(id).map(Candidate::pinned);
             let Some(candidate) = pinned.or_else(|| self.chained(|leaf| leaf.key().key_id() == *id)) else {
                 self.unknown.push(id.to_string());
                 continue;
             };
-            if self.holds(|| candidate.trusted.key.verify(&message, &signature.bytes)) {
+            if self.holds(|| place.is_by(&candidate.trusted.key)) {
                 self.admit(&candidate, Format::Native);
             } else {
                 self.bad.push(named(&candidate.trusted));
@@ -319,9 +321,9 @@ impl<'a> Gathering<'a> {
         if self.signers.len() == before {
             return Ok(None);
         }
-        agree(&statement, self.expected)?;
-        self.until = earlier(self.until, statement.expires);
-        Ok(Some(statement))
+        agree(&opened.statement, self.expected, digest)?;
+        self.until = earlier(self.until, opened.statement.expires);
+        Ok(Some(opened.statement.clone()))
     }
 
     /// Takes the signers of a PKCS#7 message over a content that `digest` hashes. As in the kernel, one
@@ -493,20 +495,20 @@ impl<'a> Gathering<'a> {
     fn admit(&mut self, candidate: &Candidate, format: Format) {
         let trusted = &candidate.trusted;
         let Expected { path, now, .. } = *self.expected;
-        let name = named(trusted);
+        let name = || named(trusted);
         let (key_id, limits) = (trusted.key.key_id(), &trusted.limits);
         if let Some(entry) = self.revocation(candidate) {
-            return self.note(Problem::Revoked, format!("{name} is revoked by {entry}"));
+            return self.note(Problem::Revoked, format!("{} is revoked by {entry}", name()));
         }
         let formats = limits.formats.unwrap_or(self.keyring.formats());
         let refused = if !formats.contains(format) {
-            Some(format!("{name}: {}", not_accepted(format)))
+            Some(format!("{}: {}", name(), not_accepted(format)))
         } else if !limits.cover_path(path) {
-            Some(format!("{name} may not sign {}", Quoted(path)))
+            Some(format!("{} may not sign {}", name(), Quoted(path)))
         } else if !limits.cover_time(now) {
             let from = limits.not_before.map_or_else(String::new, |first| format!(" from {}", time(first)));
             let until = limits.not_after.map_or_else(String::new, |last| format!(" until {}", time(last)));
-            Some(format!("{name} counts{from}{until}, not now"))
+            Some(format!("{} counts{from}{until}, not now", name()))
         } else {
             None
         };

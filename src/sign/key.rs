@@ -226,6 +226,11 @@ impl PublicKey {
         prehash::verify(self.kind, &self.point, hash, digest, signature)
     }
 
+    /// The subjectPublicKey: a point, or an RSAPublicKey in DER.
+    pub(super) fn point(&self) -> &[u8] {
+        &self.point
+    }
+
     /// What kind of key it is.
     pub(super) const fn kind(&self) -> KeyKind {
         self.kind

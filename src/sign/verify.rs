@@ -5,7 +5,7 @@ use super::gather::{Acceptance, Signatures, verify};
 use super::text::{Quoted, encode_time};
 use super::{Format, HashName, KeyId, Keyring, SignError, Statement};
 use crate::event::Cause;
-use crate::verity::Descriptor;
+use crate::verity::{Descriptor, FileDigest};
 
 /// What the file at hand is, for a statement to agree with.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +100,12 @@ pub fn verify_envelope(
     Ok(Proof { statement: statement.ok_or_else(none)?, signers })
 }
 
-/// Refuses a statement that does not speak of the file at hand.
-pub(super) fn agree(statement: &Statement, expected: &Expected<'_>) -> Result<(), Rejection> {
+/// Refuses a statement that does not speak of the file at hand, whose digest was found.
+pub(super) fn agree(
+    statement: &Statement,
+    expected: &Expected<'_>,
+    found: FileDigest,
+) -> Result<(), Rejection> {
     let refuse = |cause, detail: String| Err(Rejection { cause, detail });
     if statement.namespace != expected.namespace {
         let (signed, served) =
@@ -120,7 +124,7 @@ pub(super) fn agree(statement: &Statement, expected: &Expected<'_>) -> Result<()
         let detail = format!("signed for {} bytes, the descriptor says {}", statement.size, descriptor.size);
         return refuse(Cause::WrongSize, detail);
     }
-    let (found, block_size) = (descriptor.file_digest(), descriptor.params.block_size);
+    let block_size = descriptor.params.block_size;
     if statement.file_digest != found || statement.block_size != block_size {
         let detail = format!(
             "signed for {} in blocks of {} bytes, the descriptor says {found} in blocks of {} bytes",
@@ -143,7 +147,7 @@ mod tests {
     use crate::sign::dsse::Signature;
     use crate::sign::fixture::{self, EXPIRES};
     use crate::sign::{PublicKey, TrustedKey, generate, sign_statement};
-    use crate::verity::{BlockSize, Digest, FileDigest, HashAlgorithm};
+    use crate::verity::{BlockSize, Digest, HashAlgorithm};
 
     /// Verifies against what the fixture expects.
     fn verify(envelope: &[u8], trusted: &[&str]) -> Result<Proof, Rejection> {

@@ -492,6 +492,45 @@ async fn many_names_are_looked_at_as_one_by_one() {
 }
 
 #[tokio::test]
+async fn heads_of_many_files_are_what_opening_each_gives() {
+    for scene in Scene::all() {
+        let bytes: Vec<u8> = (0..10_000_u32).map(|n| (n % 251) as u8).collect();
+        scene.put("d/long", &bytes);
+        scene.put("d/exact", &bytes[..100]);
+        scene.put("d/empty", b"");
+        scene.put("f", b"above");
+        scene.put_dir("d/e");
+        if scene.is_file_system() {
+            scene.put_symlink("d/l", "long");
+            scene.put_fifo("d/fifo");
+        }
+        let long = [b'x'; 256];
+        let names: [&[u8]; 12] =
+            [b"long", b"gone", b"exact", b"empty", b"e", b"l", b"fifo", b"..", b"", b"../f", &long, b"long"];
+        let found = scene.store.read_heads(&path("d"), &names, 100).await;
+        assert_eq!(found.len(), names.len());
+        for (name, found) in names.iter().zip(&found) {
+            // Nothing is read that could not be opened, and a store may leave all to who opens.
+            let Some((attr, head)) = found else { continue };
+            let file = scene.store.open(&path("d").join(name).unwrap()).await.unwrap();
+            // Reading is what moves the time of the last access.
+            let now = Attr { atime: attr.atime, ..file.stat().await.unwrap() };
+            assert_eq!(*attr, now, "{}", name.escape_ascii());
+            assert_eq!(*head, file.read_at(0, 100).await.unwrap(), "{}", name.escape_ascii());
+        }
+        let read: Vec<bool> = found.iter().map(Option::is_some).collect();
+        let regular = [0, 2, 3, 11].map(|at| read[at]);
+        match scene.back {
+            Back::Local(_) => assert_eq!(regular, [true; 4]),
+            Back::Memory(_) | Back::Upstream { .. } | Back::Bucket(_) => assert_eq!(read, [false; 12]),
+        }
+        for directory in ["gone", "f", "d/l"].map(path) {
+            assert_eq!(scene.store.read_heads(&directory, &[b"long"], 1).await, [None], "{directory}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_open_file_stays_the_same_object() {
     for scene in Scene::file_systems() {
         scene.put("f", b"old");

@@ -194,6 +194,18 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
+    /// Attributes and the first `len` bytes, or all, of many small files in one directory, in the order of `names`;
+    /// `None` for what would have to be opened to be read: a store need not have a shorter way.
+    fn read_heads<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+        len: usize,
+    ) -> BoxFuture<'a, Vec<Option<(Attr, Bytes)>>> {
+        let _ = (directory, len);
+        Box::pin(async { vec![None; names.len()] })
+    }
+
     /// Opens the regular file that `path` names. A directory is [`StoreErrorKind::IsADirectory`], a
     /// symbolic link [`StoreErrorKind::Symlink`], anything else [`StoreErrorKind::NotRegular`].
     fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>>;

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use nfs_verity::carrier::bundle::Head;
 use nfs_verity::carrier::{SIDECAR_DIRECTORY, Sidecar};
 use nfs_verity::event::{Cause, Client};
 use nfs_verity::export::{Attr, Described, ExportError, FsStat, Kind, Listing, Page, Rules};
 use nfs_verity::policy::Policy;
 use nfs_verity::sign::Keyring;
 use nfs_verity::store::{
-    BoxFuture, DirEntry, DirPage, Memory, Result as StoreResult, Store, StoreError, StoreErrorKind,
+    BoxFuture, DirEntry, DirPage, Local, Memory, Result as StoreResult, Store, StoreError, StoreErrorKind,
     StoreFile, StorePath, StoreWriter,
 };
 
 use super::scene::{Gate, caller, eventually, shared, small_blocks, within};
-use super::support::{content, key_and_trust, seal};
+use super::support::{content, key_and_trust, seal, seal_with};
 
 /// A memory store that answers otherwise in one respect.
 struct Odd {
@@ -248,6 +249,69 @@ async fn a_listing_says_of_each_name_what_a_lookup_says() {
     let cut = |listing: &mut Listing| listing.entries.truncate(3);
     let page = gate.export.read_dir_plus(directory.as_bytes(), 0, 400, 1, cut, &caller()).await.unwrap().1;
     assert_eq!(page.entries.len(), 3);
+}
+
+/// A directory of the machine, whose evidence is read and checked many at a time: good, of other keys, bad in every way.
+#[tokio::test]
+async fn what_is_judged_together_is_judged_as_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(Local::new(directory.path()).unwrap());
+    let ((key, keyring), (stranger, _)) = (key_and_trust(), key_and_trust());
+    let evidence = |n: u64| directory.path().join(format!(".nfs-verity/d/{n:03}"));
+    std::fs::create_dir_all(directory.path().join("d/directory")).unwrap();
+    for n in 0..200 {
+        let (path, content) = (format!("d/{n:03}"), content(n, usize::try_from(n * 50).unwrap()));
+        std::fs::write(directory.path().join(&path), &content).unwrap();
+        let signer = if n % 50 == 20 { &stranger } else { &key };
+        seal_with(&store, &path, &content, small_blocks(), signer, |statement| match n % 50 {
+            21 => statement.path = b"d/elsewhere".to_vec(),
+            22 => statement.size += 1,
+            _ => {}
+        })
+        .await;
+        let bundle = std::fs::read(evidence(n)).unwrap();
+        match n % 50 {
+            // The statement itself is signed: another one in its place.
+            23 => std::fs::write(evidence(n), std::fs::read(evidence(n - 1)).unwrap()).unwrap(),
+            24 => std::fs::remove_file(evidence(n)).unwrap(),
+            25 => std::fs::write(evidence(n), &bundle[..bundle.len() - 1]).unwrap(),
+            26 => std::fs::write(directory.path().join(&path), b"of another size").unwrap(),
+            27 if n > 100 => resign(&evidence(n), &evidence(n - 1)),
+            _ => {}
+        }
+    }
+    std::os::unix::fs::symlink("000", directory.path().join("d/link")).unwrap();
+    let [all, alone] = [Gate::new(store.clone(), &keyring).await, Gate::new(store, &keyring).await];
+    // At first, and once more when what is known has to be confirmed.
+    for wait in [0, 1100] {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let (_, page) = listed(&all).await;
+        assert_eq!((page.entries.len(), page.end), (204, true));
+        let (directory, _) = alone.find("d").await.unwrap();
+        for Described { item, object } in &page.entries {
+            let (_, found) = alone.export.lookup(directory.as_bytes(), &item.name, &caller()).await.unwrap();
+            let listed = object.as_ref().map(|(_, attr)| attr);
+            // With it, the verdict and all its reasons.
+            assert_eq!(listed.map(|attr| attr.change), Some(found.change), "{}", item.name.escape_ascii());
+            assert_eq!(listed, Some(&found), "{}", item.name.escape_ascii());
+        }
+    }
+}
+
+/// Puts the signature in the bundle at `from` on the statement in the bundle at `to`.
+fn resign(to: &std::path::Path, from: &std::path::Path) {
+    let read = |path| {
+        let bytes = bytes::Bytes::from(std::fs::read(path).unwrap());
+        let extent = Head::extent(&bytes, bytes.len() as u64).unwrap();
+        (Head::parse(&bytes.slice(..extent)).unwrap(), bytes.slice(extent..))
+    };
+    let ((mut head, tree), (other, _)) = (read(to), read(from));
+    let text = |head: &Head| String::from_utf8(head.evidence.statement.clone().unwrap().to_vec()).unwrap();
+    let signature =
+        |text: &str| text.split_once(r#""sig":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+    let (mine, theirs) = (text(&head), signature(&text(&other)));
+    head.evidence.statement = Some(mine.replace(&signature(&mine), &theirs).into());
+    std::fs::write(to, [head.encode().unwrap(), tree.to_vec()].concat()).unwrap();
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ impl Signed {
     }
 
     fn others(&self) -> Signatures<'_> {
-        Signatures { statement: None, pkcs7: &self.pkcs7, ima: &self.ima, certificates: &[] }
+        Signatures { pkcs7: &self.pkcs7, ima: &self.ima, ..Signatures::default() }
     }
 }
 

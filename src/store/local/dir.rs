@@ -1,14 +1,18 @@
-//! Directories in pages, by getdents64(2). The cookies are the file system's own positions.
+//! Directories: in pages, by getdents64(2), with the file system's own positions for cookies; and many names of one
+//! at a time.
 
 use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{RawDir, SeekFrom};
+use bytes::Bytes;
+use rustix::fs::{Mode, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::super::{Attr, DirEntry, DirPage, Result, StorePath};
+use super::super::{Attr, DirEntry, DirPage, Kind, Result, StorePath};
 use super::fail;
-use super::resolve::{DIRECTORY, LISTING, Lookup, Root, kind_of};
+use super::file::read_vec;
+use super::resolve::{DIRECTORY, FILE, LISTING, Lookup, Root, kind_of, open_step};
 
 /// Bytes asked for at once: a guess at 40 an entry, within these bounds. The least holds any one entry.
 const BUFFER: std::ops::RangeInclusive<usize> = 4096..=64 * 1024;
@@ -22,12 +26,61 @@ pub(super) fn page(root: &Arc<Root>, path: &StorePath, cookie: u64, max: usize) 
     list(root, path, cookie, max).map_err(fail("read the directory", path))
 }
 
-/// Attributes of the names in the directory `path`, each of which ends with a NUL; `None` for what cannot be had.
-pub(super) fn stat(root: &Arc<Root>, path: &StorePath, names: &[u8]) -> Result<Vec<Option<Attr>>> {
+/// Names in one directory, each behind the other and ended by a NUL, as the system takes them.
+pub(super) struct Names(Vec<u8>);
+
+impl Names {
+    /// What is no name in `directory` is left empty, and nothing is called that.
+    pub(super) fn new(directory: &StorePath, names: &[&[u8]]) -> Self {
+        let mut all = Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum());
+        for name in names {
+            all.extend_from_slice(if directory.join(name).is_ok() { name } else { b"" });
+            all.push(0);
+        }
+        Self(all)
+    }
+
+    /// Each in its order; `None` for what is left empty.
+    fn iter(&self) -> impl Iterator<Item = Option<&CStr>> {
+        let names = self.0.split_inclusive(|byte| *byte == 0);
+        names.map(|name| CStr::from_bytes_with_nul(name).ok().filter(|name| !name.is_empty()))
+    }
+}
+
+/// Attributes of names in the directory `path`; `None` for what cannot be had.
+pub(super) fn stat(root: &Arc<Root>, path: &StorePath, names: &Names) -> Result<Vec<Option<Attr>>> {
     let directory = root.open(path, DIRECTORY, Lookup::Full).map_err(fail("stat", path))?;
-    let names = names.split_inclusive(|byte| *byte == 0);
-    let look = |name| root.attr_of(&directory, CStr::from_bytes_with_nul(name).ok()?).ok();
-    Ok(names.map(look).collect())
+    Ok(names.iter().map(|name| root.attr_of(&directory, name?).ok()).collect())
+}
+
+/// Attributes and up to `len` bytes of regular files in the directory `path`; `None` for what cannot be read.
+pub(super) fn read_heads(
+    root: &Arc<Root>,
+    path: &StorePath,
+    names: &Names,
+    len: usize,
+) -> Result<Vec<Option<(Attr, Bytes)>>> {
+    let directory = root.open(path, DIRECTORY, Lookup::Full).map_err(fail("read", path))?;
+    Ok(names.iter().map(|name| read_head(root, &directory, name?, len).ok()?).collect())
+}
+
+fn read_head(
+    root: &Root,
+    directory: &OwnedFd,
+    name: &CStr,
+    len: usize,
+) -> rustix::io::Result<Option<(Attr, Bytes)>> {
+    // What stands there is looked at first, for opening a device may act on it.
+    if root.attr_of(directory, name)?.kind != Kind::Regular {
+        return Ok(None);
+    }
+    let fd = open_step(directory.as_fd(), name.to_bytes(), FILE, Mode::empty(), Lookup::Full)?;
+    let attr = root.attr(&fd)?.attr;
+    if attr.kind != Kind::Regular {
+        return Ok(None);
+    }
+    let len = usize::try_from(attr.size).map_or(len, |size| size.min(len));
+    Ok(Some((attr, read_vec(&fd, 0, len)?.into())))
 }
 
 fn list(root: &Root, path: &StorePath, cookie: u64, max: usize) -> rustix::io::Result<DirPage> {

@@ -84,17 +84,7 @@ impl Open {
             }
             return Ok(space.into_bytes(read));
         }
-        let mut buffer = Vec::with_capacity(len);
-        while buffer.len() < len {
-            let at = offset + buffer.len() as u64;
-            match rustix::io::pread(&self.fd, spare_capacity(&mut buffer), at) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        // The allocator may have given more room than asked for.
-        buffer.truncate(len);
+        let mut buffer = read_vec(&self.fd, offset, len)?;
         if buffer.len() < len / 2 {
             buffer.shrink_to_fit();
         }
@@ -181,6 +171,22 @@ impl Open {
         };
         Ok(Some(start..end))
     }
+}
+
+/// Up to `len` bytes from `offset`; shorter only at the end of the file.
+pub(super) fn read_vec(fd: &OwnedFd, offset: u64, len: usize) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = Vec::with_capacity(len);
+    while buffer.len() < len {
+        let at = offset + buffer.len() as u64;
+        match rustix::io::pread(fd, spare_capacity(&mut buffer), at) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    // The allocator may have given more room than asked for.
+    buffer.truncate(len);
+    Ok(buffer)
 }
 
 /// Memory that is read into.

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -24,7 +25,7 @@ use super::{
     StorePath, StoreWriter,
 };
 use file::LocalFile;
-use resolve::{Lookup, Root};
+use resolve::{FILE, Lookup, Root};
 
 /// A store in a local directory; needs Linux 5.6. A clone is the same store.
 #[derive(Clone, Debug)]
@@ -148,9 +149,7 @@ fn open(root: &Arc<Root>, path: &StorePath, lookup: Lookup) -> Result<LocalFile>
     let probe = root.open(path, OFlags::PATH | OFlags::NOFOLLOW, lookup).map_err(&failed)?;
     expect_regular(path, root.attr(&probe).map_err(&failed)?.attr.kind)?;
     drop(probe);
-    // Whatever took the name's place meanwhile: NONBLOCK does not wait on a pipe.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let fd = match root.open(path, flags, lookup) {
+    let fd = match root.open(path, FILE, lookup) {
         Err(errno @ (Errno::NXIO | Errno::NODEV)) => {
             return Err(StoreError::new(StoreErrorKind::NotRegular, "open", path, errno.into()));
         }
@@ -187,15 +186,23 @@ impl Store for Local {
         directory: &'a StorePath,
         names: &'a [&'a [u8]],
     ) -> BoxFuture<'a, Vec<Option<Attr>>> {
-        // In one piece, as the system takes them. What is no name is left empty, and nothing is called that.
-        let mut all = Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum());
-        for name in names {
-            all.extend_from_slice(if directory.join(name).is_ok() { name } else { b"" });
-            all.push(0);
-        }
+        let all = dir::Names::new(directory, names);
         Box::pin(async move {
             let found = self.ask("stat", directory, move |root, path| dir::stat(root, path, &all));
             found.await.unwrap_or_else(|_| vec![None; names.len()])
+        })
+    }
+
+    fn read_heads<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+        len: usize,
+    ) -> BoxFuture<'a, Vec<Option<(Attr, Bytes)>>> {
+        let all = dir::Names::new(directory, names);
+        Box::pin(async move {
+            let read = self.ask("read", directory, move |root, path| dir::read_heads(root, path, &all, len));
+            read.await.unwrap_or_else(|_| vec![None; names.len()])
         })
     }
 

@@ -27,6 +27,10 @@ pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 pub(super) const LISTING: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
+/// Opens a file for reading. Whatever took its name's place meanwhile: this does not wait on a pipe.
+pub(super) const FILE: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
+
 /// How far a resolution may go. None follows a symbolic link or leaves the directory it starts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
