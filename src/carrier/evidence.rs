@@ -33,7 +33,6 @@ impl Evidence {
     pub fn signatures(&self) -> Signatures<'_> {
         Signatures {
             statement: self.statement.as_deref(),
-            opened: None,
             pkcs7: &self.pkcs7,
             ima: &self.ima,
             certificates: &self.certificates,

@@ -55,7 +55,8 @@ pub trait Carrier: Send + Sync + 'static {
     fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<OpenEvidence, CarrierError>>;
 
     /// [`Carrier::open`] of many names in one directory, in the order of `names`; `None` for what has to be opened by
-    /// itself, which may have no evidence at all.
+    /// itself, which may have no evidence at all. A tree is opened by its name when it is read, and may be that of
+    /// later evidence then.
     fn open_together<'a>(
         &'a self,
         directory: &'a StorePath,

@@ -59,7 +59,6 @@ impl Told {
     pub(super) fn signatures(&self) -> Signatures<'_> {
         Signatures {
             statement: self.statement.as_deref(),
-            opened: None,
             pkcs7: &self.pkcs7,
             ima: &self.ima,
             certificates: &self.certificates,

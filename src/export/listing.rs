@@ -8,17 +8,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::Export;
 use super::error::ExportError;
 use super::handle::{FileHandle, Tag};
-use super::names::{DESCRIBE_AT_ONCE, DirItem, Listing};
+use super::names::{DESCRIBE_AT_ONCE, DirItem, Known, Listing};
 use super::nodes::Node;
 use super::permission::Caller;
 use super::proof_directory::Object;
-use super::trust::{Depth, Judged, Verdict};
+use super::trust::{Depth, Verdict};
 use crate::carrier::SIDECAR_DIRECTORY;
 use crate::store::{Attr, Identity, Kind, Time};
 
@@ -188,24 +187,17 @@ impl Export {
         }
         let mut objects = vec![None; names.len()];
         let (directory, mut names) = (Arc::new(directory), names.into_iter());
-        let mut starts = (0..objects.len()).step_by(NAMES_EACH);
-        // Each has evidence in memory: no more of them than keep the processors busy.
-        let at_once = 2 * Handle::current().metrics().num_workers();
         let mut tasks = JoinSet::new();
-        loop {
-            for from in starts.by_ref().take(at_once - tasks.len()) {
-                let (export, directory) = (self.clone(), directory.clone());
-                let some: Vec<_> = names.by_ref().take(NAMES_EACH).collect();
-                tasks.spawn(async move { (from, export.look_at_some(&directory, &some).await) });
-            }
-            match tasks.join_next().await {
-                Some(Ok((from, found))) => {
-                    objects.iter_mut().skip(from).zip(found).for_each(|(to, object)| *to = object);
-                }
-                Some(Err(_)) => {}
-                None => return objects,
-            }
+        for from in (0..objects.len()).step_by(NAMES_EACH) {
+            let (export, directory) = (self.clone(), directory.clone());
+            let some: Vec<_> = names.by_ref().take(NAMES_EACH).collect();
+            tasks.spawn(async move { (from, export.look_at_some(&directory, &some).await) });
         }
+        while let Some(done) = tasks.join_next().await {
+            let Ok((from, found)) = done else { continue };
+            objects.iter_mut().skip(from).zip(found).for_each(|(to, object)| *to = object);
+        }
+        objects
     }
 
     async fn look_at_some(&self, directory: &Object, names: &[Vec<u8>]) -> Vec<Option<(FileHandle, Attr)>> {
@@ -221,13 +213,13 @@ impl Export {
             });
         }
         self.confirm(&directory.node, names, &found).await;
-        let judged = self.judge(&directory.node, names, &found).await;
+        let known = self.know(&directory.node, names, &found).await;
         let mut described = Vec::with_capacity(names.len());
-        for (n, ((name, found), judged)) in names.iter().zip(found).zip(judged).enumerate() {
+        for (n, ((name, found), known)) in names.iter().zip(found).zip(known).enumerate() {
             if n % DESCRIBE_AT_ONCE == DESCRIBE_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            described.push(self.described(directory, name, found, judged).await);
+            described.push(self.described(directory, name, found, known).await);
         }
         described
     }
@@ -237,11 +229,10 @@ impl Export {
         directory: &Object,
         name: &[u8],
         found: Option<(Arc<Node>, Attr)>,
-        judged: Option<Judged>,
+        known: Option<Known>,
     ) -> Option<(FileHandle, Attr)> {
-        match (found, judged) {
-            (Some((node, attr)), Some(judged)) => {
-                let (known, _) = self.learn(&node, judged);
+        match (found, known) {
+            (Some((node, attr)), Some(known)) => {
                 let (attr, _) = self.presented_as(&node, attr, known);
                 Some((self.nodes.handle(&node, None), attr))
             }
@@ -258,26 +249,28 @@ impl Export {
     }
 
     /// Judges together the evidence of those files of which nothing is known that holds now; `None` for the others.
-    async fn judge(
+    async fn know(
         &self,
         directory: &Node,
         names: &[Vec<u8>],
         found: &[Option<(Arc<Node>, Attr)>],
-    ) -> Vec<Option<Judged>> {
-        let mut judged: Vec<_> = names.iter().map(|_| None).collect();
-        let (mut files, mut places) = (Vec::new(), Vec::new());
-        for ((name, found), judged) in names.iter().zip(found).zip(&mut judged) {
+    ) -> Vec<Option<Known>> {
+        let mut known: Vec<_> = names.iter().map(|_| None).collect();
+        let (mut files, mut nodes, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for ((name, found), known) in names.iter().zip(found).zip(&mut known) {
             if let Some((node, attr)) = found
                 && attr.kind == Kind::Regular
                 && self.verdicts.get(&node.tag).is_none_or(|verdict| !self.trust.is_fresh(&verdict))
             {
                 files.push((&name[..], attr.size));
-                places.push(judged);
+                nodes.push(&**node);
+                places.push(known);
             }
         }
-        let found = self.trust.judge_together(&directory.path, &files).await;
-        places.into_iter().zip(found).for_each(|(to, found)| *to = found);
-        judged
+        let learn = |place: usize, judged| nodes.get(place).map(|node: &&Node| self.learn(node, judged).0);
+        let learned = self.trust.judge_together(&directory.path, &files, learn).await;
+        places.into_iter().zip(learned).for_each(|(to, learned)| *to = learned.flatten());
+        known
     }
 
     /// The store's attributes of those `names` in the directory `node` that stand for what the store has there.

@@ -1,26 +1,29 @@
 //! From evidence to a verdict: opened once, its signature checked once, kept until the evidence,
 //! the trust or the clock gives a reason to look again.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 use super::cache::FileKey;
 use super::error::{ExportError, cause, excuse, exhausted, replaced};
 use super::fingerprint::fingerprint;
 use super::heal::HEALED_FOR;
 use super::items::Items;
+use super::names::DESCRIBE_AT_ONCE;
 use super::sources::Sources;
 use super::whole::{Wanted, Whole, WholeError, Wholes, passing};
 use crate::carrier::bundle::BundleError;
 use crate::carrier::{CarrierError, CarrierKind, Evidence, OpenEvidence, Stamp, TreeSource};
 use crate::event::Cause;
 use crate::sign::{
-    Acceptance, Expected, HashName, Keyring, Opened, Rejection, Revoked, Signatures, Signer, open_together,
-    verify,
+    Acceptance, Expected, HashName, Keyring, Opened, Rejection, Revoked, Signer, open_together, verify,
+    verify_opened,
 };
 use crate::store::{Attr, StorePath};
 use crate::verity::{BlockHasher, Descriptor, Geometry, Params, VerityError};
@@ -216,6 +219,8 @@ pub(super) struct Trust {
     trusted: ArcSwap<Trusted>,
     /// Who signed the file that was judged last: most likely who signed the next one.
     signers: ArcSwap<Arc<[Signer]>>,
+    /// Turns of [`Trust::judge_together`], as many as keep the processors busy: each has evidence in memory.
+    turns: Semaphore,
 }
 
 impl Trust {
@@ -226,7 +231,9 @@ impl Trust {
         keyring: Keyring,
     ) -> Self {
         let trusted = ArcSwap::from_pointee(Trusted { keyring, generation: 0 });
-        Self { namespace, sources, wholes, trusted, signers: ArcSwap::from_pointee(Arc::from([])) }
+        let signers = ArcSwap::from_pointee(Arc::from([]));
+        let turns = Semaphore::new(2 * std::thread::available_parallelism().map_or(1, NonZero::get));
+        Self { namespace, sources, wholes, trusted, signers, turns }
     }
 
     /// Trusts `keyring` from now on, also for files that are open.
@@ -297,27 +304,35 @@ impl Trust {
     }
 
     /// [`Trust::judge`] at a glance of many names in one directory, each with the size of its file, in the order of
-    /// `files`. `None` for what has to be judged by itself.
-    pub(super) async fn judge_together(
+    /// `files`. `None` for what has to be judged by itself. What becomes of each is given to `learn` at once,
+    /// with its place.
+    pub(super) async fn judge_together<T>(
         &self,
         directory: &StorePath,
         files: &[(&[u8], u64)],
-    ) -> Vec<Option<Judged>> {
+        learn: impl Fn(usize, Judged) -> T,
+    ) -> Vec<Option<T>> {
         let mut judged: Vec<_> = files.iter().map(|_| None).collect();
         if self.sources.are_many() || files.len() < 2 {
             return judged;
         }
+        let _turn = self.turns.acquire().await;
         let (trusted, now) = (self.trusted.load_full(), Instant::now());
         let open = self.sources.get(0).carriers.open_together(directory, files).await;
         let envelopes = open.iter().map(|open| open.as_ref()?.evidence.statement.as_deref());
         let opened = open_together(envelopes, &trusted.keyring);
-        for (((name, size), judged), (open, opened)) in
-            files.iter().zip(&mut judged).zip(open.into_iter().zip(&opened))
+        let open = open.into_iter().zip(&opened);
+        for (n, (((name, size), judged), (open, opened))) in
+            files.iter().zip(&mut judged).zip(open).enumerate()
         {
+            if n.is_multiple_of(DESCRIBE_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             if let (Some(open), Ok(path)) = (open, directory.join(name)) {
                 let (path, opened) = (&path, opened.as_ref());
                 let asked = Asked { source: 0, path, size: *size, depth: Depth::Glance, opened };
-                *judged = self.judge_open(asked, open, &trusted, now).await.ok();
+                let found = self.judge_open(asked, open, &trusted, now).await;
+                *judged = found.ok().map(|found| learn(n, found));
             }
         }
         judged
@@ -473,8 +488,7 @@ impl Trust {
         if many <= FEW {
             let expected =
                 Expected { namespace: &self.namespace, path, descriptor, file_hashes, now: unix_now() };
-            let signatures = Signatures { opened: asked.opened, ..evidence.signatures() };
-            return Ok(verify(&signatures, keyring, &expected)?);
+            return Ok(verify_opened(&evidence.signatures(), asked.opened, keyring, &expected)?);
         }
         let (namespace, path, evidence) = (self.namespace.clone(), path.to_vec(), evidence.clone());
         let (keyring, descriptor, hashes) = (keyring.clone(), *descriptor, file_hashes.to_vec());

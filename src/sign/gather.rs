@@ -31,8 +31,6 @@ const CERTIFICATES_MAX: usize = 1 + INTERMEDIATES_MAX;
 pub struct Signatures<'a> {
     /// The DSSE envelope.
     pub statement: Option<&'a [u8]>,
-    /// The same, where it was opened before: then `statement` is not read.
-    pub opened: Option<&'a Opened>,
     /// PKCS#7 messages over the fs-verity digest, in DER.
     pub pkcs7: &'a [Bytes],
     /// IMA values, as in `security.ima`.
@@ -149,12 +147,22 @@ pub fn verify(
     keyring: &Keyring,
     expected: &Expected<'_>,
 ) -> Result<Acceptance, Rejection> {
+    verify_opened(signatures, None, keyring, expected)
+}
+
+/// [`verify`] of signatures whose statement, if they have one, was opened before.
+pub(crate) fn verify_opened(
+    signatures: &Signatures<'_>,
+    opened: Option<&Opened>,
+    keyring: &Keyring,
+    expected: &Expected<'_>,
+) -> Result<Acceptance, Rejection> {
     let digest = expected.descriptor.file_digest();
     if let Some(entry) = keyring.revoked().digest(&digest) {
         return Err(Rejection::new(Cause::Revoked, format!("the file {digest} is revoked by {entry}")));
     }
     let mut gathering = Gathering::new(keyring, expected, signatures.certificates);
-    let statement = match (signatures.opened, signatures.statement) {
+    let statement = match (opened, signatures.statement) {
         (Some(opened), _) => gathering.native(opened, digest)?,
         (None, Some(envelope)) => {
             let malformed = |error: SignError| Rejection::new(Cause::MalformedEvidence, error);

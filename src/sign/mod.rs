@@ -53,6 +53,7 @@ pub use cms::{
 pub use dsse::{ENVELOPE_MAX, SIGNATURES_MAX, add_signature, remove_signature, sign_statement};
 pub use error::SignError;
 pub use format::{Format, FormatSet, UnknownFormat};
+pub(crate) use gather::verify_opened;
 pub use gather::{Acceptance, Signatures, verify, verify_attached, verify_modsig};
 pub use hash::{HashName, StreamHasher};
 pub use ima::{IMA_VALUE_MAX, ImaKind, ImaSignature, sign_ima};
@@ -62,7 +63,7 @@ pub use keyring::{Authority, Keyring, TrustedKey};
 pub use limits::{Limits, PathGlobs, Requirements};
 pub use listed::{Listed, Standing};
 pub use modsig::{MODSIG_TAIL, Modsig};
-pub use opened::{Opened, open_together};
+pub(crate) use opened::{Opened, open_together};
 pub use pem::KEY_FILE_MAX;
 pub use private::SigningKey;
 pub use revoked::{Revoked, RevokedItem};

@@ -195,7 +195,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Attributes and the first `len` bytes, or all, of many small files in one directory, in the order of `names`;
-    /// `None` for what would have to be opened to be read: a store need not have a shorter way.
+    /// `None` for what whoever wants it has to open: a store need not have a shorter way.
     fn read_heads<'a>(
         &'a self,
         directory: &'a StorePath,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use bytes::Bytes;
 use nfs_verity::carrier::bundle::Head;
 use nfs_verity::carrier::{SIDECAR_DIRECTORY, Sidecar};
 use nfs_verity::event::{Cause, Client};
@@ -23,6 +24,7 @@ struct Odd {
     inner: Arc<dyn Store>,
     oddity: Oddity,
     listings: AtomicU64,
+    opens: AtomicU64,
     /// Objects in `links` that were looked at; of a settled store all that are no directories.
     looks: AtomicU64,
 }
@@ -39,16 +41,23 @@ enum Oddity {
     Kindless,
     /// The last change of a directory is always long ago.
     Settled,
+    /// None but that it counts.
+    Counted,
 }
 
 const ALIAS: &[u8] = b".NFS-Verity";
 
 impl Odd {
     fn new(inner: &Memory, oddity: Oddity) -> Arc<Self> {
+        Self::over(Arc::new(inner.clone()), oddity)
+    }
+
+    fn over(inner: Arc<dyn Store>, oddity: Oddity) -> Arc<Self> {
         Arc::new(Self {
-            inner: Arc::new(inner.clone()),
+            inner,
             oddity,
             listings: AtomicU64::new(0),
+            opens: AtomicU64::new(0),
             looks: AtomicU64::new(0),
         })
     }
@@ -107,7 +116,16 @@ impl Store for Odd {
         })
     }
     fn open<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, StoreResult<Arc<dyn StoreFile>>> {
+        self.opens.fetch_add(1, SeqCst);
         self.inner.open(path)
+    }
+    fn read_heads<'a>(
+        &'a self,
+        directory: &'a StorePath,
+        names: &'a [&'a [u8]],
+        len: usize,
+    ) -> BoxFuture<'a, Vec<Option<(Attr, Bytes)>>> {
+        self.inner.read_heads(directory, names, len)
     }
     fn read_dir<'a>(
         &'a self,
@@ -281,12 +299,16 @@ async fn what_is_judged_together_is_judged_as_alone() {
         }
     }
     std::os::unix::fs::symlink("000", directory.path().join("d/link")).unwrap();
-    let [all, alone] = [Gate::new(store.clone(), &keyring).await, Gate::new(store, &keyring).await];
+    let counted = Odd::over(store.clone(), Oddity::Counted);
+    let [all, alone] = [Gate::new(counted.clone(), &keyring).await, Gate::new(store, &keyring).await];
     // At first, and once more when what is known has to be confirmed.
     for wait in [0, 1100] {
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let (_, page) = listed(&all).await;
         assert_eq!((page.entries.len(), page.end), (204, true));
+        // By itself is opened what is not there, cut, or of another size, in every carrier.
+        let opens = counted.opens.swap(0, SeqCst);
+        assert!((12..80).contains(&opens), "{opens}");
         let (directory, _) = alone.find("d").await.unwrap();
         for Described { item, object } in &page.entries {
             let (_, found) = alone.export.lookup(directory.as_bytes(), &item.name, &caller()).await.unwrap();
@@ -301,7 +323,7 @@ async fn what_is_judged_together_is_judged_as_alone() {
 /// Puts the signature in the bundle at `from` on the statement in the bundle at `to`.
 fn resign(to: &std::path::Path, from: &std::path::Path) {
     let read = |path| {
-        let bytes = bytes::Bytes::from(std::fs::read(path).unwrap());
+        let bytes = Bytes::from(std::fs::read(path).unwrap());
         let extent = Head::extent(&bytes, bytes.len() as u64).unwrap();
         (Head::parse(&bytes.slice(..extent)).unwrap(), bytes.slice(extent..))
     };

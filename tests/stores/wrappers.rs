@@ -51,6 +51,16 @@ impl Store for Spy {
         Box::pin(async { vec![None; names.len()] })
     }
 
+    fn read_heads<'a>(
+        &'a self,
+        _: &'a StorePath,
+        names: &'a [&'a [u8]],
+        _: usize,
+    ) -> BoxFuture<'a, Vec<Option<(Attr, Bytes)>>> {
+        self.note("Store", "read_heads");
+        Box::pin(async { vec![None; names.len()] })
+    }
+
     fn open<'a>(&'a self, _: &'a StorePath) -> BoxFuture<'a, Result<Arc<dyn StoreFile>>> {
         noted!(self, "Store", "open", Arc::new(self.clone()) as Arc<dyn StoreFile>)
     }
@@ -192,6 +202,7 @@ async fn ask_everything(store: &dyn Store) {
     store.describe();
     store.stat(&StorePath::root()).await.unwrap();
     assert_eq!(store.stat_names(&StorePath::root(), &[b"f"]).await, [None]);
+    assert_eq!(store.read_heads(&StorePath::root(), &[b"f"], 9).await, [None]);
     store.read_dir(&StorePath::root(), 0, 9).await.unwrap();
     assert_eq!(store.read_link(&path).await.unwrap(), b"target");
     store.stat_fs().await.unwrap();
@@ -248,9 +259,9 @@ async fn every_layer_hands_on_every_call() {
         let called = std::mem::take(&mut *spy.called.lock());
         let missing: Vec<_> = all.difference(&called).map(String::as_str).collect();
         let mut kept_back = kept_back.to_vec();
-        // A name that is not there has to be told from a store that did not answer: names are asked for one by one.
-        // And a hint is none that has to be handed on.
-        let hints = ["Store::stat_names", "StoreFile::drop_behind"];
+        // A name that is not there has to be told from a store that did not answer: names are asked for, and files
+        // opened, one by one. And a hint is none that has to be handed on.
+        let hints = ["Store::stat_names", "Store::read_heads", "StoreFile::drop_behind"];
         kept_back.extend(hints.into_iter().filter(|_| name != "none"));
         kept_back.sort_unstable();
         assert_eq!(missing, kept_back, "{name} does not hand these on");
