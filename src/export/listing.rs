@@ -183,7 +183,8 @@ impl Export {
         names: Vec<Vec<u8>>,
     ) -> Vec<Option<(FileHandle, Attr)>> {
         if names.len() <= NAMES_EACH {
-            return self.look_at_some(&directory, &names).await;
+            // Boxed, or every call of whatever procedure would carry room for it.
+            return Box::pin(self.look_at_some(&directory, &names)).await;
         }
         let mut objects = vec![None; names.len()];
         let (directory, mut names) = (Arc::new(directory), names.into_iter());
