@@ -25,6 +25,17 @@ impl Digest {
         }
     }
 
+    /// What SHA-256 or SHA-512 gave.
+    pub(super) fn of(hash: &ring::digest::Digest) -> Self {
+        let bytes = hash.as_ref();
+        if let Some(long) = bytes.first_chunk() {
+            return Self(Bytes::Long(*long));
+        }
+        let mut short = [0; 32];
+        short.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        Self(Bytes::Short(short))
+    }
+
     /// Zeros in the length of `algorithm`: the root hash of an empty file.
     pub const fn zero(algorithm: HashAlgorithm) -> Self {
         match algorithm {

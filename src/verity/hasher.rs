@@ -3,7 +3,7 @@
 //! As `fsverity_hash_block()` in `fs/verity/hash_algs.c`: a salt is padded with zeros to the hash's compression
 //! block, so that its state is computed once and kept.
 
-use super::many::Hasher;
+use super::many::{Algorithm, Hasher};
 use super::sha256::{self, Sha256};
 use super::sha512::{self, Sha512};
 use super::{BlockSize, Digest, HashAlgorithm, Params, VerityError};
@@ -92,8 +92,6 @@ impl BlockHasher {
 
     /// Hashes the consecutive blocks of `data` and gives each one's index in `data` and hash to `each`, in
     /// order. The last block may be short and is zero-padded; no data, no call.
-    ///
-    /// The one place where many blocks are hashed at a time, whatever that is done with.
     pub fn hash_many(&self, data: &[u8], mut each: impl FnMut(usize, Digest)) {
         let block_size = self.block_size.bytes();
         let mut index = 0..;
@@ -106,6 +104,38 @@ impl BlockHasher {
             Salted::Sha256(hasher) => hasher.many(data, block_size, each),
             Salted::Sha512(hasher) => hasher.many(data, block_size, each),
         }
+    }
+
+    /// The hashes of blocks that lie anywhere, in their order; shorter ones are hashed as if zeros filled them.
+    ///
+    /// # Errors
+    /// [`VerityError::BlockTooLong`] where one is above the block size.
+    pub fn hash_each(&self, blocks: &[&[u8]]) -> Result<Vec<Digest>, VerityError> {
+        let block_size = self.block_size.bytes();
+        if blocks.iter().any(|block| block.len() != block_size) {
+            return blocks.iter().map(|block| self.hash(block)).collect();
+        }
+        let mut hashes = Vec::with_capacity(blocks.len());
+        let each = |hash| hashes.push(hash);
+        match &self.salted {
+            Salted::Sha256(hasher) => {
+                hasher.whole(blocks.iter().map(|block| block.as_chunks().0), block_size, each);
+            }
+            Salted::Sha512(hasher) => {
+                hasher.whole(blocks.iter().map(|block| block.as_chunks().0), block_size, each);
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Whether `other` gives the same hashes.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.block_size == other.block_size
+            && match (&self.salted, &other.salted) {
+                (Salted::Sha256(one), Salted::Sha256(other)) => one.starts_like(other),
+                (Salted::Sha512(one), Salted::Sha512(other)) => one.starts_like(other),
+                (Salted::Sha256(_), Salted::Sha512(_)) | (Salted::Sha512(_), Salted::Sha256(_)) => false,
+            }
     }
 }
 
@@ -135,11 +165,11 @@ fn salt<const BLOCK: usize>(params: &Params) -> Vec<[u8; BLOCK]> {
 
 /// Hashes `bytes` as they are: no salt, no padding.
 pub(super) fn plain(algorithm: HashAlgorithm, bytes: &[u8]) -> Digest {
-    use sha2::Digest as _;
-    match algorithm {
-        HashAlgorithm::Sha256 => Digest::from(<[u8; 32]>::from(sha2::Sha256::digest(bytes))),
-        HashAlgorithm::Sha512 => Digest::from(<[u8; 64]>::from(sha2::Sha512::digest(bytes))),
-    }
+    let function = match algorithm {
+        HashAlgorithm::Sha256 => Sha256::ALONE,
+        HashAlgorithm::Sha512 => Sha512::ALONE,
+    };
+    Digest::of(&ring::digest::digest(function, bytes))
 }
 
 #[cfg(test)]
@@ -181,24 +211,31 @@ mod tests {
         for params in all_params() {
             let length = params.block_size.bytes() + 1;
             let error = VerityError::BlockTooLong { length, block_size: params.block_size.get() };
-            assert_eq!(BlockHasher::new(&params).hash(&vec![0; length]), Err(error));
+            let (hasher, block) = (BlockHasher::new(&params), vec![0; length]);
+            assert_eq!(hasher.hash(&block), Err(error));
+            assert_eq!(hasher.hash_each(&[&[], &block]), Err(error));
         }
     }
 
     /// The hash of one block, as another library has it.
     fn other(params: &Params, block: &[u8]) -> Digest {
-        let algorithm = match params.algorithm {
-            HashAlgorithm::Sha256 => &ring::digest::SHA256,
-            HashAlgorithm::Sha512 => &ring::digest::SHA512,
+        use sha2::Digest as _;
+        let padding = match params.algorithm {
+            HashAlgorithm::Sha256 => 64,
+            HashAlgorithm::Sha512 => 128,
         };
         let mut message = params.salt.as_bytes().to_vec();
         if !message.is_empty() {
-            message.resize(algorithm.block_len(), 0);
+            message.resize(padding, 0);
         }
         message.extend_from_slice(block);
         let rest = block.len().next_multiple_of(params.block_size.bytes()) - block.len();
         message.resize(message.len() + rest, 0);
-        Digest::new(ring::digest::digest(algorithm, &message).as_ref()).unwrap()
+        match params.algorithm {
+            HashAlgorithm::Sha256 => Digest::new(&sha2::Sha256::digest(&message)),
+            HashAlgorithm::Sha512 => Digest::new(&sha2::Sha512::digest(&message)),
+        }
+        .unwrap()
     }
 
     #[test]
@@ -228,11 +265,30 @@ mod tests {
                             let last = (short > 0).then(|| other(&params, &data[count * size..]));
                             let mut found = Vec::new();
                             hasher.hash_many(data, |i, hash| found.push((i, hash)));
-                            let expected = expected[..count].iter().copied().chain(last).enumerate();
+                            let hashes: Vec<_> = expected[..count].iter().copied().chain(last).collect();
+                            let expected = hashes.iter().copied().enumerate();
                             assert!(found.into_iter().eq(expected), "{name}: {params:?}, {count}, {short}");
+                            let apart: Vec<&[u8]> = data.chunks(size).rev().collect();
+                            let mut found = hasher.hash_each(&apart).unwrap();
+                            found.reverse();
+                            assert!(
+                                found.into_iter().eq(hashes),
+                                "{name}: {params:?}, {count}, {short} apart"
+                            );
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn hashers_are_alike_that_give_the_same_hashes() {
+        let hashers: Vec<_> = all_params().map(|params| BlockHasher::new(&params)).collect();
+        for (n, one) in hashers.iter().enumerate() {
+            for (m, other) in hashers.iter().enumerate() {
+                let same = one.block_size() == other.block_size() && one.hash(b"x") == other.hash(b"x");
+                assert_eq!(one.is_like(other), same, "{n} {m}");
             }
         }
     }

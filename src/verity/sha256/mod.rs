@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 #[cfg(target_arch = "aarch64")]
 use armv8 as streams;
+use ring::digest;
 use sha2::block_api::compress256;
 #[cfg(target_arch = "x86_64")]
 use shani as streams;
@@ -53,8 +54,6 @@ pub(super) enum Kernel {
     /// Two of them.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Sha2,
-    /// One message, by the crate `sha2`, with the processor's instructions where it has them.
-    One,
 }
 
 /// SHA-256.
@@ -82,18 +81,18 @@ impl Algorithm<BLOCK> for Sha256 {
         #[cfg(target_arch = "x86_64")]
         Plan {
             name: "AVX-512 and SHA-NI",
-            kernels: &[(Kernel::Avx512, 13), (Kernel::Sha4, 3), (Kernel::Sha2, 2), (Kernel::One, 1)],
+            kernels: &[(Kernel::Avx512, 13), (Kernel::Sha4, 3), (Kernel::Sha2, 2)],
         },
         #[cfg(target_arch = "x86_64")]
-        Plan { name: "SHA-NI", kernels: &[(Kernel::Sha4, 3), (Kernel::Sha2, 2), (Kernel::One, 1)] },
+        Plan { name: "SHA-NI", kernels: &[(Kernel::Sha4, 3), (Kernel::Sha2, 2)] },
         #[cfg(target_arch = "x86_64")]
-        Plan { name: "AVX-512", kernels: &[(Kernel::Avx512, 3), (Kernel::One, 1)] },
+        Plan { name: "AVX-512", kernels: &[(Kernel::Avx512, 4)] },
         #[cfg(target_arch = "x86_64")]
-        Plan { name: "AVX2", kernels: &[(Kernel::Avx2, 3), (Kernel::One, 1)] },
+        Plan { name: "AVX2", kernels: &[(Kernel::Avx2, 4)] },
         #[cfg(target_arch = "aarch64")]
-        Plan { name: "ARMv8 SHA2", kernels: &[(Kernel::Sha4, 4), (Kernel::Sha2, 2), (Kernel::One, 1)] },
+        Plan { name: "ARMv8 SHA2", kernels: &[(Kernel::Sha4, 4), (Kernel::Sha2, 2)] },
     ];
-    const PLAIN: Plan<Kernel> = Plan { name: "one at a time", kernels: &[(Kernel::One, 1)] };
+    const ALONE: &'static digest::Algorithm = &digest::SHA256;
 
     fn is_available(kernel: Kernel) -> bool {
         match kernel {
@@ -112,7 +111,6 @@ impl Algorithm<BLOCK> for Sha256 {
                 std::arch::is_aarch64_feature_detected!("neon")
                     && std::arch::is_aarch64_feature_detected!("sha2")
             }
-            Kernel::One => true,
         }
     }
 
@@ -124,7 +122,6 @@ impl Algorithm<BLOCK> for Sha256 {
             Kernel::Avx2 => true,
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kernel::Sha4 | Kernel::Sha2 => true,
-            Kernel::One => true,
         }
     }
 
@@ -138,7 +135,6 @@ impl Algorithm<BLOCK> for Sha256 {
             Kernel::Sha4 => 4,
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kernel::Sha2 => 2,
-            Kernel::One => 1,
         }
     }
 
@@ -150,8 +146,7 @@ impl Algorithm<BLOCK> for Sha256 {
         each: impl FnMut(Digest),
     ) {
         let count = messages.count();
-        let states =
-            |states: &[[u32; 8]]| states.iter().take(count).copied().map(Self::digest).for_each(each);
+        let states = |states: &[[u32; 8]]| states.iter().take(count).copied().map(digest_of).for_each(each);
         match kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => states(&avx512::hash(start, messages, end)),
@@ -161,25 +156,19 @@ impl Algorithm<BLOCK> for Sha256 {
             Kernel::Sha4 => states(&streams::hash::<4>(start, messages, end)),
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kernel::Sha2 => states(&streams::hash::<2>(start, messages, end)),
-            Kernel::One => {
-                let mut state = *start;
-                let [message] = messages.in_lanes();
-                Self::compress(&mut state, message);
-                Self::compress(&mut state, &[*end]);
-                states(&[state]);
-            }
         }
     }
 
     fn compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
         compress256(state, blocks);
     }
+}
 
-    fn digest(state: [u32; 8]) -> Digest {
-        let mut digest = [0; 32];
-        digest.as_chunks_mut().0.iter_mut().zip(state).for_each(|(to, word)| *to = word.to_be_bytes());
-        digest.into()
-    }
+/// The digest that a state is.
+fn digest_of(state: [u32; 8]) -> Digest {
+    let mut digest = [0; 32];
+    digest.as_chunks_mut().0.iter_mut().zip(state).for_each(|(to, word)| *to = word.to_be_bytes());
+    digest.into()
 }
 
 /// Whether vectors of 512 bits are worked on in two halves, as AMD did up to family 19h (Zen 4). There the SHA

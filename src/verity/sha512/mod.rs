@@ -7,6 +7,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use ring::digest;
 use sha2::block_api::compress512;
 
 use super::Digest;
@@ -53,8 +54,6 @@ pub(super) enum Kernel {
     /// Two streams of the processor's SHA instructions.
     #[cfg(target_arch = "aarch64")]
     Sha2,
-    /// One message, by the crate `sha2`, with the processor's instructions where it has them.
-    One,
 }
 
 /// SHA-512.
@@ -78,13 +77,13 @@ impl Algorithm<BLOCK> for Sha512 {
 
     const PLANS: &'static [Plan<Kernel>] = &[
         #[cfg(target_arch = "x86_64")]
-        Plan { name: "AVX-512", kernels: &[(Kernel::Avx512, 3), (Kernel::One, 1)] },
+        Plan { name: "AVX-512", kernels: &[(Kernel::Avx512, 3)] },
         #[cfg(target_arch = "x86_64")]
-        Plan { name: "AVX2", kernels: &[(Kernel::Avx2, 3), (Kernel::One, 1)] },
+        Plan { name: "AVX2", kernels: &[(Kernel::Avx2, 3)] },
         #[cfg(target_arch = "aarch64")]
-        Plan { name: "ARMv8.2 SHA512", kernels: &[(Kernel::Sha2, armv8::STREAMS), (Kernel::One, 1)] },
+        Plan { name: "ARMv8.2 SHA512", kernels: &[(Kernel::Sha2, armv8::STREAMS)] },
     ];
-    const PLAIN: Plan<Kernel> = Plan { name: "one at a time", kernels: &[(Kernel::One, 1)] };
+    const ALONE: &'static digest::Algorithm = &digest::SHA512;
 
     fn is_available(kernel: Kernel) -> bool {
         match kernel {
@@ -97,7 +96,6 @@ impl Algorithm<BLOCK> for Sha512 {
                 std::arch::is_aarch64_feature_detected!("neon")
                     && std::arch::is_aarch64_feature_detected!("sha3")
             }
-            Kernel::One => true,
         }
     }
 
@@ -113,7 +111,6 @@ impl Algorithm<BLOCK> for Sha512 {
             Kernel::Avx2 => 4,
             #[cfg(target_arch = "aarch64")]
             Kernel::Sha2 => armv8::STREAMS,
-            Kernel::One => 1,
         }
     }
 
@@ -125,8 +122,7 @@ impl Algorithm<BLOCK> for Sha512 {
         each: impl FnMut(Digest),
     ) {
         let count = messages.count();
-        let states =
-            |states: &[[u64; 8]]| states.iter().take(count).copied().map(Self::digest).for_each(each);
+        let states = |states: &[[u64; 8]]| states.iter().take(count).copied().map(digest_of).for_each(each);
         match kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => states(&avx512::hash(start, messages, end)),
@@ -134,23 +130,17 @@ impl Algorithm<BLOCK> for Sha512 {
             Kernel::Avx2 => states(&avx2::hash(start, messages, end)),
             #[cfg(target_arch = "aarch64")]
             Kernel::Sha2 => states(&armv8::hash(start, messages, end)),
-            Kernel::One => {
-                let mut state = *start;
-                let [message] = messages.in_lanes();
-                Self::compress(&mut state, message);
-                Self::compress(&mut state, &[*end]);
-                states(&[state]);
-            }
         }
     }
 
     fn compress(state: &mut [u64; 8], blocks: &[[u8; BLOCK]]) {
         compress512(state, blocks);
     }
+}
 
-    fn digest(state: [u64; 8]) -> Digest {
-        let mut digest = [0; 64];
-        digest.as_chunks_mut().0.iter_mut().zip(state).for_each(|(to, word)| *to = word.to_be_bytes());
-        digest.into()
-    }
+/// The digest that a state is.
+fn digest_of(state: [u64; 8]) -> Digest {
+    let mut digest = [0; 64];
+    digest.as_chunks_mut().0.iter_mut().zip(state).for_each(|(to, word)| *to = word.to_be_bytes());
+    digest.into()
 }
