@@ -33,7 +33,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 
 use super::evidence::{Evidence, Observed};
 use super::le::Le;
@@ -135,7 +135,7 @@ impl Head {
             return Err(BundleError::Bounds("the padding before the tree"));
         }
         let (body, checksum) = head.split_last_chunk::<CHECKSUM>().ok_or(BundleError::Bounds("the head"))?;
-        if Sha256::digest(body)[..] != checksum[..] {
+        if digest(&SHA256, body).as_ref() != checksum {
             return Err(BundleError::Checksum);
         }
 
@@ -201,8 +201,8 @@ impl Head {
             offset += bytes.len();
         }
         sections.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
-        let checksum = Sha256::digest(&out);
-        out.extend_from_slice(&checksum);
+        let checksum = digest(&SHA256, &out);
+        out.extend_from_slice(checksum.as_ref());
         out.resize(extent.max(out.len()), 0);
         Fixed::parse(&out)?;
         Ok(out)
@@ -321,6 +321,8 @@ fn len64(len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     fn head(tree_len: u64) -> Head {

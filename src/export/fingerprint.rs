@@ -5,29 +5,28 @@
 //! fingerprint is made of nothing but what was found: it is the same in the next life of the gateway, and
 //! under trust that comes to the same.
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::trust::{Outcome, Seen};
 
 /// A number made of fields.
-pub(super) struct Fingerprint(Sha256);
+pub(super) struct Fingerprint(Context);
 
 impl Fingerprint {
     /// The fingerprint of a `kind` of things.
     pub(super) fn new(kind: &str) -> Self {
-        Self(Sha256::new()).field(kind.as_bytes())
+        Self(Context::new(&SHA256)).field(kind.as_bytes())
     }
 
     /// Goes on with the bytes of a field.
     pub(super) fn field(mut self, bytes: &[u8]) -> Self {
-        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
         self
     }
 
     pub(super) fn finish(self) -> u64 {
-        let digest: [u8; 32] = self.0.finalize().into();
-        digest.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        self.0.finish().as_ref().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
+use ring::digest;
 use tokio::sync::Semaphore;
 
 use super::cache::FileKey;
@@ -85,16 +85,16 @@ impl Seen {
 /// The digest of all parts, each with its length.
 fn content(evidence: &Evidence) -> [u8; 32] {
     let Evidence { descriptor, statement, pkcs7, ima, certificates, observed: _ } = evidence;
-    let mut hash = Sha256::new();
+    let mut hash = digest::Context::new(&digest::SHA256);
     let lists = [descriptor.as_slice(), statement.as_slice(), pkcs7, ima, certificates];
     for list in lists {
-        hash.update((list.len() as u64).to_le_bytes());
+        hash.update(&(list.len() as u64).to_le_bytes());
         for part in list {
-            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part);
         }
     }
-    hash.finalize().into()
+    hash.finish().as_ref().try_into().unwrap_or_default()
 }
 
 /// What is known of one file's evidence.
@@ -118,7 +118,7 @@ pub(super) struct Verdict {
     checked: Instant,
 }
 
-/// A verdict, with the tree that proves blocks when it accepts the file.
+/// A verdict, with the tree that proves blocks when it accepts the file and they are asked for.
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
     pub(super) tree: Option<Box<Tree>>,
@@ -281,7 +281,7 @@ impl Trust {
         depth: Depth,
     ) -> Result<Judged, ExportError> {
         let trusted = self.trusted.load_full();
-        let asked = Asked { source, path, size, depth, opened: None };
+        let asked = Asked { source, path, size, depth, opened: None, for_reads: true };
         let now = Instant::now();
         let carriers = &self.sources.get(source).carriers;
         let open = match carriers.open_for(path, size).await {
@@ -330,7 +330,8 @@ impl Trust {
             }
             if let (Some(open), Ok(path)) = (open, directory.join(name)) {
                 let (path, opened) = (&path, opened.as_ref());
-                let asked = Asked { source: 0, path, size: *size, depth: Depth::Glance, opened };
+                let (source, size, depth) = (0, *size, Depth::Glance);
+                let asked = Asked { source, path, size, depth, opened, for_reads: false };
                 let found = self.judge_open(asked, open, &trusted, now).await;
                 *judged = found.ok().map(|found| learn(n, found));
             }
@@ -359,7 +360,7 @@ impl Trust {
                     trailer: open.trailer,
                     descriptor,
                 };
-                (Ok(Arc::new(proven)), Some(tree), acceptance.until)
+                (Ok(Arc::new(proven)), tree, acceptance.until)
             }
             Ok(None) => return Ok(Judged::Unhashed(Unhashed { evidence: open.evidence, seen })),
             Err(Stop::Busy) => return Err(ExportError::Busy),
@@ -420,7 +421,8 @@ impl Trust {
                 match self.check(asked, evidence, keyring, &descriptor, &[]).await {
                     Ok(acceptance) => match &open.tree {
                         Some(tree) if tree.size() == geometry.tree_size() => {
-                            let tree = Tree::new(&descriptor, geometry, Source::Carried(tree.clone()));
+                            let tree = || Tree::new(&descriptor, geometry, Source::Carried(tree.clone()));
+                            let tree = asked.for_reads.then(tree);
                             return Ok(Some(Accepted { descriptor, acceptance, tree }));
                         }
                         Some(tree) => {
@@ -469,7 +471,7 @@ impl Trust {
                 continue;
             }
             let geometry = descriptor.geometry().map_err(malformed)?;
-            let tree = Tree::new(&descriptor, geometry, Source::Made(whole));
+            let tree = asked.for_reads.then(|| Tree::new(&descriptor, geometry, Source::Made(whole)));
             return Ok(Some(Accepted { descriptor, acceptance, tree }));
         }
     }
@@ -576,13 +578,15 @@ struct Asked<'a> {
     depth: Depth,
     /// The statement of the evidence, where it was opened.
     opened: Option<&'a Opened>,
+    /// Blocks are to be proven, too.
+    for_reads: bool,
 }
 
 /// What signatures accept.
 struct Accepted {
     descriptor: Descriptor,
     acceptance: Acceptance,
-    tree: Box<Tree>,
+    tree: Option<Box<Tree>>,
 }
 
 /// Why evidence is not accepted.

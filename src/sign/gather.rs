@@ -170,7 +170,7 @@ pub(crate) fn verify_opened(
         }
         (None, None) => None,
     };
-    let message = expected.descriptor.formatted_digest();
+    let message = digest.formatted();
     for (at, message_of) in signatures.pkcs7.iter().enumerate() {
         let before = gathering.signers.len();
         gathering.pkcs7(message_of, Format::FsVerity, |hash| Some(hash.digest(&message)));
