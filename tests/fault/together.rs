@@ -171,10 +171,10 @@ async fn a_tree_block_that_several_need_at_once_is_read_once_also_where_the_firs
         let before = tree.reads().len();
         tree.all(Act::Wait);
         let half = EXTENT / 2;
-        let mut reads: Vec<_> = (0..8)
-            .map(|n| scene.start(n, half + 1024 * u64::from(n), half + 1024 * u64::from(n) + 10))
-            .collect();
+        let start = |n| scene.start(n, half + 1024 * u64::from(n), half + 1024 * u64::from(n) + 10);
+        let mut reads = vec![start(0)];
         tree.until(before + 1).await;
+        reads.extend((1..8).map(start));
         scene.settle().await;
         assert_eq!(scene.store.reads().len(), 1 + 8, "each has its data");
         assert_eq!(tree.reads().len(), before + 1, "and one asks for what proves them");

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -101,6 +101,25 @@ enum Work {
     Refuse(Answer),
 }
 
+/// A call that is paid for.
+#[derive(Clone, Copy)]
+struct Paid {
+    xid: u32,
+    label: Label,
+    received: Instant,
+    charge: usize,
+}
+
+/// A call that began and did not end at once.
+struct Begun {
+    paid: Paid,
+    future: BoxFuture<'static, Outcome>,
+    execution: Option<Execution>,
+    program: Arc<dyn Program>,
+    procedure: u32,
+    arguments: Bytes,
+}
+
 /// The state of one connection.
 pub(super) struct Connection<S> {
     stream: S,
@@ -115,7 +134,9 @@ pub(super) struct Connection<S> {
     running: usize,
     /// Charges of running calls and unsent replies.
     charged: usize,
-    /// A charge between being taken and being handed on.
+    /// They may end when those beside them have begun.
+    begun: Vec<Begun>,
+    /// Charges between being taken and being handed on.
     loose: usize,
     /// Bytes taken for an incomplete record.
     record_charge: usize,
@@ -153,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             parked: None,
             running: 0,
             charged: 0,
+            begun: Vec::new(),
             loose: 0,
             record_charge: 0,
             record_ticket: None,
@@ -305,6 +327,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Executes calls while they can be paid for.
     fn execute(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let moved = self.start_some(cx);
+        // Also where the connection is to end: some must run to theirs.
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.drain(..).for_each(|call| self.go_on(call, cx));
+        self.begun = begun;
+        moved
+    }
+
+    fn start_some(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
         for _ in 0..BATCH {
             if self.parked.is_none() && !self.draining {
@@ -393,7 +424,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 share.min(LOW_WATER)
             };
             let held = self.charged;
-            if self.running >= self.limit() || (held > 0 && held.saturating_add(parked.charge) > allowed) {
+            let running = self.running + self.begun.len();
+            if running >= self.limit() || (held > 0 && held.saturating_add(parked.charge) > allowed) {
                 return false;
             }
             let small = held == 0 && parked.charge <= replies.small_max();
@@ -409,7 +441,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         self.charged += parked.charge;
-        self.loose = parked.charge;
+        self.loose += parked.charge;
         true
     }
 
@@ -418,61 +450,70 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Parked { xid, work, charge, received, .. } = parked;
         let (call, program, label, inline) = match work {
             Work::Refuse(answer) => {
-                self.loose = 0;
-                return self.answer(xid, answer, charge, UNKNOWN, received.elapsed());
+                return self.end(Paid { xid, label: UNKNOWN, received, charge }, answer);
             }
             Work::Execute { call, program, label, inline } => (call, program, label, inline),
         };
+        let paid = Paid { xid, label, received, charge };
         let mut execution = None;
         if program.remembered(call.procedure) {
             match self.hub.cache.begin(self.peer.address, self.peer.id, &call, self.now) {
                 Seen::Never(new) => execution = Some(new),
-                Seen::Answered(answer) => {
-                    self.loose = 0;
-                    return self.answer(xid, answer, charge, label, received.elapsed());
-                }
+                Seen::Answered(answer) => return self.end(paid, answer),
                 Seen::RunningElsewhere(receiver) => {
-                    let spawned = self.spawned(xid, label, received, charge);
+                    let spawned = self.spawned(paid);
                     tokio::spawn(async move { spawned.end(receiver.await.ok()) });
                     return;
                 }
                 Seen::Running => {
-                    self.loose = 0;
+                    self.loose -= charge;
                     return self.refund(charge);
                 }
             }
         }
         let Call { procedure, credential, arguments, .. } = call;
         let context = CallContext { peer: self.peer.address, connection: self.peer.id, credential };
-        let (asked, kept) = (Arc::clone(&program), arguments.clone());
-        let future = guarded(|| program.call(context, procedure, arguments));
-        let future = match future {
-            None => Err(Answer::SystemError),
-            Some(future) if !inline => Ok(future),
-            Some(mut future) => match poll_guarded(&mut future, cx) {
-                Poll::Ready(answer) => Err(answer),
-                Poll::Pending => Ok(future),
-            },
+        let future = guarded(|| Arc::clone(&program).call(context, procedure, arguments.clone()));
+        let Some(mut future) = future else {
+            return self.finish(paid, execution, Answer::SystemError);
         };
-        match future {
-            Err(answer) => {
-                if let Some(execution) = execution {
-                    execution.finish(&answer);
-                }
-                self.loose = 0;
-                self.answer(xid, answer, charge, label, received.elapsed());
-            }
-            Ok(future) => {
-                let spawned = self.spawned(xid, label, received, charge);
-                let finishes = guarded(|| asked.finishes(procedure, &kept)).unwrap_or(false);
-                drop(kept);
-                tokio::spawn(spawned.run(future, execution, finishes));
-            }
+        if inline && let Poll::Ready(answer) = poll_guarded(&mut future, cx) {
+            return self.finish(paid, execution, answer);
+        }
+        let begun = Begun { paid, future, execution, program, procedure, arguments };
+        if inline { self.begun.push(begun) } else { self.spawn(begun) }
+    }
+
+    /// Polls a call again that began.
+    fn go_on(&mut self, mut call: Begun, cx: &mut Context<'_>) {
+        match poll_guarded(&mut call.future, cx) {
+            Poll::Ready(answer) => self.finish(call.paid, call.execution, answer),
+            Poll::Pending => self.spawn(call),
         }
     }
 
-    fn spawned(&mut self, xid: u32, label: Label, received: Instant, charge: usize) -> Spawned {
-        self.loose = 0;
+    fn finish(&mut self, paid: Paid, execution: Option<Execution>, answer: Answer) {
+        if let Some(execution) = execution {
+            execution.finish(&answer);
+        }
+        self.end(paid, answer);
+    }
+
+    fn end(&mut self, Paid { xid, label, received, charge }: Paid, answer: Answer) {
+        self.loose -= charge;
+        self.answer(xid, answer, charge, label, received.elapsed());
+    }
+
+    /// Lets a call go on in a task of its own.
+    fn spawn(&mut self, call: Begun) {
+        let Begun { paid, future, execution, program, procedure, arguments } = call;
+        let finishes = guarded(|| program.finishes(procedure, &arguments)).unwrap_or(false);
+        drop(arguments);
+        tokio::spawn(self.spawned(paid).run(future, execution, finishes));
+    }
+
+    fn spawned(&mut self, Paid { xid, label, received, charge }: Paid) -> Spawned {
+        self.loose -= charge;
         self.running += 1;
         let lease = Lease::of(&self.hub.replies, charge);
         Spawned { sender: self.peer.sender.clone(), xid, label, received, lease }
@@ -661,81 +702,4 @@ fn failed(error: &io::Error) -> End {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use bytes::Bytes;
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::event::Silent;
-    use crate::proto::rpc::Limits;
-    use crate::wire::Writer;
-
-    /// Answers its arguments, at once or later by turns.
-    struct Echo;
-
-    impl Program for Echo {
-        fn number(&self) -> u32 {
-            9
-        }
-        fn version(&self) -> u32 {
-            1
-        }
-        fn name(&self) -> &'static str {
-            "echo"
-        }
-        fn procedure_name(&self, _: u32) -> &'static str {
-            "ECHO"
-        }
-        fn reply_bound(&self, _: u32, arguments: &[u8]) -> usize {
-            4 + arguments.len()
-        }
-        fn remembered(&self, _: u32) -> bool {
-            false
-        }
-        fn call(
-            self: Arc<Self>,
-            _: CallContext,
-            later: u32,
-            arguments: Bytes,
-        ) -> BoxFuture<'static, Outcome> {
-            Box::pin(async move {
-                if later == 1 {
-                    tokio::task::yield_now().await;
-                }
-                let mut results = Writer::default();
-                let length = u32::try_from(arguments.len()).unwrap();
-                results.payload([arguments], length);
-                Outcome::Done { results, ok: true }
-            })
-        }
-    }
-
-    #[tokio::test]
-    async fn any_byte_stream_is_served_and_all_budgets_come_back() {
-        let hub = Arc::new(Hub::new(vec![Arc::new(Echo)], Limits::default(), Arc::new(Silent)));
-        // So narrow that every reply is written in many parts.
-        let (near, mut far) = tokio::io::duplex(100);
-        let (sender, messages) = mpsc::unbounded_channel();
-        let peer = hub.enter(SocketAddr::from(([127, 0, 0, 1], 1)), sender);
-        let shared = Arc::clone(&hub);
-        let served = tokio::spawn(async move { Connection::new(near, shared, peer, messages).run().await });
-        for (xid, size) in [(0, 0), (1, 8), (2, 1000), (3, 60_000), (4, 100_000)] {
-            let mut w = Writer::default();
-            w.u32(0x8000_0000 | (40 + size)).u32(xid).u32(0).u32(2).u32(9).u32(1).u32(xid % 2);
-            w.u32(0).u32(0).u32(0).u32(0).fixed(&vec![5; size as usize]);
-            let mut reply = vec![0; 4 + 24 + 4 + size as usize];
-            far.write_all(&w.finish().concat()).await.unwrap();
-            far.read_exact(&mut reply).await.unwrap();
-            assert_eq!(reply[..8], [(0x8000_0000 | (28 + size)).to_be_bytes(), xid.to_be_bytes()].concat());
-            assert_eq!(reply[28..32], size.to_be_bytes());
-            assert!(reply[32..].iter().all(|&byte| byte == 5));
-        }
-        far.shutdown().await.unwrap();
-        assert_eq!(served.await.unwrap(), End::plain("closed by peer"));
-        let limits = Limits::default();
-        assert!(hub.replies.try_take(limits.reply_bytes, Claim::Small));
-        assert!(hub.records.try_take(limits.record_bytes, Claim::Any));
-    }
-}
+mod tests;

@@ -402,7 +402,8 @@ async fn evidence_in_or_behind_the_file_is_repaired_in_its_place() {
             let gate = gate.await.unwrap();
             assert!(scene.is_whole(&gate).await, "{kind} {harm}");
             let mended = gate.export.repair(&file()).await;
-            assert!(matches!(mended[0], Mended::Repaired { .. }), "{kind} {harm}: {mended:?}");
+            // What was read may have had it repaired already.
+            assert!(!matches!(mended[0], Mended::Left { .. }), "{kind} {harm}: {mended:?}");
             let alone = Gate::with(shared(&scene.memory[0]), &scene.keyring, |options| {
                 options.carriers = vec![kind];
             });
