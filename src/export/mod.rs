@@ -35,6 +35,7 @@ mod rules;
 mod sources;
 mod streams;
 mod survey;
+mod together;
 mod trust;
 mod verified;
 mod whole;
@@ -135,6 +136,7 @@ pub struct Export {
     nodes: nodes::Nodes,
     cache: Arc<cache::BlockCache>,
     flights: Arc<flights::Flights>,
+    together: together::Together,
     room: ahead::Room,
     verdicts: Cache<handle::Tag, trust::Verdict>,
     open_files: Cache<handle::Tag, Arc<read::OpenFile>>,
@@ -198,6 +200,7 @@ impl Export {
             nodes: nodes::Nodes::new(options.handle_key, root.fileid),
             cache: Arc::new(cache),
             flights: Arc::default(),
+            together: together::Together::default(),
             room,
             sink: options.sink,
             verdicts: Cache::new(VERDICTS),
