@@ -134,7 +134,7 @@ pub(super) struct Connection<S> {
     running: usize,
     /// Charges of running calls and unsent replies.
     charged: usize,
-    /// They may end when those beside them have begun.
+    /// Calls that may end when those beside them have begun; none between two rounds.
     begun: Vec<Begun>,
     /// Charges between being taken and being handed on.
     loose: usize,
@@ -335,6 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         moved
     }
 
+    /// Begins calls while they can be paid for.
     fn start_some(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
         for _ in 0..BATCH {

@@ -45,7 +45,8 @@ impl Program for Echo {
     }
 }
 
-/// Ends when the next call has begun, or is polled again, and answers whether its task is the connection's still.
+/// Ends after so many polls more, and answers how many calls had begun then; the highest bit tells that it ended on the
+/// task that it began on.
 #[derive(Default)]
 struct Beside(std::sync::atomic::AtomicUsize);
 
